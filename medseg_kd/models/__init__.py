@@ -1,0 +1,9 @@
+"""Segmentors, networks, losses and on-device preprocessing."""
+
+from medseg_kd.models.augmentation import RandomRotateFlip
+from medseg_kd.models.losses import SoftDiceLoss
+from medseg_kd.models.networks import FCN, UNet
+from medseg_kd.models.preprocessor import SlicePreprocessor
+from medseg_kd.models.segmentor import Segmentor
+
+__all__ = ["FCN", "RandomRotateFlip", "Segmentor", "SlicePreprocessor", "SoftDiceLoss", "UNet"]

@@ -1,0 +1,186 @@
+"""Checkpoint files: safe reading, strict loading, atomic writing, finding a run's last one.
+
+A checkpoint holds tensors and plain containers only, so that ``torch.load(path, weights_only=True)`` opens it without
+an allow-list. MMEngine's own loaders fall back to an unpickling load; importing this module replaces them for every
+scheme.
+"""
+
+import difflib
+import os
+import pickle
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
+from torch import nn
+
+from medseg_kd.errors import UserError
+
+_ITERATION = re.compile(r"^iter_(\d+)\.pth$")
+_BEST = re.compile(r"^best_.*iter_(\d+)\.pth$")
+_SHOWN_KEYS = 8
+
+
+def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without running any code in it.
+
+    Args:
+        path: A file, an ``http(s)://`` address, ``torchvision://NAME`` or ``open-mmlab://NAME`` (downloaded once).
+        map_location: As in :func:`torch.load`.
+
+    Returns:
+        The checkpoint. A bare ``state_dict`` comes back as ``{"state_dict": ...}``.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds other objects than tensors and plain containers.
+    """
+    name = os.fspath(path)
+    if "://" in name:
+        checkpoint = torch.hub.load_state_dict_from_url(_address(name), map_location=map_location, weights_only=True)
+    else:
+        if not os.path.isfile(name):
+            raise UserError(f"checkpoint not found: {name}")
+        try:
+            checkpoint = torch.load(name, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{name} is not a checkpoint of tensors and plain containers, and opening it could run code hidden in "
+                "it, so it was not opened. If you trust where it comes from, load it yourself with "
+                "torch.load(..., weights_only=False) and save only its state_dict again.\n"
+                f"PyTorch says: {str(error).splitlines()[0]}"
+            ) from error
+        except (RuntimeError, EOFError, ValueError, OSError) as error:
+            raise UserError(
+                f"{name} cannot be read as a checkpoint ({str(error).splitlines()[0]}). It is damaged or only partly "
+                "copied: copy it again, or use an earlier iter_<N>.pth of the same run."
+            ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(f"{name} holds a {type(checkpoint).__name__}, expected a checkpoint or a state_dict")
+    return dict(checkpoint) if "state_dict" in checkpoint else {"state_dict": dict(checkpoint)}
+
+
+def _address(name: str) -> str:
+    """Resolve ``torchvision://`` and ``open-mmlab://`` names to the address of the weights."""
+    scheme, _, model = name.partition("://")
+    if scheme in ("http", "https"):
+        return name
+    if scheme in ("torchvision", "modelzoo"):
+        known = get_torchvision_models()
+    elif scheme in ("open-mmlab", "openmmlab"):
+        known = get_external_models()
+    else:
+        raise UserError(
+            f"checkpoint {name}: the scheme {scheme}:// is not supported. Use a file, http(s)://, torchvision:// or "
+            "open-mmlab://"
+        )
+    if model not in known:
+        near = difflib.get_close_matches(model, known, n=3)
+        raise UserError(f"checkpoint {name}: no such model" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return known[model]
+
+
+@CheckpointLoader.register_scheme(prefixes=list(CheckpointLoader._schemes), force=True)
+def _load(filename: str, map_location: Any = None, **_: Any) -> dict[str, Any]:
+    """The loader that MMEngine calls for every scheme."""
+    return read_checkpoint(filename, map_location=map_location or "cpu")
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Write a checkpoint under a temporary name and rename it, so that ``path`` is whole or absent.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(dict(checkpoint), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, (OSError, RuntimeError)):
+            raise UserError(
+                f"cannot write {path}: {error}. Free some disk space or choose another --work-dir"
+            ) from error
+        raise
+
+
+def last_checkpoint(run: str | os.PathLike) -> Path | None:
+    """The ``iter_<N>.pth`` with the largest N in a run folder, or None."""
+    return _latest(Path(run), _ITERATION)
+
+
+def best_checkpoint(run: str | os.PathLike) -> Path | None:
+    """The ``best_<metric>_iter_<N>.pth`` of a run folder, or None."""
+    return _latest(Path(run), _BEST)
+
+
+def _latest(run: Path, pattern: re.Pattern[str]) -> Path | None:
+    found = [(int(match[1]), path) for path in run.glob("*.pth") if (match := pattern.match(path.name))]
+    return max(found)[1] if found else None
+
+
+def resolve_checkpoint(run_or_file: str | os.PathLike) -> Path:
+    """Turn a run folder into its last checkpoint; a file stays as it is.
+
+    Raises:
+        UserError: Neither is there; the message names the command that trains the run.
+    """
+    path = Path(run_or_file)
+    if path.is_file():
+        return path
+    if found := last_checkpoint(path):
+        return found
+    run = path if path.suffix != ".pth" else path.parent
+    what = "holds no iter_<N>.pth" if path.is_dir() else "is not there"
+    raise UserError(
+        f"checkpoint {path} {what}. Train it first:\n    python train.py {_config_of(run.name)}\n"
+        "or name another run folder or checkpoint file"
+    )
+
+
+def _config_of(run: str) -> str:
+    """The config that trains ``work_dirs/<run>``, as far as it can be told from the working directory."""
+    found = sorted(Path("configs").rglob(f"{run}.py"))
+    return found[0].as_posix() if found else f"<the config {run}.py>"
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) -> None:
+    """Load weights, all of them and nothing else.
+
+    Args:
+        module: Receives the weights.
+        state_dict: Name to tensor; a ``module.`` prefix (data-parallel wrappers) is dropped.
+        source: Where the weights come from, for the message.
+
+    Raises:
+        UserError: A key is missing, left over, or of another shape; all are listed (up to eight of each kind).
+    """
+    given = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    wanted = module.state_dict()
+    problems = {
+        "missing in the checkpoint": [key for key in wanted if key not in given],
+        "not in the model": [key for key in given if key not in wanted],
+        "of another shape": [
+            f"{key}: checkpoint {tuple(given[key].shape)}, model {tuple(wanted[key].shape)}"
+            for key in wanted
+            if key in given and given[key].shape != wanted[key].shape
+        ],
+    }
+    if any(problems.values()):
+        lines = [f"{source} does not fit {type(module).__name__}: its weights belong to another network or config."]
+        for what, keys in problems.items():
+            if keys:
+                more = f"\n    ... and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+                lines.append(f"  {len(keys)} {what}:\n    " + "\n    ".join(keys[:_SHOWN_KEYS]) + more)
+        raise UserError("\n".join(lines))
+    module.load_state_dict(given)

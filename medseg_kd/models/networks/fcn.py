@@ -1,0 +1,63 @@
+"""FCN on a dilated ResNet."""
+
+from typing import Any
+
+from mmengine.model import BaseModule
+from mmseg.models.decode_heads import FCNHead
+from torch import Tensor
+
+from medseg_kd.models.networks.resnet import resnet_feature_info
+from medseg_kd.registry import MODELS
+
+
+@MODELS.register_module()
+class FCN(BaseModule):
+    """Fully convolutional network (Long et al., CVPR 2015) with MMSegmentation's FCN head.
+
+    Two 3x3 convolutions on the deepest stage, a third on their concatenation with that stage, a classifier. In
+    training an auxiliary head (one 3x3 convolution, a classifier) on the stage before it gives a second output.
+
+    Args:
+        backbone: Config of an MMSegmentation ResNet.
+        num_classes: Classes with background.
+        channels: Width of the head.
+        auxiliary_channels: Width of the auxiliary head; None leaves it out.
+        norm_cfg: Normalisation of the heads.
+        dropout_ratio: Channel dropout before each classifier.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        num_classes: int,
+        channels: int = 512,
+        auxiliary_channels: int | None = 256,
+        norm_cfg: dict[str, Any] | None = None,
+        dropout_ratio: float = 0.1,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.feature_info = resnet_feature_info(self.backbone)
+        shared = {
+            "num_classes": num_classes,
+            "norm_cfg": norm_cfg or {"type": "BN"},
+            "dropout_ratio": dropout_ratio,
+        }
+        self.head = FCNHead(self.feature_info[-1]["channels"], channels, in_index=-1, num_convs=2, **shared)
+        self.auxiliary_head = auxiliary_channels and FCNHead(
+            self.feature_info[-2]["channels"],
+            auxiliary_channels,
+            in_index=-2,
+            num_convs=1,
+            concat_input=False,
+            **shared,
+        )
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map (N, in_channels, H, W) to logits (N, C, H/8, W/8); in training also the auxiliary logits."""
+        features = self.backbone(x)
+        logits = self.head(features)
+        if self.training and self.auxiliary_head:
+            return logits, self.auxiliary_head(features)
+        return logits
