@@ -20,9 +20,7 @@ SCOPE = "medseg_kd"
 DATASETS = Registry("dataset", parent=MMSEG_DATASETS, scope=SCOPE, locations=["medseg_kd.datasets"])
 TRANSFORMS = Registry("transform", parent=MMSEG_TRANSFORMS, scope=SCOPE, locations=["medseg_kd.datasets"])
 DATA_SAMPLERS = Registry("data sampler", parent=MMSEG_DATA_SAMPLERS, scope=SCOPE, locations=["medseg_kd.datasets"])
-MODELS = Registry(
-    "model", parent=MMSEG_MODELS, scope=SCOPE, locations=["medseg_kd.models", "medseg_kd.distill"]
-)
+MODELS = Registry("model", parent=MMSEG_MODELS, scope=SCOPE, locations=["medseg_kd.models", "medseg_kd.distill"])
 METRICS = Registry("metric", parent=MMSEG_METRICS, scope=SCOPE, locations=["medseg_kd.evaluation"])
 HOOKS = Registry("hook", parent=MMSEG_HOOKS, scope=SCOPE, locations=["medseg_kd.engine"])
 LOOPS = Registry("loop", parent=MMSEG_LOOPS, scope=SCOPE, locations=["medseg_kd.engine"])

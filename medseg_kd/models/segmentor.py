@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.padding import divisible_size, pad_to
-from medseg_kd.models.preprocessor import set_labels
+from medseg_kd.models.preprocessor import SlicePreprocessor, set_labels
 from medseg_kd.registry import MODELS
 
 
@@ -49,12 +49,14 @@ class Segmentor(BaseModel):
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or {"type": "medseg_kd.SlicePreprocessor"}, init_cfg)
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = MODELS.build({"type": SlicePreprocessor, **(data_preprocessor or {})})
+        super().__init__(data_preprocessor, init_cfg)
         self.network = _build_network(network, num_classes)
         self.num_classes = num_classes
         self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in losses or ())
         self.output_weights = tuple(output_weights)
-        self.size_divisor: int = size_divisor or getattr(self.network, "size_divisor", 1)
+        self.size_divisor: int = size_divisor or _size_divisor(self.network)
         self.slice_batch = slice_batch
         self.ignore_index = ignore_index
 
@@ -170,6 +172,11 @@ class Segmentor(BaseModel):
             logits = logits[0] if isinstance(logits, tuple) else logits
             parts.append(_resize(logits, volume.shape[-2:]).argmax(1).to(torch.uint8).cpu())
         return torch.cat(parts)
+
+
+def _size_divisor(network: nn.Module) -> int:
+    """What a network says that its input's height and width must be a multiple of."""
+    return int(getattr(network, "size_divisor", 1))
 
 
 def stack_labels(data_samples: list[SegDataSample]) -> Tensor:
