@@ -44,10 +44,12 @@ class FCN(BaseModule):
             "norm_cfg": norm_cfg or {"type": "BN"},
             "dropout_ratio": dropout_ratio,
         }
-        self.head = FCNHead(self.feature_info[-1]["channels"], channels, in_index=-1, num_convs=2, **shared)
+        self.head = FCNHead(
+            in_channels=self.feature_info[-1]["channels"], channels=channels, in_index=-1, num_convs=2, **shared
+        )
         self.auxiliary_head = auxiliary_channels and FCNHead(
-            self.feature_info[-2]["channels"],
-            auxiliary_channels,
+            in_channels=self.feature_info[-2]["channels"],
+            channels=auxiliary_channels,
             in_index=-2,
             num_convs=1,
             concat_input=False,

@@ -93,8 +93,8 @@ class UNet(BaseModule):
 def _classifier(channels: int, num_classes: int, dropout_ratio: float) -> FCNHead:
     """Dropout and 1x1 convolution: MMSegmentation's FCN head without convolutions of its own."""
     return FCNHead(
-        channels,
-        channels,
+        in_channels=channels,
+        channels=channels,
         num_classes=num_classes,
         num_convs=0,
         concat_input=False,

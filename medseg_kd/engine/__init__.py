@@ -1,0 +1,15 @@
+"""What MMEngine lacks: exact resume, plain checkpoints, bf16 on any device, readable progress."""
+
+from medseg_kd.engine.amp import BFloat16OptimWrapper
+from medseg_kd.engine.hooks import CaseProgressHook, IterationSeedHook, TeacherCheckHook
+from medseg_kd.engine.log_processor import TrainLogProcessor
+from medseg_kd.engine.runner import Runner
+
+__all__ = [
+    "BFloat16OptimWrapper",
+    "CaseProgressHook",
+    "IterationSeedHook",
+    "Runner",
+    "TeacherCheckHook",
+    "TrainLogProcessor",
+]

@@ -1,0 +1,116 @@
+"""Hooks: seed by iteration, progress over cases, the teacher's proof."""
+
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.utils import ProgressBar
+
+from medseg_kd.evaluation import score_case
+from medseg_kd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class IterationSeedHook(Hook):
+    """Seed every generator from (seed, iteration, rank) before each training iteration.
+
+    Augmentation and dropout then depend on the seed and the iteration number alone, and a resumed run equals the run
+    that was never stopped.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed PyTorch, NumPy and ``random``."""
+        seed = (runner.seed * 1_000_003 + runner.iter * get_world_size() + get_rank()) % 2**32
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+
+
+@HOOKS.register_module()
+class CaseProgressHook(Hook):
+    """Progress of validation and test: a bar on a terminal, plain lines in a log.
+
+    Args:
+        lines: Lines that a log gets for one pass.
+    """
+
+    def __init__(self, lines: int = 4) -> None:
+        self.lines = lines
+        self.bar: ProgressBar | None = None
+
+    def _start(self, loader: Any) -> None:
+        if is_main_process() and sys.stdout.isatty():
+            self.bar = ProgressBar(len(loader))
+
+    def _step(self, runner: Any, batch_idx: int, loader: Any, what: str) -> None:
+        if self.bar is not None:
+            self.bar.update()
+        elif (batch_idx + 1) % max(1, len(loader) // self.lines) == 0:
+            runner.logger.info(f"{what}: case {batch_idx + 1} of {len(loader)}")
+
+    def _stop(self) -> None:
+        if self.bar is not None:
+            self.bar.file.write("\n")
+            self.bar = None
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Open the bar."""
+        self._start(runner.val_dataloader)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Count a case."""
+        self._step(runner, batch_idx, runner.val_dataloader, "validation")
+
+    def after_val(self, runner: Any) -> None:
+        """Close the bar."""
+        self._stop()
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Open the bar."""
+        self._start(runner.test_dataloader)
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Count a case."""
+        self._step(runner, batch_idx, runner.test_dataloader, "test")
+
+    def after_test(self, runner: Any) -> None:
+        """Close the bar."""
+        self._stop()
+
+
+@HOOKS.register_module()
+class TeacherCheckHook(Hook):
+    """Before training, log the teacher's Dice on one validation case.
+
+    A teacher that scores no better than drawing classes at random (1 / number of classes) is a warning that names its
+    checkpoint: the usual causes are weights of another data set, another intensity window, or another class order.
+    Nothing happens in a run without a teacher.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        """Score the teacher on the first validation case."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        teacher = getattr(model, "teacher", None)
+        if teacher is None or not hasattr(teacher, "predict_volume") or runner.val_loop is None:
+            return
+        item = runner.val_dataloader.dataset[0]
+        sample = item["data_samples"]
+        prediction = teacher.predict_volume(item["inputs"]).numpy()
+        truth = sample.gt_sem_seg.data.numpy()
+        scores = score_case(prediction, truth, teacher.num_classes, metrics=("dice",))
+        present = [score["dice"] for organ, score in scores.items() if (truth == organ).any()]
+        dice = float(np.mean(present)) if present else float("nan")
+        source = model.teacher_ckpt or "random weights"
+        runner.logger.info(f"teacher ({source}): Dice {dice:.1%} on validation case {sample.case_name}")
+        if present and dice <= 1 / teacher.num_classes:
+            runner.logger.warning(
+                f"the teacher is at chance level: {source} may belong to another data set, intensity window or class "
+                "order. The student will learn its mistakes"
+            )

@@ -1,0 +1,50 @@
+"""The line that training prints."""
+
+import datetime
+import resource
+from typing import Any
+
+import torch
+from mmengine.runner import LogProcessor
+
+from medseg_kd.registry import LOG_PROCESSORS
+
+
+@LOG_PROCESSORS.register_module()
+class TrainLogProcessor(LogProcessor):
+    """Iteration, loss and its terms, learning rate, time, share of it spent waiting for data, memory, time left.
+
+    Args:
+        window_size: Iterations that the shown values are averaged over.
+    """
+
+    def __init__(self, window_size: int = 50, **kwargs: Any) -> None:
+        super().__init__(window_size=window_size, by_epoch=False, **kwargs)
+
+    def get_log_after_iter(self, runner: Any, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
+        """Values for the log files and the line for the terminal.
+
+        ``memory`` is the peak in MB: of the GPU's allocator, else of the process (resident).
+        """
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        if mode != "train":
+            return tag, line
+        tag["memory"] = self._get_max_memory(runner) if torch.cuda.is_available() else _resident_megabytes()
+        tag["data_share"] = tag["data_time"] / max(tag["time"], 1e-9)
+        terms = {key: value for key, value in tag.items() if "loss" in key and key != "loss"}
+        shown = [
+            f"[{runner.iter + 1:>{len(str(runner.max_iters))}}/{runner.max_iters}]",
+            f"loss {tag['loss']:.4f}",
+            f"({', '.join(f'{key} {value:.4f}' for key, value in terms.items())})",
+            f"lr {tag['lr']:.2e}",
+            f"{tag['time']:.3f} s/iter",
+            f"data wait {tag['data_share']:.0%}",
+            f"memory {tag['memory']} MB",
+            f"eta {datetime.timedelta(seconds=int(runner.message_hub.get_info('eta')))}",
+        ]
+        return tag, "  ".join(shown)
+
+
+def _resident_megabytes() -> int:
+    """Peak resident memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,0 +1,158 @@
+"""The runner: MMEngine's, with plain checkpoints, strict loading and a terminal that can be read."""
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mmengine.runner
+import torch
+from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from torch import nn
+
+from medseg_kd import __version__
+from medseg_kd.engine.plain import message_hub_from_plain, to_plain
+from medseg_kd.errors import UserError
+from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from medseg_kd.registry import RUNNERS
+
+_PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
+
+
+@RUNNERS.register_module()
+class Runner(mmengine.runner.Runner):
+    """Trains, validates and tests what a config describes.
+
+    A model may offer ``checkpoint_state()`` and ``load_checkpoint_state(checkpoint, source)`` to say what of it is
+    saved (a distillation saves its student as ``state_dict`` and its connectors apart); any other model is saved
+    whole. Without a GPU, ``launcher='pytorch'`` runs on the CPU with gloo.
+    """
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Prepare processes and back ends."""
+        if self.distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Move the model to its device and wrap it for several processes."""
+        if self.distributed and get_device() == "cpu" and model_wrapper_cfg is None:
+            return MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without a data-parallel wrapper."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    @master_only
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Write ``out_dir/filename``, whole or not at all; arguments as in MMEngine.
+
+        Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer`` and ``param_schedulers``; a
+        distillation adds ``connectors``.
+        """
+        dataset = self.train_dataloader.dataset
+        meta = {
+            "epoch": self.epoch + 1 if by_epoch else self.epoch,
+            "iter": self.iter if by_epoch else self.iter + 1,
+            **(meta or {}),
+            "cfg": self.cfg.pretty_text,
+            "seed": self.seed,
+            "experiment_name": self.experiment_name,
+            "time": time.strftime("%Y%m%d_%H%M%S"),
+            "medseg_kd_version": __version__,
+            "dataset_meta": getattr(dataset, "metainfo", None),
+        }
+        model = self.bare_model
+        state = model.checkpoint_state() if hasattr(model, "checkpoint_state") else {"state_dict": model.state_dict()}
+        checkpoint: dict[str, Any] = {"meta": meta, **state, "message_hub": self.message_hub.state_dict()}
+        if save_optimizer:
+            checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers:
+            checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        write_checkpoint(to_plain(checkpoint), Path(out_dir, filename))
+
+    def load_checkpoint(self, filename: str, map_location: Any = "cpu", **_: Any) -> dict[str, Any]:
+        """Read a checkpoint and load its weights strictly; returns the checkpoint."""
+        checkpoint = read_checkpoint(filename, map_location)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model = self.bare_model
+        if hasattr(model, "load_checkpoint_state"):
+            model.load_checkpoint_state(checkpoint, filename)
+        else:
+            load_weights(model, checkpoint["state_dict"], filename)
+        if "message_hub" in checkpoint:
+            checkpoint["message_hub"] = message_hub_from_plain(checkpoint["message_hub"])
+        self._has_loaded = True
+        self.logger.info(f"loaded {filename}")
+        return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Go on from a training checkpoint.
+
+        Raises:
+            UserError: The file holds weights only, or the run is finished already.
+        """
+        if "optimizer" not in (checkpoint := read_checkpoint(filename)):
+            raise UserError(
+                f"{filename} holds weights but no optimizer state: training cannot go on from it. To start a new run "
+                f"from these weights use --cfg-options load_from={filename} without --resume"
+            )
+        if checkpoint["meta"]["iter"] >= self.max_iters:
+            raise UserError(
+                f"{filename} is at iteration {checkpoint['meta']['iter']} and train_cfg.max_iters is {self.max_iters}: "
+                "nothing is left to train. Raise train_cfg.max_iters, or test the run"
+            )
+        super().resume(filename, *args, **kwargs)
+
+    def get_hooks_info(self) -> str:
+        """Names of the hooks in their order."""
+        return ", ".join(type(hook).__name__ for hook in self.hooks)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """One line on the terminal, the details beside the log file."""
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        )
+        details = {
+            "medseg_kd": __version__,
+            "Python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": device,
+            "CUDA": torch.version.cuda,
+            "processes": self.world_size,
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            **{name: _installed(name) for name in _PACKAGES},
+        }
+        if self.rank == 0:
+            text = "".join(f"{key}: {value}\n" for key, value in details.items())
+            Path(self.log_dir, "environment.txt").write_text(text, encoding="utf-8")
+        self.logger.info(
+            f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {self.world_size} process(es), "
+            f"seed {self.seed}; run folder {os.path.relpath(self.work_dir)}"
+        )
+
+
+def _installed(package: str) -> str:
+    """Version of an installed package, or a word that it is not there."""
+    try:
+        return version(package)
+    except ImportError:
+        return "not installed"
