@@ -1,0 +1,67 @@
+"""``tools/prepare_slices.py``: NIfTI volumes and labels of any source into slices and volumes to train on."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from medseg_kd.datasets.conversion import Recipe, convert, find_pairs, load_label_map
+
+_EPILOG = """examples:
+  python tools/prepare_slices.py --images raw/train/images --labels raw/train/labels --out data/mine \\
+      --split train --window -160 240 --classes brainstem "spinal cord"
+  python tools/prepare_slices.py --images raw/test/images --labels raw/test/labels --out data/mine \\
+      --split test --window -160 240
+docs/data.md describes the files, the label maps and the orientation."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Converts one split; see ``--help``."""
+    args = _parser().parse_args(argv)
+    recipe = Recipe(tuple(args.window), load_label_map(args.label_map), tuple(args.classes or ()))
+    pairs = find_pairs(args.images, args.labels)
+    manifest = convert({args.split: pairs}, args.out, recipe, "prepare_slices", args.overwrite)
+    print(summary(manifest, args.out))
+
+
+def summary(manifest: dict[str, Any], out: Path) -> str:
+    """What a data folder holds, and what looks wrong in it, as text for the terminal."""
+    lines = []
+    for split, cases in manifest["splits"].items():
+        lines.append(f"{split}: {len(cases)} cases, {sum(case['slices'] for case in cases.values())} slices")
+        for name in manifest["classes"]:
+            holders = sum(case["voxels"][name] > 0 for case in cases.values())
+            voxels = sum(case["voxels"][name] for case in cases.values())
+            warning = "  <- nowhere: is this the right label map?" if holders == 0 else ""
+            lines.append(f"  {name}: {voxels} voxels in {holders} cases{warning}")
+    both = sorted(set.intersection(*(set(cases) for cases in manifest["splits"].values())))
+    if len(manifest["splits"]) > 1 and both:
+        lines.append(f"warning: in both splits, so that their scores are no test scores: {', '.join(both)}")
+    lines.append(f"written to {out}; train with --data-root {out}")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prepare_slices.py",
+        description="Turns NIfTI volumes and labels into the TransUNet layout. Call it once per split.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--images", type=Path, required=True, help="NIfTI file, or folder of NIfTI files")
+    parser.add_argument("--labels", type=Path, required=True, help="the same for the labels; may be the same folder")
+    parser.add_argument("--out", type=Path, required=True, help="data folder to write, the same for both splits")
+    parser.add_argument("--split", choices=("train", "test"), required=True)
+    parser.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        required=True,
+        metavar=("LO", "HI"),
+        help="Hounsfield units that become 0 and 1",
+    )
+    parser.add_argument(
+        "--label-map", default="none", metavar="MAP", help="none (default), btcv, totalsegmentator or a file"
+    )
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="class names for the manifest, in label order")
+    parser.add_argument("--overwrite", action="store_true", help="replace the split if it is already there")
+    return parser

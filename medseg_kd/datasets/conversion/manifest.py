@@ -1,0 +1,33 @@
+"""``manifest.json``: what a data folder holds, where it came from and how it was made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medseg_kd.errors import UserError
+
+NAME = "manifest.json"
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder; None where there is none."""
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}). Prepare the data again into another folder.") from error
+    if not isinstance(manifest, dict):
+        raise UserError(f"{path} is not a manifest of medseg_kd. Choose another folder.")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes a manifest; one line per file and number list would hide little, so plain indented JSON."""
+    (folder / NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def count_classes(label: Any, classes: list[str]) -> dict[str, int]:
+    """Voxels of each class name in a label (S, H, W)."""
+    return {name: int((label == index).sum()) for index, name in enumerate(classes)}

@@ -1,0 +1,126 @@
+"""Which image belongs to which label, by file name."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg_kd.errors import UserError
+
+SUFFIXES = (".nii.gz", ".nii")
+_IMAGE = r"images?|img|ct|volume|vol|scan"
+_LABEL = r"labels?|segmentations?|segmentation|seg|masks?|gt"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One patient: the case name, the image file and the label file."""
+
+    case: str
+    image: Path
+    label: Path
+
+
+def find_pairs(images: Path, labels: Path) -> list[Pair]:
+    """Pairs images with labels: two files, two folders, or one folder that holds both.
+
+    Names are equal up to the words around them: ``case7`` and ``case7``, ``img0001`` and ``label0001``,
+    ``liver_3_0000`` (nnU-Net's channel suffix) and ``liver_3``, ``volume-4`` and ``segmentation-4``. In one folder,
+    files whose name begins or ends with ``label``, ``seg``, ``mask`` or ``gt`` are the labels.
+
+    Returns:
+        The pairs in natural order of their case names (2 before 10).
+
+    Raises:
+        UserError: Missing folder, no volumes, image without label, label without image, two of one name.
+    """
+    for option, path in (("--images", images), ("--labels", labels)):
+        if not path.exists():
+            raise UserError(f"{option} {path} does not exist: expected a NIfTI file or a folder of NIfTI files.")
+    if images.is_file() != labels.is_file():
+        raise UserError(f"--images {images} and --labels {labels}: give two files or two folders.")
+    if images.is_file():
+        for path in (images, labels):
+            _stem(path)
+        return [Pair(_case_name(images), images, labels)]
+    image_files, label_files = _volumes(images, "--images"), _volumes(labels, "--labels")
+    if images.resolve() == labels.resolve():
+        label_files = [path for path in label_files if _is_label(path)]
+        image_files = [path for path in image_files if not _is_label(path)]
+        if len(image_files) == len(label_files) == 1:
+            return [Pair(_case_name(image_files[0]), image_files[0], label_files[0])]
+    return _match(_by_key(image_files, _IMAGE), _by_key(label_files, _LABEL), images, labels)
+
+
+def _match(image_of: dict[str, Path], label_of: dict[str, Path], images: Path, labels: Path) -> list[Pair]:
+    """Pairs equal keys, or says which files stand alone."""
+    alone = sorted(image_of[key].name for key in image_of.keys() - label_of.keys())
+    orphans = sorted(label_of[key].name for key in label_of.keys() - image_of.keys())
+    if alone or orphans:
+        found = [f"no label in {labels} for {_some(alone)}"] * bool(alone)
+        found += [f"no image in {images} for {_some(orphans)}"] * bool(orphans)
+        raise UserError(
+            f"images and labels do not pair: {'; '.join(found)}. Expected equal names, as in `case7` and `case7`, "
+            "`img0001` and `label0001` or `case7_0000` and `case7`. Rename or move these files."
+        )
+    pairs = [Pair(_case_name(path), path, label_of[key]) for key, path in image_of.items()]
+    pairs.sort(key=lambda pair: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pair.case)])
+    names = [pair.case for pair in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"several images in {images} give the same case name: {_some(twice)}. Rename them.")
+    return pairs
+
+
+def _volumes(folder: Path, option: str) -> list[Path]:
+    """NIfTI files directly in a folder."""
+    files = [p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
+    if not files:
+        inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        hint = f" It holds the folders {_some(inner)}: name one of them." if inner else ""
+        raise UserError(f"{option} {folder} holds no .nii or .nii.gz file.{hint}")
+    return sorted(files)
+
+
+def _by_key(files: list[Path], words: str) -> dict[str, Path]:
+    """Files by the part of their name that image and label share."""
+    keyed: dict[str, Path] = {}
+    for path in files:
+        key = _key(_stem(path), words)
+        if key in keyed:
+            raise UserError(f"{keyed[key]} and {path.name} are both named {key!r}: keep one of them.")
+        keyed[key] = path
+    return keyed
+
+
+def _stem(path: Path) -> str:
+    """File name without .nii or .nii.gz."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    raise UserError(f"{path} is not a NIfTI file: expected .nii or .nii.gz (convert DICOM series first).")
+
+
+def _key(stem: str, words: str) -> str:
+    """``img0001``, ``0001_image`` and ``0001_0000`` give ``0001``; other names stay."""
+    if words == _IMAGE:
+        stem = re.sub(r"(?<=.)_0000$", "", stem)
+    stem = re.sub(rf"^(?:{words})(?=[\d_.-]|$)[_.-]*", "", stem, flags=re.IGNORECASE)
+    return re.sub(rf"[_.-]+(?:{words})$", "", stem, flags=re.IGNORECASE)
+
+
+def _is_label(path: Path) -> bool:
+    """Whether a file that lies beside images is a label."""
+    return _key(_stem(path), _LABEL) != _stem(path)
+
+
+def _case_name(image: Path) -> str:
+    """A name that is safe in a file name: the key, ``case<N>`` for a bare number, else the folder's name."""
+    key = _key(_stem(image), _IMAGE) or image.resolve().parent.name
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", key).strip("-") or "case"
+    return f"case{name}" if name.isdigit() else name
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
