@@ -1,0 +1,58 @@
+# Each target installs what it needs into .venv, once. PYTHON chooses the interpreter: make demo PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+TEACHER := configs/demo/unet_r18_phantom.py
+STUDENT := configs/demo/cwd_unet_r18_phantom.py
+
+export PYTHONUNBUFFERED := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install demo test lint clean
+
+help:
+	@echo "make install  create .venv and install the package with the tested versions"
+	@echo "make demo     install, train a teacher on the phantom, distil a student from it, test both"
+	@echo "make test     install, run the tests"
+	@echo "make lint     install, check style, types and the import contract"
+	@echo "make clean    delete .venv and the tools' caches (not data/, not work_dirs/)"
+
+install: $(INSTALLED)
+
+# Trained demo runs are resumed: a finished one ends at once. Delete work_dirs/ to train anew.
+demo: $(INSTALLED) data/phantom/manifest.json
+	$(PY) train.py $(TEACHER) --resume
+	$(PY) train.py $(STUDENT) --resume
+	$(PY) test.py $(TEACHER)
+	$(PY) test.py $(STUDENT)
+
+test: $(INSTALLED_DEV)
+	$(PY) -m pytest
+
+lint: $(INSTALLED_DEV)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+data/phantom/manifest.json: | $(INSTALLED)
+	$(PY) tools/make_phantom.py --out data/phantom
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed, $(PYTHON) is not. Try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(INSTALLED): requirements.txt setup.py pyproject.toml | $(PY)
+	$(PY) -m pip install -q -r requirements.txt -e .
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+	$(PY) -m pip install -q -r requirements-dev.txt
+	@touch $@

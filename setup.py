@@ -1,0 +1,53 @@
+"""Installation of medseg_kd: ranges of what it needs, and the configs inside the wheel."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "medseg_kd/__init__.py").read_text(encoding="utf-8"))
+
+
+class BuildWithConfigs(build_py):
+    """Copies the top-level ``configs/`` into the wheel as ``medseg_kd/configs``.
+
+    An editable install reads the clone's own folder, so it copies nothing.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "medseg_kd" / "configs"
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(ROOT / "configs", target, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+setup(
+    name="medseg_kd",
+    version=VERSION.group(1),
+    description="Config-driven 2D medical image segmentation and knowledge distillation on MMEngine",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["medseg_kd", "medseg_kd.*"]),
+    cmdclass={"build_py": BuildWithConfigs},
+    install_requires=[
+        "torch>=2.8,<3",
+        "onedl-mmengine>=0.10.8,<0.11",
+        "onedl-mmcv>=2.3,<3",
+        "onedl-mmsegmentation>=1.4,<2",
+        "monai>=1.5,<2",
+        "numpy>=2,<3",
+        "scipy>=1.11",
+        "h5py>=3.10",
+        "SimpleITK>=2.3",
+        "edt>=3",
+        "rich>=13",
+    ],
+    extras_require={"imagenet": ["torchvision>=0.23"]},
+)
