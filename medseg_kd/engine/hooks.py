@@ -105,7 +105,7 @@ class TeacherCheckHook(Hook):
         prediction = teacher.predict_volume(item["inputs"]).numpy()
         truth = sample.gt_sem_seg.data.numpy()
         scores = score_case(prediction, truth, teacher.num_classes, metrics=("dice",))
-        present = [score["dice"] for organ, score in scores.items() if (truth == organ).any()]
+        present = [float(score["dice"]) for organ, score in scores.items() if (truth == organ).any()]
         dice = float(np.mean(present)) if present else float("nan")
         source = model.teacher_ckpt or "random weights"
         runner.logger.info(f"teacher ({source}): Dice {dice:.1%} on validation case {sample.case_name}")

@@ -45,7 +45,7 @@ class Runner(mmengine.runner.Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     @property
-    def bare_model(self) -> nn.Module:
+    def bare_model(self) -> Any:
         """The model without a data-parallel wrapper."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 

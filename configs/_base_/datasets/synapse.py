@@ -1,0 +1,44 @@
+from mmengine.dataset import DefaultSampler
+
+from medseg_kd.datasets import CaseDataset, SeededSampler, SliceDataset
+from medseg_kd.evaluation import VolumeMetric
+
+data_root = "data/synapse"
+metainfo = dict(
+    classes=(
+        "background",
+        "aorta",
+        "gallbladder",
+        "left kidney",
+        "right kidney",
+        "liver",
+        "pancreas",
+        "spleen",
+        "stomach",
+    )
+)
+# Training cases to validate on instead of the test cases, such as ["case0005", "case0006"].
+val_cases = []
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type=SeededSampler),
+    dataset=dict(type=SliceDataset, data_root=data_root, split="train", metainfo=metainfo),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(type=CaseDataset, data_root=data_root, split="test", metainfo=metainfo),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(type=CaseDataset, data_root=data_root, split="test", metainfo=metainfo),
+)
+val_evaluator = dict(type=VolumeMetric, metrics=("Dice",))
+test_evaluator = dict(type=VolumeMetric)

@@ -1,0 +1,29 @@
+from mmengine.hooks import CheckpointHook, DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook
+
+from medseg_kd.engine import CaseProgressHook, IterationSeedHook, Runner, TeacherCheckHook, TrainLogProcessor
+
+default_scope = "medseg_kd"
+runner_type = Runner
+randomness = dict(seed=0, deterministic=False)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),
+)
+sync_bn = "torch"
+default_hooks = dict(
+    iteration_seed=dict(type=IterationSeedHook),
+    timer=dict(type=IterTimerHook),
+    logger=dict(type=LoggerHook, interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type=ParamSchedulerHook),
+    checkpoint=dict(
+        type=CheckpointHook, by_epoch=False, interval=4000, max_keep_ckpts=1, save_best="mDice", rule="greater"
+    ),
+    sampler_seed=dict(type=DistSamplerSeedHook),
+    progress=dict(type=CaseProgressHook),
+    teacher_check=dict(type=TeacherCheckHook),
+)
+log_processor = dict(type=TrainLogProcessor)
+log_level = "INFO"
+load_from = None
+resume = False

@@ -1,0 +1,144 @@
+"""Reading a config, changing it from the command line, checking that its parts agree."""
+
+import argparse
+import difflib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config.utils import ConfigParsingError
+from mmengine.registry import Registry
+
+from medseg_kd import registry
+from medseg_kd.configs_dir import configs_dir
+from medseg_kd.errors import UserError
+
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+_REGISTRIES = [value for value in vars(registry).values() if isinstance(value, Registry)]
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what train.py and test.py have in common."""
+    parser.add_argument("config", help="config file, such as configs/unet/unet_r18v1c_d8_40k_synapse.py")
+    parser.add_argument("--work-dir", metavar="DIR", help="run folder (default: work_dirs/<config name>)")
+    parser.add_argument("--data-root", metavar="DIR", help="data folder of training, validation and test")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="config keys to change, such as train_cfg.max_iters=2000 randomness.seed=1",
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config of a command line and apply its options.
+
+    Raises:
+        UserError: No such file, an error in it, an option whose key does not exist, or parts that do not agree.
+    """
+    path = _find(args.config)
+    cfg = _parse(path)
+    for key in args.cfg_options or {}:
+        _check_key(cfg, key)
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"--cfg-options: {error}") from error
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{path.stem}"
+    for name in _LOADERS:
+        if args.data_root and cfg.get(name):
+            cfg[name].dataset.data_root = args.data_root
+    _hold_out(cfg)
+    _check_classes(cfg)
+    return cfg
+
+
+def _find(name: str) -> Path:
+    """A config by its path, from here or from the packaged configs."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = configs_dir() / Path(*path.parts[1:] if path.parts[:1] == ("configs",) else path.parts)
+    if packaged.is_file():
+        return packaged
+    names = [found.as_posix() for found in Path("configs").rglob("*.py") if "_base_" not in found.parts]
+    near = difflib.get_close_matches(path.as_posix(), names, n=3, cutoff=0.5)
+    hint = "; did you mean\n    " + "\n    ".join(near) if near else ""
+    raise UserError(f"config not found: {name}{hint}")
+
+
+def _parse(path: Path) -> Config:
+    """Read a config file; an error in it names the file and the line."""
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        raise UserError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
+    except (ConfigParsingError, ImportError, NameError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
+
+
+def _check_key(cfg: Config, key: str) -> None:
+    """Refuse an option whose key the config does not have and the type that it belongs to does not take."""
+    node: Any = cfg._cfg_dict
+    *parents, leaf = key.split(".")
+    for depth, part in enumerate(parents):
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, Mapping) and part in node:
+            node = node[part]
+        else:
+            raise UserError(_unknown(key, ".".join(parents[:depth]), part, node))
+    if isinstance(node, Mapping) and leaf not in node and parents and leaf not in _accepted(node):
+        raise UserError(_unknown(key, ".".join(parents), leaf, {**node, **dict.fromkeys(_accepted(node))}))
+
+
+def _accepted(node: Mapping[str, Any]) -> set[str]:
+    """Arguments of the type that a config dict builds; the key itself where anything goes."""
+    kind = node.get("type")
+    if isinstance(kind, str):
+        kind = next((found for each in _REGISTRIES if (found := each.get(kind))), None)
+    if kind is None:
+        return set()
+    names: set[str] = set()
+    for owner in getattr(kind, "__mro__", (kind,)):
+        names |= set(inspect.signature(owner).parameters) if owner is not object else set()
+    return names
+
+
+def _unknown(key: str, parent: str, part: str, node: Any) -> str:
+    """The message for a key that does not exist, with the nearest that do."""
+    names = [str(name) for name in node] if isinstance(node, Mapping) else []
+    near = difflib.get_close_matches(part, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(sorted(names)) or 'none'}"
+    return f"--cfg-options {key}: {parent or 'the config'} has no key {part!r}; {hint}"
+
+
+def _hold_out(cfg: Config) -> None:
+    """Validate on the training cases named in ``val_cases`` and leave them out of training."""
+    cases = cfg.get("val_cases")
+    if cases:
+        cfg.train_dataloader.dataset.exclude_cases = list(cases)
+        cfg.val_dataloader.dataset.update(split="train", cases=list(cases))
+
+
+def segmentor_of(model: ConfigDict) -> ConfigDict:
+    """The segmentor that a model config trains: of a distillation, the student."""
+    return model.get("architecture", model)
+
+
+def _check_classes(cfg: Config) -> None:
+    """Refuse a model whose class count differs from the data's class names."""
+    wanted = segmentor_of(cfg.model).get("num_classes")
+    for name in _LOADERS:
+        classes = (cfg.get(name) or {}).get("dataset", {}).get("metainfo", {}).get("classes")
+        if wanted and classes and len(classes) != wanted:
+            raise UserError(
+                f"{cfg.filename}: model.num_classes is {wanted}, but {name}.dataset.metainfo.classes names "
+                f"{len(classes)} classes ({', '.join(classes)}). Background counts as a class; make the two agree"
+            )
