@@ -1,0 +1,62 @@
+"""What all distillation losses share."""
+
+import torch
+from torch import Tensor, nn
+
+from medseg_kd.errors import UserError
+
+
+class DistillLoss(nn.Module):
+    """Base of the losses: called as ``loss(student, teacher, label=None)``, it returns one scalar.
+
+    The teacher is detached. Everything is computed in float32 or better, whatever autocast says. Where ``label`` is
+    given, pixels that hold ``ignore_index`` take no part, in value and in gradient (no published code does this; it
+    keeps padding from being distilled). A batch without a valid pixel gives a zero that is connected to the graph.
+
+    Args:
+        loss_weight: Multiplies the result.
+        ignore_index: Label of pixels that take no part.
+    """
+
+    same_channels = True
+
+    def __init__(self, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.ignore_index = ignore_index
+
+    def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:
+        """Compute the weighted loss.
+
+        Args:
+            student: (N, C, H, W) logits or features.
+            teacher: The same of the teacher; no gradient goes there.
+            label: (N, H, W) integer labels of any size.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            UserError: The two maps do not fit together.
+        """
+        self._check(student, teacher)
+        dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
+        with torch.autocast(student.device.type, enabled=False):
+            return self.loss_weight * self.compute(student.to(dtype), teacher.detach().to(dtype), label)
+
+    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
+        """The loss without its weight, in float32 or better."""
+        raise NotImplementedError
+
+    def _check(self, student: Tensor, teacher: Tensor) -> None:
+        """Refuse maps that the loss cannot compare."""
+        name = type(self).__name__
+        shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
+        if student.ndim != 4 or teacher.ndim != 4 or len(student) != len(teacher):
+            raise UserError(f"{name} compares two (N, C, H, W) maps with the same N, but got {shapes}")
+        if self.same_channels and student.shape[1] != teacher.shape[1]:
+            raise UserError(
+                f"{name} needs the same number of channels, but got {shapes}. Bring the student's to the teacher's "
+                f"with the connector dict(type='ConvConnector', in_channel={student.shape[1]}, "
+                f"out_channel={teacher.shape[1]})"
+            )

@@ -1,0 +1,77 @@
+"""Distillation by correlation."""
+
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from medseg_kd.distill.losses.base import DistillLoss
+from medseg_kd.distill.losses.pixels import masked_mean, to_larger, valid_pixels
+from medseg_kd.registry import MODELS
+
+_EPS = 1e-8
+
+
+@MODELS.register_module()
+class DISTLoss(DistillLoss):
+    """Knowledge Distillation from a Stronger Teacher (Huang et al., NeurIPS 2022), on dense logits.
+
+    p = softmax over C of z / tau, seen as a matrix of N*H*W rows (pixels) and C columns (classes):
+
+        rho(a, b) = centred dot product / (||a|| ||b|| + 1e-8)
+        loss = tau^2 * (beta * (1 - mean over pixels of rho(row_s, row_t))
+                        + gamma * (1 - mean over classes of rho(column_s, column_t)))
+
+    Columns are correlated over the pixels of the whole batch together, as in the authors' segmentation code. A class
+    to which the teacher gives almost no probability anywhere (an absent organ) costs gamma / C by the epsilon alone
+    and pulls with almost no gradient; ``min_teacher_prob`` leaves it out.
+
+    Args:
+        beta: Weight of the relation between classes within a pixel.
+        gamma: Weight of the relation between pixels within a class.
+        tau: Temperature.
+        min_teacher_prob: Classes whose largest teacher probability in the batch is below this are left out of the
+            mean over classes. 0 keeps all, as published.
+        loss_weight: Multiplies the result.
+        ignore_index: Label of pixels that take no part.
+    """
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        tau: float = 1.0,
+        min_teacher_prob: float = 0.0,
+        loss_weight: float = 1.0,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__(loss_weight, ignore_index)
+        self.beta = beta
+        self.gamma = gamma
+        self.tau = tau
+        self.min_teacher_prob = min_teacher_prob
+
+    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
+        """(N, C, h, w) logits of both, the smaller resized to the larger; (N, H, W) labels."""
+        student, teacher = to_larger(student, teacher)
+        valid = valid_pixels(label, student, self.ignore_index).flatten()
+        p_s, p_t = ((z.movedim(1, -1).flatten(0, 2) / self.tau).softmax(dim=1) for z in (student, teacher))
+        rows = 1 - _correlation(_centred_rows(p_s), _centred_rows(p_t), dim=1)
+        columns = 1 - _correlation(_centred_columns(p_s, valid), _centred_columns(p_t, valid), dim=0)
+        kept = valid.any() & (p_t.masked_fill(~valid[:, None], 0).amax(dim=0) >= self.min_teacher_prob)
+        return self.tau**2 * (self.beta * masked_mean(rows, valid) + self.gamma * masked_mean(columns, kept))
+
+
+def _centred_rows(p: Tensor) -> Tensor:
+    """Rows of (M, C), each minus its mean."""
+    return p - p.mean(dim=1, keepdim=True)
+
+
+def _centred_columns(p: Tensor, valid: Tensor) -> Tensor:
+    """Columns of (M, C), each minus its mean over the rows that the (M,) mask holds; 0 in the other rows."""
+    void = ~valid[:, None]
+    mean = p.masked_fill(void, 0).sum(dim=0) / valid.sum().clamp(min=1)
+    return (p - mean).masked_fill(void, 0)
+
+
+def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """rho along ``dim`` of two centred matrices."""
+    return (a * b).sum(dim) / (vector_norm(a, dim=dim) * vector_norm(b, dim=dim) + _EPS)

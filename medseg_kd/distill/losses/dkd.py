@@ -1,0 +1,69 @@
+"""Decoupled distillation."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from medseg_kd.distill.losses.base import DistillLoss
+from medseg_kd.distill.losses.pixels import masked_mean, resize
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+
+@MODELS.register_module()
+class DKDLoss(DistillLoss):
+    """Decoupled Knowledge Distillation (Zhao et al., CVPR 2022), on dense logits.
+
+    With y the class of a pixel and p = softmax over C of z / T:
+
+        TCKD = KL of the two-way distributions (p_y, 1 - p_y)
+        NCKD = KL of the softmax over the C - 1 other classes
+        loss = T^2 * mean over valid pixels of (alpha * TCKD + beta * NCKD)
+
+    The authors' code leaves z_y out of NCKD by subtracting 1000 from it; here it is left out exactly, so that large
+    logits do no harm.
+
+    Args:
+        tau: Temperature T.
+        alpha: Weight of TCKD.
+        beta: Weight of NCKD.
+        loss_weight: Multiplies the result.
+        ignore_index: Label of pixels that take no part.
+    """
+
+    def __init__(
+        self,
+        tau: float = 1.0,
+        alpha: float = 1.0,
+        beta: float = 0.5,
+        loss_weight: float = 1.0,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__(loss_weight, ignore_index)
+        self.tau = tau
+        self.alpha = alpha
+        self.beta = beta
+
+    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
+        """(N, C, h, w) logits of both, resized to the (N, H, W) labels, which are needed."""
+        if label is None:
+            raise UserError("DKDLoss needs the labels: pass them as its third argument, label")
+        if student.shape[1] < 2:
+            raise UserError("DKDLoss needs at least two classes, background among them")
+        valid = label != self.ignore_index
+        target = label.long().where(valid, 0)[:, None]
+        size = (label.shape[-2], label.shape[-1])
+        yes_s, no_s, others_s = self._decouple(resize(student, size), target)
+        yes_t, no_t, others_t = self._decouple(resize(teacher, size), target)
+        tckd = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
+        nckd = (others_t.exp().scatter(1, target, 0) * (others_t - others_s)).sum(dim=1)
+        return self.tau**2 * masked_mean(self.alpha * tckd + self.beta * nckd, valid)
+
+    def _decouple(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log p_y and log(1 - p_y), (N, H, W), and the log-softmax over the others (N, C, H, W), void at the target."""
+        z = z / self.tau
+        over_all = z.logsumexp(dim=1, keepdim=True)
+        over_others = z.scatter(1, target, -math.inf).logsumexp(dim=1, keepdim=True)
+        yes = torch.gather(z, 1, target) - over_all
+        return yes[:, 0], (over_others - over_all)[:, 0], z - over_others

@@ -1,0 +1,43 @@
+"""Hierarchical context loss, the loss of ReviewKD."""
+
+from torch import Tensor
+
+from medseg_kd.distill.losses.base import DistillLoss
+from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, valid_pixels
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+_POOLS = (4, 2, 1)
+
+
+@MODELS.register_module()
+class HCLLoss(DistillLoss):
+    """Hierarchical context loss of Distilling Knowledge via Knowledge Review (Chen et al., CVPR 2021).
+
+    Mean squared error of the full maps with weight 1, then of their adaptive average pools to 4, 2, 1 with weights
+    1/2, 1/4, 1/8, divided by the sum of the weights. A pool that is not smaller than the map's height is skipped and
+    halves no weight.
+
+    Args:
+        loss_weight: Multiplies the result.
+        ignore_index: Label of pixels that take no part.
+    """
+
+    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
+        """Features of both, (N, C, h, w) alike; (N, H, W) labels."""
+        if student.shape != teacher.shape:
+            raise UserError(
+                f"HCLLoss compares maps of one size, but got student {tuple(student.shape)}, "
+                f"teacher {tuple(teacher.shape)}. The connector ABF resizes the student's feature"
+            )
+        valid = valid_pixels(label, student, self.ignore_index)
+        total = masked_mean((student - teacher).square(), valid[:, None])
+        weight = weights = 1.0
+        for size in _POOLS:
+            if size >= student.shape[-2]:
+                continue
+            weight /= 2
+            weights += weight
+            difference, cells = masked_pool(student - teacher, valid, (size, size))
+            total = total + weight * masked_mean(difference.square(), cells[:, None])
+        return total / weights

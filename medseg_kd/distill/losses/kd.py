@@ -1,0 +1,36 @@
+"""Hinton's distillation, pixel by pixel."""
+
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from medseg_kd.distill.losses.base import DistillLoss
+from medseg_kd.distill.losses.pixels import masked_mean, to_larger, valid_pixels
+from medseg_kd.registry import MODELS
+
+
+@MODELS.register_module()
+class KDLoss(DistillLoss):
+    """Distilling the Knowledge in a Neural Network (Hinton et al., 2015), on dense logits.
+
+        loss = T^2 / M * sum over the M valid pixels of KL(p_teacher || p_student),  p = softmax over C of z / T
+
+    Summed over classes, averaged over pixels: PyTorch's ``batchmean`` on a 4-D map would be H * W times larger, its
+    ``mean`` C times smaller.
+
+    Args:
+        tau: Temperature T.
+        loss_weight: Multiplies the result.
+        ignore_index: Label of pixels that take no part.
+    """
+
+    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
+        super().__init__(loss_weight, ignore_index)
+        self.tau = tau
+
+    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
+        """(N, C, h, w) logits of both, the smaller resized to the larger; (N, H, W) labels."""
+        student, teacher = to_larger(student, teacher)
+        log_s = log_softmax(student / self.tau, dim=1)
+        log_t = log_softmax(teacher / self.tau, dim=1)
+        kl = (log_t.exp() * (log_t - log_s)).sum(dim=1)
+        return self.tau**2 * masked_mean(kl, valid_pixels(label, student, self.ignore_index))

@@ -1,0 +1,11 @@
+"""The six methods as short types of their own: ``dict(type=CWD, tau=4, loss_weight=3)`` is a whole distiller."""
+
+from medseg_kd.distill.methods.at import AT
+from medseg_kd.distill.methods.base import Method
+from medseg_kd.distill.methods.cwd import CWD
+from medseg_kd.distill.methods.dist import DIST
+from medseg_kd.distill.methods.dkd import DKD
+from medseg_kd.distill.methods.kd import KD
+from medseg_kd.distill.methods.reviewkd import ReviewKD
+
+__all__ = ["AT", "CWD", "DIST", "DKD", "KD", "Method", "ReviewKD"]

@@ -1,0 +1,171 @@
+"""Recorders: they hold what a model computes, recorded only inside ``with`` and kept only until they are cleared."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+_NEAREST = 5
+
+
+class Recorder:
+    """Base of the recorders, with MMRazor's schema.
+
+    Args:
+        source: Where the data come from, as a dotted path from the model.
+        sources: Another spelling of ``source``, that of MMRazor's documentation.
+    """
+
+    def __init__(self, source: str | None = None, sources: str | None = None) -> None:
+        if (source is None) == (sources is None) or not isinstance(source or sources, str):
+            raise UserError(f"{type(self).__name__} needs one source, a dotted path such as 'network.backbone.layer4'")
+        self.source: str = source or sources or ""
+        self.records: list[Any] = []
+
+    def attach(self, model: nn.Module) -> None:
+        """Find the source in ``model``.
+
+        Raises:
+            UserError: It is not there; the message holds the nearest names that are.
+        """
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Forget what was recorded and record from now on."""
+        self.records = []
+
+    def stop(self) -> None:
+        """Record no more; what was recorded stays until :meth:`clear`."""
+
+    def clear(self) -> None:
+        """Let go of everything that was recorded."""
+        self.records = []
+
+    def get(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
+        """One record.
+
+        Args:
+            record_idx: Which one, where the source ran several times in the forward pass.
+            data_idx: Which item of it, where it is a tuple or list; None takes the whole.
+        """
+        if not -len(self.records) <= record_idx < len(self.records):
+            raise UserError(
+                f"{self} holds {len(self.records)} records after the forward pass, so record_idx={record_idx} does not "
+                "exist. A module is recorded as often as it is called; one that is never called (an auxiliary head of "
+                "the teacher, say) is not recorded"
+            )
+        record = self.records[record_idx]
+        if data_idx is None:
+            return record
+        if not isinstance(record, (list, tuple)) or not -len(record) <= data_idx < len(record):
+            what = f"{len(record)} items" if isinstance(record, (list, tuple)) else f"one {type(record).__name__}"
+            raise UserError(f"{self} recorded {what}, so data_idx={data_idx} does not exist")
+        return record[data_idx]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source!r})"
+
+
+@MODELS.register_module(name=["ModuleOutputs", "ModuleOutputsRecorder"])
+class ModuleOutputs(Recorder):
+    """Records what a module returns, one record for each call."""
+
+    _module: nn.Module
+    _hook: RemovableHandle
+
+    def attach(self, model: nn.Module) -> None:
+        """See :meth:`Recorder.attach`."""
+        modules = dict(model.named_modules())
+        if self.source not in modules:
+            raise _unknown("module", self.source, model, modules)
+        self._module = modules[self.source]
+
+    def start(self) -> None:
+        """See :meth:`Recorder.start`."""
+        super().start()
+        self._hook = self._module.register_forward_hook(self._record)
+
+    def stop(self) -> None:
+        """See :meth:`Recorder.stop`."""
+        self._hook.remove()
+
+    def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.records.append(output)
+
+
+@MODELS.register_module(name=["ModuleInputs", "ModuleInputsRecorder"])
+class ModuleInputs(ModuleOutputs):
+    """Records the positional arguments of a module as a tuple, one record for each call."""
+
+    def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.records.append(inputs)
+
+
+@MODELS.register_module()
+class Logits(ModuleOutputs):
+    """Records the logits that a module returns: of several outputs (auxiliary ones in training) the first."""
+
+    def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.records.append(output[0] if isinstance(output, (list, tuple)) else output)
+
+
+@MODELS.register_module(name=["Parameter", "ParameterRecorder"])
+class Parameter(Recorder):
+    """Records a parameter of the model."""
+
+    _parameter: nn.Parameter
+
+    def attach(self, model: nn.Module) -> None:
+        """See :meth:`Recorder.attach`."""
+        parameters = dict(model.named_parameters())
+        if self.source not in parameters:
+            raise _unknown("parameter", self.source, model, parameters)
+        self._parameter = parameters[self.source]
+
+    def start(self) -> None:
+        """See :meth:`Recorder.start`."""
+        self.records = [self._parameter]
+
+
+class RecorderManager:
+    """Named recorders of one model, used as a context manager around its forward pass.
+
+    Args:
+        recorders: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
+    """
+
+    def __init__(self, recorders: Mapping[str, dict[str, Any]] | None = None) -> None:
+        self.recorders: dict[str, Recorder] = {name: MODELS.build(dict(cfg)) for name, cfg in (recorders or {}).items()}
+
+    def attach(self, model: nn.Module) -> None:
+        """Find the sources of all recorders in ``model``."""
+        for recorder in self.recorders.values():
+            recorder.attach(model)
+
+    def clear(self) -> None:
+        """Let go of everything that was recorded."""
+        for recorder in self.recorders.values():
+            recorder.clear()
+
+    def __enter__(self) -> "RecorderManager":
+        for recorder in self.recorders.values():
+            recorder.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for recorder in self.recorders.values():
+            recorder.stop()
+
+
+def _unknown(what: str, source: str, model: nn.Module, names: Iterable[str]) -> UserError:
+    """The error for a source that the model does not have."""
+    known = [name for name in names if name]
+    nearest = difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4) or known[:_NEAREST]
+    return UserError(
+        f"{type(model).__name__} has no {what} {source!r} to record. The nearest names:\n    " + "\n    ".join(nearest)
+    )
