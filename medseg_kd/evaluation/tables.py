@@ -1,0 +1,55 @@
+"""The scores of a test set as text for a terminal or a log."""
+
+import math
+
+from prettytable import PrettyTable
+
+from .summary import TITLES, Summary
+
+UNITS = {"voxel": "voxels", "mm": "mm"}
+
+
+def table(summary: Summary) -> str:
+    """A row for each organ and one for their mean, with a heading that says the units and a line of counts."""
+    metrics = list(summary.mean)
+    text = PrettyTable(["organ", *(TITLES[m] for m in metrics), "missed", "false alarms"])
+    text.align = "r"
+    text.align["organ"] = "l"
+    for name, values in summary.per_class.items():
+        count = summary.counts[name]
+        text.add_row([name, *(_cell(values[m]) for m in metrics), count["missed"], count["false_alarm"]])
+    text.add_divider()
+    totals = [summary.total("missed"), summary.total("false_alarm")]
+    text.add_row(["mean", *(_cell(summary.mean[m]) for m in metrics), *totals])
+    return f"{heading(summary)}\n{text}\n{counts(summary)}"
+
+
+def line(summary: Summary) -> str:
+    """All on one line per metric, for the validation during training."""
+    lines = []
+    for metric, mean in summary.mean.items():
+        organs = ", ".join(f"{name} {_cell(values[metric])}" for name, values in summary.per_class.items())
+        lines.append(f"{TITLES[metric]}: mean {_cell(mean)} ({organs})")
+    return "\n".join([f"{heading(summary)}; {counts(summary)}", *lines])
+
+
+def heading(summary: Summary) -> str:
+    """Protocol, number of cases and units, such as ``protocol transunet, 4 cases: Dice in %; HD95 in voxels``."""
+    percent = [TITLES[m] for m in summary.mean if m in ("dice", "jaccard")]
+    distance = [TITLES[m] for m in summary.mean if m in ("hd95", "asd")]
+    units = [f"{', '.join(percent)} in %"] if percent else []
+    units += [f"{', '.join(distance)} in {UNITS[summary.unit]}"] if distance else []
+    return f"protocol {summary.protocol}, {len(summary.cases)} case(s): {'; '.join(units)}"
+
+
+def counts(summary: Summary) -> str:
+    """How many organ-cases there are and how many of them lack the organ somewhere."""
+    total = len(summary.cases) * len(summary.per_class)
+    return (
+        f"{total} organ-cases: {summary.total('ok')} in both, {summary.total('missed')} missed, "
+        f"{summary.total('false_alarm')} false alarms, {summary.total('empty')} empty in both"
+    )
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

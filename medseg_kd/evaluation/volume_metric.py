@@ -1,0 +1,161 @@
+"""The metric of the test loop: one data sample is one case."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from .. import registry
+from ..errors import UserError
+from . import tables
+from .case import PROTOCOLS, Scores, measure_case
+from .summary import TITLES, CaseScores, Summary, summarise, write_metrics_json, write_per_case_csv
+
+KEYS = {title: key for key, title in TITLES.items()}
+
+
+@registry.METRICS.register_module()
+class VolumeMetric(BaseMetric):
+    """Dice, Jaccard, HD95 and ASD per organ of whole volumes, under one or more protocols.
+
+    A data sample is a ``SegDataSample`` of one case: ``gt_sem_seg`` and ``pred_sem_seg`` hold (S, H, W) labels (uint8
+    is quickest; (H, W) works), the meta information ``case_name`` and, where the case has it, ``spacing`` ((z, y, x) in
+    mm). Names of the classes come from ``dataset_meta['classes']`` (the first is background); ``dataset_meta['note']``
+    is printed with every table. Each case is reduced to its scores at once; no volume is kept or sent to a process.
+
+    Args:
+        metrics: which of ``Dice``, ``Jaccard``, ``HD95``, ``ASD``. Without HD95 and ASD no surface is looked at.
+        protocols: which of ``transunet``, ``strict`` (see :func:`medseg_kd.evaluation.score_case`). The first gives
+            the returned values.
+        output_dir: folder for ``metrics.json`` and ``per_case.csv``; None writes no files.
+        per_class: return ``Dice_<organ>`` and so on beside the means.
+        threads: threads for one case; None is one for each core that the process may use.
+        prefix: put before the returned names; none by default.
+        collect_device: as in MMEngine's ``BaseMetric``.
+        collect_dir: as in MMEngine's ``BaseMetric``.
+
+    Raises:
+        UserError: a metric or protocol is not known; later, a case that cannot be scored.
+    """
+
+    default_prefix = ""
+
+    def __init__(
+        self,
+        metrics: Sequence[str] = ("Dice", "Jaccard", "HD95", "ASD"),
+        protocols: Sequence[str] = PROTOCOLS,
+        output_dir: str | None = None,
+        per_class: bool = False,
+        threads: int | None = None,
+        prefix: str | None = None,
+        collect_device: str = "cpu",
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        _check("metrics", metrics, tuple(KEYS))
+        _check("protocols", protocols, PROTOCOLS)
+        self.metrics = [KEYS[name] for name in metrics]
+        self.protocols = list(protocols)
+        self.output_dir = output_dir
+        self.per_class = per_class
+        self.threads = threads
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, background first."""
+        classes = (self.dataset_meta or {}).get("classes")
+        if not classes:
+            raise UserError("VolumeMetric: the data set has no class names; expected metainfo=dict(classes=(...)).")
+        return classes
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Score the cases of a batch and keep their scores.
+
+        Args:
+            data_batch: not used.
+            data_samples: cases, as ``SegDataSample.to_dict()`` gives them.
+
+        Raises:
+            UserError: a case lacks its ground truth, the shapes differ or a label lies outside the classes.
+        """
+        for sample in data_samples:
+            case = str(sample["case_name"])
+            if sample.get("gt_sem_seg") is None:
+                raise UserError(
+                    f"case {case} has no ground truth, so it cannot be scored. Give its labels in the data set."
+                )
+            spacing = sample.get("spacing")
+            units = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
+            pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
+            measure = measure_case(pred, truth, len(self.classes), units, self.metrics, case, self.threads)
+            scores = {
+                protocol: {unit: measure.score(protocol, unit, self.metrics) for unit in units}
+                for protocol in self.protocols
+            }
+            self.results.append({"case": case, "scores": scores})
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Print the tables, write the files and return the means.
+
+        Args:
+            results: what :meth:`process` kept, of all cases.
+
+        Returns:
+            ``mDice``, ``mJaccard``, ``mHD95``, ``mASD`` (those asked for) of the first protocol, Dice and Jaccard in
+            percent; with ``per_class`` also ``Dice_<organ>`` and so on.
+
+        Raises:
+            UserError: there is no case.
+        """
+        if not results:
+            raise UserError("VolumeMetric: no case was scored; the data set is empty.")
+        summaries = [self._summary(protocol, results) for protocol in self.protocols]
+        self._print(summaries)
+        if self.output_dir is not None:
+            folder = Path(self.output_dir)
+            write_metrics_json(folder / "metrics.json", summaries)
+            write_per_case_csv(folder / "per_case.csv", summaries)
+            print_log(f"Scores are in {folder / 'metrics.json'} and {folder / 'per_case.csv'}", logger="current")
+        first = summaries[0]
+        values = {f"m{TITLES[m]}": value for m, value in first.mean.items()}
+        if self.per_class:
+            for name, scores in first.per_class.items():
+                values.update({f"{TITLES[m]}_{name}": value for m, value in scores.items()})
+        return values
+
+    def _summary(self, protocol: str, results: list[dict[str, Any]]) -> Summary:
+        """Distances in voxels under ``transunet``, else in mm, unless a case does not know its spacing."""
+        measured: list[dict[str, Scores]] = [result["scores"][protocol] for result in results]
+        without = [r["case"] for r, units in zip(results, measured, strict=True) if "mm" not in units]
+        unit = "voxel" if protocol == "transunet" or without else "mm"
+        if protocol != "transunet" and 0 < len(without) < len(results):
+            print_log(
+                f"{len(without)} of {len(results)} cases have no spacing ({', '.join(without[:5])}, ...): "
+                f"all distances of protocol {protocol} are in voxels.",
+                logger="current",
+            )
+        cases = [CaseScores(r["case"], unit, units[unit]) for r, units in zip(results, measured, strict=True)]
+        return summarise(protocol, cases, self.classes, self.metrics)
+
+    def _print(self, summaries: list[Summary]) -> None:
+        """A table for each protocol, or short lines where there are no distances (validation during training)."""
+        as_text = tables.table if set(self.metrics) & {"hd95", "asd"} else tables.line
+        note = (self.dataset_meta or {}).get("note")
+        for summary in summaries:
+            text = as_text(summary)
+            print_log(f"{text}\nNote: {note}" if note else text, logger="current")
+
+
+def _check(name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse names that are not known."""
+    unknown = [value for value in given if value not in known]
+    if isinstance(given, str) or unknown or not given:
+        raise UserError(f"VolumeMetric({name}={given!r}): expected a list of one or more of {', '.join(known)}.")
+
+
+def _labels(data: torch.Tensor | np.ndarray) -> np.ndarray:
+    return data.cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)

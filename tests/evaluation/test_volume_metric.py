@@ -1,0 +1,172 @@
+"""The metric as a test loop uses it: from data samples to tables and files."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from medseg_kd.errors import UserError
+from medseg_kd.evaluation import VolumeMetric, score_case, volume_metric
+from medseg_kd.registry import METRICS
+
+CLASSES = ("background", "aorta", "liver", "spleen")
+
+
+def sample(name: str, pred: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...] | None = None) -> SegDataSample:
+    meta = {"case_name": name, "spacing": spacing}
+    sample = SegDataSample(metainfo=meta)
+    sample.pred_sem_seg = PixelData(data=torch.from_numpy(pred))
+    sample.gt_sem_seg = PixelData(data=torch.from_numpy(truth))
+    return sample
+
+
+def cases(spacing: tuple[float, ...] | None = (3.0, 2.0, 1.0)) -> list[SegDataSample]:
+    """Aorta in both cases; liver missed in the first, false in the second; spleen nowhere."""
+    samples = []
+    for index in range(2):
+        pred, truth = np.zeros((3, 8, 9), dtype=np.uint8), np.zeros((3, 8, 9), dtype=np.uint8)
+        truth[:, 1:4, 1:5] = 1
+        pred[:, 1:4, 2 + index : 5 + index] = 1
+        (pred if index else truth)[:, 6, :4] = 2
+        samples.append(sample(f"case{index}", pred, truth, spacing))
+    return samples
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(volume_metric, "print_log", lambda text, logger: lines.append(text))
+    return lines
+
+
+def evaluate(metric: VolumeMetric, samples: list[SegDataSample], **meta: object) -> dict[str, float]:
+    evaluator = Evaluator(metric)
+    evaluator.dataset_meta = {"classes": CLASSES, **meta}
+    for item in samples:
+        evaluator.process(data_samples=[item], data_batch=None)
+    return evaluator.evaluate(len(samples))
+
+
+def expected(protocol: str) -> list[dict]:
+    """Each case's scores from ``score_case``."""
+    return [score_case(s.pred_sem_seg.data.numpy(), s.gt_sem_seg.data.numpy(), 4, s.spacing, protocol) for s in cases()]
+
+
+def test_means_and_tables(printed: list[str]) -> None:
+    values = evaluate(METRICS.build(dict(type="VolumeMetric", per_class=True)), cases(), note="synthetic phantom")
+    aorta = {m: np.mean([c[1][m] for c in expected("transunet")]) for m in ("dice", "hd95")}
+    assert values["Dice_aorta"] == pytest.approx(100 * aorta["dice"])
+    assert values["Dice_liver"] == pytest.approx(50.0)
+    assert values["Dice_spleen"] == 0.0
+    assert values["mDice"] == pytest.approx((100 * aorta["dice"] + 50.0) / 3)
+    assert values["mHD95"] == pytest.approx(aorta["hd95"] / 3)
+    assert set(values) >= {"mJaccard", "mASD", "ASD_spleen"}
+    transunet, strict = printed
+    assert "protocol transunet, 2 case(s): Dice, Jaccard in %; HD95, ASD in voxels" in transunet
+    assert "protocol strict, 2 case(s): Dice, Jaccard in %; HD95, ASD in mm" in strict
+    for text in printed:
+        assert "6 organ-cases: 2 in both, 1 missed, 1 false alarms, 2 empty in both" in text
+        assert text.endswith("Note: synthetic phantom")
+    row = next(line for line in strict.splitlines() if "liver" in line)
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["liver", "0.00", "0.00", "-", "-", "1", "1"]
+
+
+def test_files(tmp_path: Path, printed: list[str]) -> None:
+    values = evaluate(VolumeMetric(output_dir=str(tmp_path / "test")), cases())
+    assert sorted(path.name for path in (tmp_path / "test").iterdir()) == ["metrics.json", "per_case.csv"]
+    content = json.loads((tmp_path / "test" / "metrics.json").read_text())
+    assert list(content) == ["transunet", "strict"]
+    means = {"mDice", "mJaccard", "mHD95", "mASD"}
+    assert set(content["transunet"]) == means | {"per_class"}
+    assert set(content["strict"]) == means | {"per_class", "missed", "false_alarms"}
+    assert {key: content["transunet"][key] for key in means} == values
+    assert (content["strict"]["missed"], content["strict"]["false_alarms"]) == (1, 1)
+    assert list(content["strict"]["per_class"]) == list(CLASSES[1:])
+    assert content["strict"]["per_class"]["spleen"] == dict.fromkeys(["Dice", "Jaccard", "HD95", "ASD"])
+    assert content["strict"]["per_class"]["liver"] == {"Dice": 0.0, "Jaccard": 0.0, "HD95": None, "ASD": None}
+    strict = [case[1] for case in expected("strict")]
+    assert content["strict"]["mHD95"] == pytest.approx(np.mean([score["hd95"] for score in strict]))
+
+    with (tmp_path / "test" / "per_case.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["protocol", "case", "class", "dice", "jaccard", "hd95", "asd", "unit", "status"]
+    assert len(rows) == 2 * 2 * 3
+    first = next(r for r in rows if (r["protocol"], r["case"], r["class"]) == ("strict", "case1", "aorta"))
+    assert (first["unit"], first["status"]) == ("mm", "ok")
+    assert float(first["dice"]) == 100 * strict[1]["dice"]
+    assert float(first["asd"]) == strict[1]["asd"]
+    gone = next(r for r in rows if (r["protocol"], r["case"], r["class"]) == ("strict", "case0", "spleen"))
+    assert gone["status"] == "empty"
+    assert math.isnan(float(gone["dice"]))
+    assert {r["unit"] for r in rows if r["protocol"] == "transunet"} == {"voxel"}
+
+
+def test_dice_alone_is_brief_and_writes_nothing(printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*args: object) -> None:
+        raise AssertionError("looked for surfaces")
+
+    monkeypatch.setattr("medseg_kd.evaluation.case._surfaces_by_class", forbidden)
+    values = evaluate(VolumeMetric(metrics=("Dice",), protocols=("transunet",)), cases(), note="synthetic phantom")
+    assert list(values) == ["mDice"]
+    (text,) = printed
+    assert "1 missed" in text
+    assert f"Dice: mean {values['mDice']:.2f} (aorta " in text
+    assert "synthetic phantom" in text
+    assert len(text.splitlines()) == 3
+
+
+def test_without_spacing_strict_is_in_voxels(printed: list[str]) -> None:
+    evaluate(VolumeMetric(), cases(spacing=None))
+    assert "protocol strict, 2 case(s): Dice, Jaccard in %; HD95, ASD in voxels" in printed[1]
+
+
+def test_units_are_never_mixed(tmp_path: Path, printed: list[str]) -> None:
+    mixed = [cases()[0], cases(spacing=None)[1]]
+    evaluate(VolumeMetric(protocols=("strict",), output_dir=str(tmp_path)), mixed)
+    assert "1 of 2 cases have no spacing (case1" in printed[0]
+    assert "in voxels" in printed[1]
+    with (tmp_path / "per_case.csv").open(newline="") as file:
+        assert {row["unit"] for row in csv.DictReader(file)} == {"voxel"}
+
+
+def test_first_protocol_gives_the_values(printed: list[str]) -> None:
+    values = evaluate(VolumeMetric(protocols=("strict", "transunet"), prefix="test"), cases())
+    assert values["test/mDice"] == pytest.approx(100 * np.mean([case[1]["dice"] for case in expected("strict")]) / 2)
+
+
+def test_one_slice_and_padded_batches(printed: list[str]) -> None:
+    labels = np.zeros((1, 8, 9), dtype=np.uint8)
+    labels[0, 2:4, 2:4] = 3
+    evaluator = Evaluator(VolumeMetric())
+    evaluator.dataset_meta = {"classes": CLASSES}
+    evaluator.process([sample("a", labels, labels), sample("b", labels, labels)])
+    assert evaluator.evaluate(1)["mDice"] == pytest.approx(100 / 3)
+    assert "1 case(s)" in printed[0]
+
+
+def test_mistakes_are_named(printed: list[str]) -> None:
+    with pytest.raises(UserError, match="'NSD'.*Dice, Jaccard, HD95, ASD"):
+        VolumeMetric(metrics=("NSD",))
+    with pytest.raises(UserError, match="'loose'.*transunet, strict"):
+        VolumeMetric(protocols=("loose",))
+    with pytest.raises(UserError, match="protocols='strict'.*expected a list"):
+        VolumeMetric(protocols="strict")
+    wrong = cases()[0]
+    wrong.gt_sem_seg.data[0, 0, 0] = 77
+    with pytest.raises(UserError, match=r"case0: the ground truth holds the label values \[77\]"):
+        evaluate(VolumeMetric(), [wrong])
+    blind = cases()[1]
+    del blind.gt_sem_seg
+    with pytest.raises(UserError, match="case1 has no ground truth"):
+        evaluate(VolumeMetric(), [blind])
+    with pytest.raises(UserError, match="no case was scored"):
+        evaluate(VolumeMetric(), [])
+    with pytest.raises(UserError, match="no class names"):
+        VolumeMetric().process(None, [cases()[0].to_dict()])
