@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import mmengine.runner
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.utils import ConfigParsingError
 from mmengine.registry import Registry
@@ -16,6 +17,10 @@ from medseg_kd.configs_dir import configs_dir
 from medseg_kd.errors import UserError
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+_TOP_LEVEL = {
+    *inspect.signature(mmengine.runner.Runner).parameters,
+    *("val_cases", "sync_bn", "find_unused_parameters", "model_wrapper_cfg", "compile", "activation_checkpointing"),
+}
 _REGISTRIES = [value for value in vars(registry).values() if isinstance(value, Registry)]
 
 
@@ -87,6 +92,13 @@ def _check_key(cfg: Config, key: str) -> None:
     """Refuse an option whose key the config does not have and the type that it belongs to does not take."""
     node: Any = cfg._cfg_dict
     *parents, leaf = key.split(".")
+    if (top := key.split(".")[0]) not in _TOP_LEVEL:
+        if top in node:
+            raise UserError(
+                f"--cfg-options {key}: {top} is a variable that the config files use among themselves; changing it here "
+                "would do nothing. Change the key that it went into, such as train_dataloader.dataset.data_root"
+            )
+        raise UserError(_unknown(key, "", top, dict.fromkeys(_TOP_LEVEL)))
     for depth, part in enumerate(parents):
         if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]

@@ -1,0 +1,3 @@
+from medseg_kd.distill import CWD
+
+distiller = dict(type=CWD)

@@ -1,0 +1,3 @@
+from medseg_kd.distill import KD
+
+distiller = dict(type=KD)

@@ -1,0 +1,6 @@
+from mmengine.config import read_base
+
+with read_base():
+    from .unet_r18_headneck import *
+
+model.update(network=dict(backbone=dict(base_channels=32, stem_channels=32)))
