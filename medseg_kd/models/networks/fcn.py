@@ -3,9 +3,9 @@
 from typing import Any
 
 from mmengine.model import BaseModule
-from mmseg.models.decode_heads import FCNHead
 from torch import Tensor
 
+from medseg_kd.models.networks.head import LogitsHead
 from medseg_kd.models.networks.resnet import resnet_feature_info
 from medseg_kd.registry import MODELS
 
@@ -44,10 +44,10 @@ class FCN(BaseModule):
             "norm_cfg": norm_cfg or {"type": "BN"},
             "dropout_ratio": dropout_ratio,
         }
-        self.head = FCNHead(
+        self.head = LogitsHead(
             in_channels=self.feature_info[-1]["channels"], channels=channels, in_index=-1, num_convs=2, **shared
         )
-        self.auxiliary_head = auxiliary_channels and FCNHead(
+        self.auxiliary_head = auxiliary_channels and LogitsHead(
             in_channels=self.feature_info[-2]["channels"],
             channels=auxiliary_channels,
             in_index=-2,

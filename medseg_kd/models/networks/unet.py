@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
-from mmseg.models.decode_heads import FCNHead
 from torch import Tensor, nn
 
+from medseg_kd.models.networks.head import LogitsHead
 from medseg_kd.models.networks.resnet import resnet_feature_info
 from medseg_kd.registry import MODELS
 
@@ -90,9 +90,9 @@ class UNet(BaseModule):
         return logits
 
 
-def _classifier(channels: int, num_classes: int, dropout_ratio: float) -> FCNHead:
+def _classifier(channels: int, num_classes: int, dropout_ratio: float) -> LogitsHead:
     """Dropout and 1x1 convolution: MMSegmentation's FCN head without convolutions of its own."""
-    return FCNHead(
+    return LogitsHead(
         in_channels=channels,
         channels=channels,
         num_classes=num_classes,

@@ -1,0 +1,17 @@
+"""MMSegmentation's FCN head as a plain module."""
+
+from typing import Any
+
+from mmseg.models.decode_heads import FCNHead
+from mmseg.models.losses import CrossEntropyLoss
+
+
+class LogitsHead(FCNHead):
+    """Maps a list of features to logits; the segmentor has the losses, so the head keeps none.
+
+    Arguments are those of MMSegmentation's ``FCNHead`` without ``loss_decode``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(loss_decode=dict(type=CrossEntropyLoss, avg_non_ignore=True), **kwargs)
+        del self.loss_decode

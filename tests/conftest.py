@@ -1,0 +1,25 @@
+"""Fixtures for the whole suite."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from medseg_kd.datasets.phantom import write_phantom
+
+torch.set_num_threads(2)
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small phantom: three training and two test cases of 4 slices, 64x64."""
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    write_phantom(folder, cases=3, test_cases=2, slices=4, size=64, seed=0)
+    return folder

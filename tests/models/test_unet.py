@@ -1,0 +1,33 @@
+"""U-Net."""
+
+from typing import ClassVar
+
+from medseg_kd.models import UNet
+from tests.models.network_contract import NetworkContract
+from tests.models.test_fcn import BACKBONE
+
+
+class TestUNetR18(NetworkContract):
+    network = dict(type=UNet, backbone=dict(depth=18, **BACKBONE), num_classes=9)
+    outputs_in_training = 2
+    reduction = 4
+
+    def test_auxiliary_classifier_sits_on_the_256_channel_level(self, net):
+        assert net.auxiliary_head.conv_seg.in_channels == 256
+        assert net.head.conv_seg.in_channels == 64
+
+
+class TestUNetR50(NetworkContract):
+    norm_cfg: ClassVar = dict(type="IN")
+    network = dict(
+        type=UNet,
+        backbone=dict(depth=50, **{**BACKBONE, "norm_cfg": norm_cfg}),
+        num_classes=9,
+        auxiliary=False,
+        norm_cfg=norm_cfg,
+        act_cfg=dict(type="LeakyReLU"),
+    )
+    reduction = 4
+
+    def test_stages(self, net):
+        assert [stage["channels"] for stage in net.feature_info] == [256, 512, 1024, 2048]
