@@ -7,6 +7,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 TEACHER := configs/demo/unet_r18_phantom.py
 STUDENT := configs/demo/cwd_unet_r18_phantom.py
+CONFIGS := $(shell find configs -name '*.py')
 
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -22,10 +23,7 @@ help:
 
 install: $(INSTALLED)
 
-# Trained demo runs are resumed: a finished one ends at once. Delete work_dirs/ to train anew.
-demo: $(INSTALLED) data/phantom/manifest.json
-	$(PY) train.py $(TEACHER) --resume
-	$(PY) train.py $(STUDENT) --resume
+demo: $(INSTALLED) work_dirs/cwd_unet_r18_phantom/.trained
 	$(PY) test.py $(TEACHER)
 	$(PY) test.py $(STUDENT)
 
@@ -43,6 +41,15 @@ clean:
 
 data/phantom/manifest.json: | $(INSTALLED)
 	$(PY) tools/make_phantom.py --out data/phantom
+
+# Trained once, and again when a config changes.
+work_dirs/unet_r18_phantom/.trained: $(CONFIGS) data/phantom/manifest.json | $(INSTALLED)
+	$(PY) train.py $(TEACHER)
+	@touch $@
+
+work_dirs/cwd_unet_r18_phantom/.trained: work_dirs/unet_r18_phantom/.trained
+	$(PY) train.py $(STUDENT)
+	@touch $@
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
