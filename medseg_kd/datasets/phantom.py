@@ -60,9 +60,9 @@ ANATOMY = (
     Blob("spleen", (0.58, 0.17, 0.75), (0.16, 0.27, 0.36), -20),
     Blob("left kidney", (0.40, 0.29, 0.38), (0.16, 0.20, 0.34), 30),
     Blob("right kidney", (-0.40, 0.30, 0.34), (0.16, 0.20, 0.34), -30),
-    Blob("pancreas", (0.12, 0.02, 0.50), (0.34, 0.095, 0.26), -12, 0.7),
-    Blob("gallbladder", (-0.28, -0.14, 0.46), (0.12, 0.15, 0.28), 15),
-    Blob("vena cava", (-0.11, 0.20, 0.5), (0.085, 0.07, ALONG)),
+    Blob("pancreas", (0.12, 0.02, 0.50), (0.34, 0.115, 0.28), -12, 0.6),
+    Blob("gallbladder", (-0.28, -0.15, 0.46), (0.145, 0.17, 0.31), 15),
+    Blob("vena cava", (-0.12, 0.17, 0.5), (0.10, 0.06, ALONG)),
     Blob("bone", (0.0, 0.44, 0.5), (0.15, 0.13, ALONG)),
     Blob("bone", (0.0, 0.66, 0.5), (0.03, 0.16, ALONG)),
     Blob("cord", (0.0, 0.57, 0.5), (0.055, 0.05, ALONG)),
@@ -77,8 +77,8 @@ GREY = {
     "spleen": (0.60, 0.08),
     "left kidney": (0.66, 0.09),
     "right kidney": (0.66, 0.09),
-    "pancreas": (0.50, 0.07),
-    "gallbladder": (0.36, 0.05),
+    "pancreas": (0.49, 0.06),
+    "gallbladder": (0.33, 0.05),
     "vena cava": (0.62, 0.10),
     "aorta": (0.66, 0.10),
     "bone": (0.86, 0.06),
@@ -173,12 +173,12 @@ def _body(
 
 
 def _bowel(rng: np.random.Generator) -> list[tuple[Blob, float]]:
-    """Loops of bowel, in front and at the flanks, with any organ's size and grey value."""
+    """Loops of bowel, in front and at the flanks, of the organs' sizes and grey values."""
     loops = []
-    for _ in range(9):
-        center = (rng.uniform(-0.6, 0.6), rng.uniform(-0.45, 0.12), rng.uniform(0.0, 0.6))
+    for _ in range(8):
+        center = (rng.uniform(-0.6, 0.6), rng.uniform(-0.45, 0.05), rng.uniform(0.0, 0.5))
         axes = (rng.uniform(0.10, 0.22), rng.uniform(0.08, 0.14), rng.uniform(0.12, 0.3))
-        loops.append((Blob("bowel", center, axes, rng.uniform(0, 180), rng.uniform(-1, 1)), rng.uniform(0.3, 0.72)))
+        loops.append((Blob("bowel", center, axes, rng.uniform(0, 180), rng.uniform(-1, 1)), rng.uniform(0.4, 0.72)))
     return loops
 
 

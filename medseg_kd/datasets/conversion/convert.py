@@ -117,15 +117,16 @@ def _existing(out: Path, splits: Mapping[str, Any], recipe: Recipe, overwrite: b
     there = [split for split in splits if split in manifest["splits"] or (out / FOLDERS[split]).exists()]
     if there and not overwrite:
         raise UserError(f"{out} already holds the split {' and '.join(there)}: add --overwrite to replace it.")
-    if set(manifest["splits"]) - set(splits):
-        asked = {"window": list(recipe.window), "label_map": recipe.label_map.as_dict()}
-        asked |= {"classes": list(recipe.classes)} if recipe.classes else {}
-        for key, value in asked.items():
-            if manifest[key] != value:
-                raise UserError(
-                    f"{out} was prepared with {key} {manifest[key]}, now {value} is asked for: both splits must be "
-                    "prepared alike. Use the same values or another --out."
-                )
+    if not set(manifest["splits"]) - set(splits):
+        return {}
+    asked = {"window": list(recipe.window), "label_map": recipe.label_map.as_dict()}
+    asked |= {"classes": list(recipe.classes)} if recipe.classes else {}
+    for key, value in asked.items():
+        if manifest[key] != value:
+            raise UserError(
+                f"{out} was prepared with {key} {manifest[key]}, now {value} is asked for: both splits must be "
+                "prepared alike. Use the same values or another --out."
+            )
     return manifest
 
 

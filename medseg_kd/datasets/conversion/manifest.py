@@ -1,8 +1,11 @@
 """``manifest.json``: what a data folder holds, where it came from and how it was made."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from medseg_kd.errors import UserError
 
@@ -24,10 +27,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes a manifest; one line per file and number list would hide little, so plain indented JSON."""
+    """Writes the manifest of a folder."""
     (folder / NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def count_classes(label: Any, classes: list[str]) -> dict[str, int]:
+def count_classes(label: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     """Voxels of each class name in a label (S, H, W)."""
     return {name: int((label == index).sum()) for index, name in enumerate(classes)}

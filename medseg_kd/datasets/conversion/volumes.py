@@ -75,14 +75,12 @@ def read_volume(pair: Pair, window: tuple[float, float], label_map: LabelMap) ->
     """Reads a pair, turns it to LPS, clips the image to the window and scales it to [0, 1].
 
     Raises:
-        UserError: Unreadable file, image values that are not finite or all outside the window, refused labels.
+        UserError: Unreadable file, image values that all lie outside the window, refused labels.
     """
     source = _read(pair.image)
     image = sitk.DICOMOrient(source, ORIENTATION)
     label = sitk.DICOMOrient(read_label(pair.label), ORIENTATION)
     values = sitk.GetArrayFromImage(image).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise UserError(f"{pair.image} holds values that are not finite: expected Hounsfield units.")
     low, high = window
     lowest, highest = float(values.min()), float(values.max())
     if highest <= low or lowest >= high:
