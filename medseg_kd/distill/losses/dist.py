@@ -1,5 +1,8 @@
 """Distillation by correlation."""
 
+import math
+
+import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
@@ -73,5 +76,10 @@ def _centred_columns(p: Tensor, valid: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """rho along ``dim`` of two centred matrices."""
-    return (a * b).sum(dim) / (vector_norm(a, dim=dim) * vector_norm(b, dim=dim) + _EPS)
+    """rho along ``dim`` of two centred matrices.
+
+    Where a is constant to rounding, rho is 0 and has no gradient: that of the formula is about 1e8 there, of noise.
+    """
+    norm = vector_norm(a, dim=dim)
+    noise = 2 * torch.finfo(a.dtype).eps * math.sqrt(a.shape[dim])
+    return ((a * b).sum(dim) / (norm * vector_norm(b, dim=dim) + _EPS)).masked_fill(norm <= noise, 0)

@@ -1,0 +1,112 @@
+"""Losses and fusion against the values that the authors' public code gives (reference_values.json names it)."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference_inputs import MID, STUDENT_CHANNELS, TEACHER_CHANNELS, make_inputs
+from torch import Tensor
+
+from medseg_kd.distill import ABF, ATLoss, CWDLoss, DISTLoss, DKDLoss, HCLLoss, KDLoss
+
+VALUES = json.loads(Path(__file__).with_name("reference_values.json").read_text())
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+LOGITS = ("logits_s", "logits_t")
+CASES = {
+    "kd_T4": (KDLoss(tau=4), LOGITS),
+    "dkd_a1_b8_T4": (DKDLoss(tau=4, alpha=1, beta=8), (*LOGITS, "label")),
+    "dist_b1_g1": (DISTLoss(), LOGITS),
+    "cwd_channel_kl_T4": (CWDLoss(tau=4), LOGITS),
+    "at_p2_same_size": (ATLoss(), ("feat_s", "feat_t")),
+    "hcl_level0": (HCLLoss(), ("shifted", "pyr_t0")),
+}
+
+
+@cache
+def inputs() -> dict[str, np.ndarray]:
+    arrays = make_inputs()
+    arrays["shifted"] = 0.5 * arrays["pyr_t0"] + 0.25
+    return arrays
+
+
+def tensor(name: str, dtype: torch.dtype) -> Tensor:
+    array = torch.from_numpy(inputs()[name])
+    return array if name.startswith("label") else array.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", CASES)
+def test_loss_and_gradient_equal_the_authors(name, dtype):
+    loss, arguments = CASES[name]
+    student, *others = (tensor(argument, dtype) for argument in arguments)
+    student.requires_grad_()
+    value = loss(student, *others)
+    value.backward()
+    expected = VALUES[name]
+    assert value.dtype == dtype
+    assert value.item() == pytest.approx(expected["value"], rel=TOLERANCE[dtype])
+    assert student.grad.norm().item() == pytest.approx(expected["grad_l2"], rel=TOLERANCE[dtype])
+    assert student.grad.flatten()[:3].tolist() == pytest.approx(expected["grad_first"], rel=TOLERANCE[dtype])
+
+
+def fusion(level: int) -> ABF:
+    """The fusion of a level with the reference weights, in training mode and float64."""
+    deepest = level == len(STUDENT_CHANNELS) - 1
+    module = ABF(STUDENT_CHANNELS[level], MID, TEACHER_CHANNELS[level], fuse=not deepest).double()
+    prefix = f"abf{level}."
+    weights = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in inputs().items() if k.startswith(prefix)}
+    missing, left_over = module.load_state_dict(weights, strict=False)
+    assert not left_over and all(key.endswith("num_batches_tracked") for key in missing)
+    return module
+
+
+def test_review_equals_the_authors():
+    expected = VALUES["reviewkd_same_size_bn_train"]
+    students = [tensor(f"pyr_s{level}", torch.float64).requires_grad_() for level in range(4)]
+    residual, total, sums = None, torch.zeros(()), {}
+    for level in (3, 2, 1, 0):
+        target = tensor(f"pyr_t{level}", torch.float64)
+        output, residual = fusion(level)(students[level], residual, target.shape[-2:])
+        assert output.shape == target.shape
+        sums[level] = output.sum().item()
+        total = total + HCLLoss()(output, target)
+    total.backward()
+    assert total.item() == pytest.approx(expected["value"], rel=1e-9)
+    assert [sums[level] for level in range(4)] == pytest.approx(expected["abf_out_sum"], rel=1e-9)
+    assert [student.grad.norm().item() for student in students] == pytest.approx(expected["grad_l2"], rel=1e-9)
+
+
+def test_fusion_takes_sizes_from_the_tensors():
+    residual = None
+    for level in (3, 2, 1, 0):
+        target = tensor(f"pyr_tsmall{level}", torch.float64)
+        output, residual = fusion(level)(tensor(f"pyr_s{level}", torch.float64), residual, target.shape[-2:])
+        assert output.shape == target.shape
+        assert residual.shape == (2, MID, *target.shape[-2:])
+
+
+def test_values_worked_out_by_hand():
+    """One pixel, two classes: teacher (0.9, 0.1), student (0.5, 0.5)."""
+    teacher = torch.tensor([9.0, 1.0], dtype=torch.float64).log().view(1, 2, 1, 1)
+    student = torch.zeros_like(teacher)
+    label = torch.zeros(1, 1, 1, dtype=torch.long)
+    kl = 0.9 * np.log(0.9 / 0.5) + 0.1 * np.log(0.1 / 0.5)
+    assert KDLoss(tau=1)(student, teacher).item() == pytest.approx(kl)
+    assert KDLoss(tau=1, loss_weight=3)(student, teacher).item() == pytest.approx(3 * kl)
+    assert DKDLoss(tau=1, alpha=2, beta=8)(student, teacher, label).item() == pytest.approx(2 * kl)
+    # Energies (1, 0) and (0.6, 0.8) over two pixels: ((1 - 0.6)^2 + 0.8^2) / 2.
+    attentive = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    other = torch.tensor([0.6, 0.8]).sqrt().view(1, 1, 1, 2)
+    assert ATLoss()(attentive, other).item() == pytest.approx(0.4)
+    # Height 2: the full map (mean of 4, 0 = 2), pool 1 (mean difference 1, squared) with weight 1/2.
+    difference = torch.tensor([[2.0, 0.0], [2.0, 0.0]]).view(1, 1, 2, 2)
+    assert HCLLoss()(difference, torch.zeros_like(difference)).item() == pytest.approx((2 + 0.5 * 1) / 1.5)
+    # Two pixels of one channel are two "classes" of the spatial softmax.
+    assert CWDLoss(tau=1)(student.view(1, 1, 1, 2), teacher.view(1, 1, 1, 2)).item() == pytest.approx(kl)
+    # Opposite predictions correlate with -1 in each row and column.
+    sure = torch.tensor([[2.0, 0.0], [0.0, 2.0]], dtype=torch.float64).T.reshape(1, 2, 1, 2)
+    assert DISTLoss(beta=1, gamma=3)(sure, sure.flip(1)).item() == pytest.approx(2 + 6)
+    assert DISTLoss(beta=1, gamma=3, tau=2)(sure, sure.flip(1)).item() == pytest.approx(4 * (2 + 6))
