@@ -52,6 +52,12 @@ def test_the_split_of_transunet(training: Path, tmp_path: Path, level: int):
     assert manifest["classes"][1] == "aorta"
 
 
+def test_other_archives_beside_the_right_one_do_not_matter(training: Path, tmp_path: Path):
+    _touch(tmp_path, "Reg-Training-Training/img/img0001-0002.nii.gz", "RawData/Testing/img/img0061.nii.gz")
+    _run(tmp_path, tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

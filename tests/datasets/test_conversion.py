@@ -224,6 +224,11 @@ def test_label_values_that_a_file_does_not_name(source: Path, tmp_path: Path):
     _refused(source, "value 3", _recipe(str(tmp_path / "map.json")))
 
 
+def test_labels_without_any_organ(source: Path, tmp_path: Path):
+    (tmp_path / "map.json").write_text('{"99": 1, "*": 0}')
+    _refused(source, "all labels are background", _recipe(str(tmp_path / "map.json")))
+
+
 def test_too_few_class_names(source: Path):
     _refused(source, "classes up to 3", _recipe(classes=("a", "b")))
 
@@ -234,7 +239,12 @@ def test_images_outside_the_window(source: Path):
 
 
 @pytest.mark.parametrize(
-    ("window", "classes", "message"), [((3, 3), (), "--window 3 3"), (WINDOW, ("a", "a"), "a class twice")]
+    ("window", "classes", "message"),
+    [
+        ((3, 3), (), "--window 3 3"),
+        ((-np.inf, 3), (), "--window -inf 3"),
+        (WINDOW, ("a", "a"), "a class twice"),
+    ],
 )
 def test_recipes_that_cannot_be(window: tuple[float, float], classes: tuple[str, ...], message: str):
     with pytest.raises(UserError, match=message):

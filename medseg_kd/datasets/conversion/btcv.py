@@ -32,10 +32,10 @@ def find_btcv(raw: Path) -> dict[str, list[Pair]]:
     if raw.is_file():
         todo = f"Unpack it (unzip {raw} -d {raw.parent}) and name the folder." if raw.suffix == ".zip" else _RIGHT
         raise UserError(f"--raw {raw} is a file, not a folder. {todo}")
-    mistaken = _mistaken_for(raw)
+    training = _training_folder(raw)
+    mistaken = _mistaken_for(training or raw)
     if mistaken:
         raise UserError(f"--raw {raw} {mistaken}. {_RIGHT}")
-    training = _training_folder(raw)
     if training is None:
         raise UserError(f"--raw {raw} {_without_training(raw)}. {_RIGHT}")
     missing: list[str] = []

@@ -1,5 +1,6 @@
 """Converting pairs of NIfTI volumes into the splits of a data folder."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         low, high = self.window
-        if not low < high:
-            raise UserError(f"--window {low:g} {high:g}: the first number must be below the second, as in -125 275.")
+        if not -math.inf < low < high < math.inf:
+            raise UserError(f"--window {low:g} {high:g}: expected a number and a larger one, as in -125 275.")
         if self.classes and self.classes[0].lower() != "background":
             object.__setattr__(self, "classes", ("background", *self.classes))
         if len(set(self.classes)) != len(self.classes):
@@ -148,6 +149,8 @@ def _check(splits: Mapping[str, Sequence[Pair]], label_map: LabelMap) -> dict[in
                     '("*" stands for all other values).'
                 )
             total[target] = total.get(target, 0) + count
+    if not any(total.keys()):
+        raise UserError(f"all labels are background under the label map {label_map.name!r}. Nothing was written.")
     return total
 
 
