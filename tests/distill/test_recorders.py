@@ -1,0 +1,105 @@
+"""Recorders hold what a model computes inside ``with``, and nothing afterwards."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from pairs import Plain
+
+from medseg_kd.distill import Logits, ModuleInputs, ModuleOutputs, Parameter, RecorderManager
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+IMAGE = torch.rand(1, 1, 4, 4)
+
+
+def manager(**recorders) -> tuple[Plain, RecorderManager]:
+    model = Plain().eval()
+    found = RecorderManager(recorders)
+    found.attach(model)
+    return model, found
+
+
+def test_outputs_inputs_and_parameters():
+    model, found = manager(
+        outputs={"type": "ModuleOutputs", "source": "second"},
+        inputs={"type": ModuleInputs, "source": "second"},
+        weight={"type": Parameter, "sources": "second.weight"},
+    )
+    with found:
+        model(IMAGE)
+    first = model.first(IMAGE)
+    recorders = found.recorders
+    assert torch.equal(recorders["outputs"].get(), model.second(first))
+    assert torch.equal(recorders["outputs"].get(record_idx=1), model.second(model.second(first)))
+    assert torch.equal(recorders["inputs"].get(record_idx=0, data_idx=0), first)
+    assert recorders["weight"].get() is model.second.weight
+
+
+def test_mmrazor_class_names_build_the_same():
+    assert isinstance(MODELS.build({"type": "ModuleInputsRecorder", "source": "x"}), ModuleInputs)
+    assert isinstance(MODELS.build({"type": "ModuleOutputsRecorder", "source": "x"}), ModuleOutputs)
+    assert isinstance(MODELS.build({"type": "ParameterRecorder", "source": "x"}), Parameter)
+
+
+def test_nothing_is_recorded_outside_and_no_hook_stays():
+    model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
+    with found:
+        model(IMAGE)
+        assert len(model.first._forward_hooks) == 1
+    model(IMAGE)
+    assert len(found.recorders["outputs"].records) == 1 and not model.first._forward_hooks
+    with pytest.raises(RuntimeError), found:
+        model(IMAGE[0, 0, 0])
+    assert not model.first._forward_hooks and not found.recorders["outputs"].records
+
+
+def test_cleared_features_are_freed():
+    model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
+    with found:
+        model(IMAGE)
+    feature = weakref.ref(found.recorders["outputs"].get())
+    found.clear()
+    gc.collect()
+    assert feature() is None
+
+
+def test_logits_are_the_first_of_several_outputs():
+    class Auxiliary(Plain):
+        def forward(self, x):
+            return super().forward(x), x
+
+    model = torch.nn.ModuleDict({"network": Auxiliary().eval()})
+    recorder = Logits("network")
+    recorder.attach(model)
+    recorder.start()
+    expected = model["network"](IMAGE)[0]
+    recorder.stop()
+    assert torch.equal(recorder.get(), expected)
+
+
+@pytest.mark.parametrize(
+    ("recorder", "nearest"),
+    [
+        ({"type": "ModuleOutputs", "source": "secnd"}, "second"),
+        ({"type": "Parameter", "source": "last.wight"}, "last.weight"),
+    ],
+)
+def test_unknown_source_names_the_nearest(recorder, nearest):
+    with pytest.raises(UserError, match=rf"Plain has no .*{recorder['source']}.*\n    {nearest}"):
+        manager(it=recorder)
+
+
+def test_records_that_do_not_exist():
+    model, found = manager(it={"type": "ModuleOutputs", "source": "first"})
+    with pytest.raises(UserError, match="holds 0 records"):
+        found.recorders["it"].get()
+    with found:
+        model(IMAGE)
+    with pytest.raises(UserError, match="record_idx=1 does not exist"):
+        found.recorders["it"].get(record_idx=1)
+    with pytest.raises(UserError, match="one Tensor, so data_idx=0"):
+        found.recorders["it"].get(data_idx=0)
+    with pytest.raises(UserError, match="needs one source"):
+        ModuleOutputs()
