@@ -28,7 +28,7 @@ class VolumeMetric(BaseMetric):
     is printed with every table. Each case is reduced to its scores at once; no volume is kept or sent to a process.
 
     Args:
-        metrics: which of ``Dice``, ``Jaccard``, ``HD95``, ``ASD``. Without HD95 and ASD no surface is looked at.
+        measures: which of ``Dice``, ``Jaccard``, ``HD95``, ``ASD``. Without HD95 and ASD no surface is looked at.
         protocols: which of ``transunet``, ``strict`` (see :func:`medseg_kd.evaluation.score_case`). The first gives
             the returned values.
         output_dir: folder for ``metrics.json`` and ``per_case.csv``; None writes no files.
@@ -46,7 +46,7 @@ class VolumeMetric(BaseMetric):
 
     def __init__(
         self,
-        metrics: Sequence[str] = ("Dice", "Jaccard", "HD95", "ASD"),
+        measures: Sequence[str] = ("Dice", "Jaccard", "HD95", "ASD"),
         protocols: Sequence[str] = PROTOCOLS,
         output_dir: str | None = None,
         per_class: bool = False,
@@ -56,9 +56,9 @@ class VolumeMetric(BaseMetric):
         collect_dir: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
-        _check("metrics", metrics, tuple(KEYS))
+        _check("measures", measures, tuple(KEYS))
         _check("protocols", protocols, PROTOCOLS)
-        self.metrics = [KEYS[name] for name in metrics]
+        self.metrics = [KEYS[name] for name in measures]
         self.protocols = list(protocols)
         self.output_dir = output_dir
         self.per_class = per_class

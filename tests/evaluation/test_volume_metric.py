@@ -113,7 +113,7 @@ def test_dice_alone_is_brief_and_writes_nothing(printed: list[str], monkeypatch:
         raise AssertionError("looked for surfaces")
 
     monkeypatch.setattr("medseg_kd.evaluation.case._surfaces_by_class", forbidden)
-    values = evaluate(VolumeMetric(metrics=("Dice",), protocols=("transunet",)), cases(), note="synthetic phantom")
+    values = evaluate(VolumeMetric(measures=("Dice",), protocols=("transunet",)), cases(), note="synthetic phantom")
     assert list(values) == ["mDice"]
     (text,) = printed
     assert "1 missed" in text
@@ -153,7 +153,7 @@ def test_one_slice_and_padded_batches(printed: list[str]) -> None:
 
 def test_mistakes_are_named(printed: list[str]) -> None:
     with pytest.raises(UserError, match="'NSD'.*Dice, Jaccard, HD95, ASD"):
-        VolumeMetric(metrics=("NSD",))
+        VolumeMetric(measures=("NSD",))
     with pytest.raises(UserError, match="'loose'.*transunet, strict"):
         VolumeMetric(protocols=("loose",))
     with pytest.raises(UserError, match="protocols='strict'.*expected a list"):

@@ -1,0 +1,40 @@
+"""``tools/benchmark.py``: one subcommand for each thing that is measured."""
+
+import argparse
+from collections.abc import Sequence
+
+from ..errors import UserError
+from ..evaluation import benchmark as evaluation
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a benchmark and print its table.
+
+    Args:
+        argv: the arguments; None takes the command line's.
+
+    Raises:
+        UserError: an argument does not fit.
+    """
+    parser = argparse.ArgumentParser(prog="benchmark.py", description="Measure parts of this project.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_evaluate(commands.add_parser("evaluate", help="scoring one case: ours beside MedPy, MONAI and SciPy"))
+    arguments = parser.parse_args(argv)
+    arguments.run(arguments)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    known = list(evaluation.METHODS)
+    parser.add_argument("--shape", type=int, nargs=3, default=[120, 512, 512], metavar=("S", "H", "W"))
+    parser.add_argument("--organs", type=int, default=8, help="number of organs (8)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of which the quickest counts; MedPy runs once (3)")
+    parser.add_argument("--methods", nargs="+", default=known, choices=known, help="what to run (all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the synthetic case (0)")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    if min(*arguments.shape, arguments.organs, arguments.repeat) < 1 or arguments.organs > 255:
+        raise UserError("--shape and --repeat must be at least 1, --organs 1 to 255.")
+    print(f"one synthetic case of {'x'.join(map(str, arguments.shape))}, {arguments.organs} organs", flush=True)
+    print(evaluation.compare(arguments.shape, arguments.organs, arguments.repeat, arguments.methods, arguments.seed))
