@@ -40,5 +40,5 @@ test_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False),
     dataset=dict(type=CaseDataset, data_root=data_root, split="test", metainfo=metainfo),
 )
-val_evaluator = dict(type=VolumeMetric, metrics=("Dice",))
+val_evaluator = dict(type=VolumeMetric, measures=("Dice",), protocols=("transunet",))
 test_evaluator = dict(type=VolumeMetric)

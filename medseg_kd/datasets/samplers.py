@@ -1,0 +1,60 @@
+"""Endless sampling that can start anywhere."""
+
+from collections.abc import Iterator, Sized
+
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from medseg_kd.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(Sampler):
+    """An endless shuffle whose k-th index depends on the seed and k alone.
+
+    Pass p visits every slice once, in an order drawn from (seed, p); the processes of a distributed run take turns in
+    it. MMEngine's ``InfiniteSampler`` has to draw all earlier passes again to start at a later place.
+
+    Args:
+        dataset: What is sampled.
+        shuffle: False keeps the order of the dataset.
+        seed: The same on all processes; None agrees on a random one.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.start = 0
+
+    def skip(self, num_samples: int) -> None:
+        """Start at the ``num_samples``-th index of this process (counted from the very first) when next iterated."""
+        if num_samples < 0:
+            raise ValueError(f"num_samples is {num_samples}, expected 0 or more")
+        self.start = num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        position = self.start * self.world_size + self.rank
+        passed, order = -1, []
+        while True:
+            if position // self.size != passed:
+                passed = position // self.size
+                order = self._order(passed)
+            yield order[position % self.size]
+            position += self.world_size
+
+    def _order(self, passed: int) -> list[int]:
+        """Order of the slices in a pass."""
+        if not self.shuffle:
+            return list(range(self.size))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + passed) % 2**63)
+        return torch.randperm(self.size, generator=generator).tolist()
+
+    def __len__(self) -> int:
+        """Slices in the dataset."""
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing to do: passes follow each other without end."""
