@@ -20,7 +20,7 @@ LOSSES = {
     "hcl": HCLLoss(),
 }
 INTER = DISTLoss(gamma=0)
-quick = settings(max_examples=5, deadline=None, derandomize=True)
+quick = settings(max_examples=10, deadline=None, derandomize=True)
 
 
 def case(seed: int, n: int = 2, c: int = 4, h: int = 6, w: int = 5) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,254 @@
+"""The algorithm: what the teacher may and may not do, the batch, checkpoints, distributed training."""
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from pairs import batch, plain, segmentor
+
+from medseg_kd.distill import CWD, KD, SingleTeacherDistill
+from medseg_kd.errors import UserError
+from medseg_kd.models import FCN
+from medseg_kd.registry import MODELS
+
+STAGE = {"type": CWD, "stage": -1}
+
+
+def distil(student=None, teacher=None, method=None, **options) -> SingleTeacherDistill:
+    """A plain pair with KD, the teacher a built one, unless told otherwise."""
+    teacher = MODELS.build(teacher or plain())
+    return SingleTeacherDistill(student or plain(), teacher, method or {"type": KD}, **options)
+
+
+def test_teacher_is_no_submodule_yet_follows():
+    algorithm = distil(segmentor(), segmentor(FCN), STAGE)
+    teachers = set(map(id, algorithm.teacher.parameters()))
+    assert teachers and not teachers & set(map(id, algorithm.parameters()))
+    assert {key.split(".")[0] for key in algorithm.state_dict()} == {"architecture", "distiller"}
+    assert "distiller.connectors.stage.conv.weight" in dict(algorithm.named_parameters())
+    algorithm.double()
+    assert {p.dtype for p in algorithm.teacher.parameters()} == {torch.float64}
+    assert not any(p.requires_grad for p in algorithm.teacher.parameters())
+
+
+def test_teacher_stays_in_eval_mode():
+    algorithm = distil()
+    algorithm.train()
+    assert algorithm.student.training and not any(module.training for module in algorithm.teacher.modules())
+    images, samples = batch()
+    algorithm.distiller.clear = lambda: None
+    algorithm(images, samples, mode="loss")
+    taught = algorithm.distiller.teacher_recorders.recorders["logits"].get()
+    assert torch.equal(taught, algorithm.teacher.network(images)) and not taught.requires_grad
+
+
+def test_teacher_runs_its_network_alone():
+    algorithm = distil(segmentor(), segmentor(FCN))
+    algorithm.teacher.forward = None
+    algorithm.teacher.network.auxiliary_head.forward = None
+    losses = algorithm(*batch(), mode="loss")
+    assert {"loss_ce", "aux1.loss_ce", "distill.loss_kd"} == set(losses)
+
+
+def test_both_see_the_batch_padded_once_to_what_both_need():
+    algorithm = distil(plain(size_divisor=4), plain(size_divisor=6))
+    seen = []
+    for model in (algorithm.student, algorithm.teacher):
+        model.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
+    images, samples = batch((30, 24))
+    algorithm.eval()
+    losses = algorithm(images, samples, mode="loss")
+    assert seen == [(2, 1, 36, 24)] * 2
+    images, samples = batch((30, 24))
+    with torch.no_grad():
+        student, teacher = (
+            model.network(torch.nn.functional.pad(images, (0, 0, 0, 6)))
+            for model in (algorithm.student, algorithm.teacher)
+        )
+    kd = algorithm.distiller.distill_losses["loss_kd"](student[..., :30, :], teacher[..., :30, :])
+    assert losses["distill.loss_kd"].item() == pytest.approx(kd.item(), rel=1e-5)
+
+
+def test_inference_is_the_students():
+    algorithm = distil(segmentor(), segmentor(FCN)).eval()
+    images, samples = batch()
+    assert torch.equal(algorithm(images), algorithm.student(images))
+    predicted = algorithm(images, samples, mode="predict")
+    assert predicted[0].pred_sem_seg.data.shape == (1, 32, 32)
+    assert algorithm.data_preprocessor is algorithm.student.data_preprocessor
+
+
+def test_a_given_preprocessor_replaces_the_students():
+    algorithm = distil(data_preprocessor={"type": "medseg_kd.SlicePreprocessor", "size": (16, 16)})
+    assert algorithm.student.data_preprocessor is algorithm.data_preprocessor
+    assert algorithm.data_preprocessor.size == (16, 16)
+
+
+def test_a_train_step_moves_student_and_connectors_alone():
+    algorithm = distil(segmentor(), segmentor(FCN), STAGE)
+    before = {"teacher": algorithm.teacher.state_dict(), "own": algorithm.state_dict()}
+    before = {who: {key: value.clone() for key, value in state.items()} for who, state in before.items()}
+    optimizer = OptimWrapper(torch.optim.SGD(algorithm.parameters(), lr=1.0))
+    images, samples = batch()
+    log = algorithm.train_step({"inputs": list(images), "data_samples": samples}, optimizer)
+    assert log["loss"].item() == pytest.approx(sum(v.item() for k, v in log.items() if k != "loss"))
+    assert all(torch.equal(value, before["teacher"][key]) for key, value in algorithm.teacher.state_dict().items())
+    for key in ("architecture.network.head.conv_seg.weight", "distiller.connectors.stage.conv.weight"):
+        assert not torch.equal(algorithm.state_dict()[key], before["own"][key])
+
+
+def test_students_own_losses_can_be_left_out():
+    assert set(distil(calculate_student_loss=False)(*batch(), mode="loss")) == {"distill.loss_kd"}
+
+
+def test_features_are_freed_after_the_step():
+    algorithm = distil()
+    features = []
+    algorithm.teacher.network.register_forward_hook(lambda module, inputs, output: features.append(weakref.ref(output)))
+    losses = algorithm(*batch(), mode="loss")
+    del losses
+    gc.collect()
+    assert features[0]() is None
+    algorithm.distiller.compute_distill_losses = lambda label: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        algorithm(*batch(), mode="loss")
+    for recorders in (algorithm.distiller.student_recorders, algorithm.distiller.teacher_recorders):
+        assert not recorders.recorders["logits"].records
+
+
+def test_student_starts_from_the_weights_that_it_has_alone():
+    torch.manual_seed(1)
+    alone = MODELS.build(segmentor())
+    alone.init_weights()
+    torch.manual_seed(1)
+    algorithm = SingleTeacherDistill(segmentor(), segmentor(FCN), STAGE)
+    algorithm.init_weights()
+    state = algorithm.student.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in alone.state_dict().items())
+
+
+@pytest.fixture
+def teacher_run(tmp_path: Path) -> Path:
+    """A run folder with the checkpoint of a FCN teacher."""
+    torch.manual_seed(5)
+    torch.save({"state_dict": MODELS.build(segmentor(FCN)).state_dict()}, tmp_path / "iter_20.pth")
+    return tmp_path
+
+
+@pytest.mark.parametrize("first", ["init_weights", "loss"])
+def test_teacher_is_loaded_when_training_starts_and_once(teacher_run, first):
+    algorithm = SingleTeacherDistill(segmentor(), segmentor(FCN), {"type": "KD"}, teacher_ckpt=str(teacher_run))
+    expected = torch.load(teacher_run / "iter_20.pth")["state_dict"]
+    if first == "init_weights":
+        algorithm.init_weights()
+    else:
+        algorithm(*batch(), mode="loss")
+    assert all(torch.equal(value, expected[key]) for key, value in algorithm.teacher.state_dict().items())
+    (teacher_run / "iter_20.pth").unlink()
+    algorithm(*batch(), mode="loss")
+
+
+def test_a_missing_teacher_matters_to_training_alone(tmp_path):
+    run = str(tmp_path / "fcn_r50_d8_40k_synapse")
+    algorithm = SingleTeacherDistill(segmentor(), segmentor(FCN), {"type": "KD"}, teacher_ckpt=run)
+    images, samples = batch()
+    assert algorithm.eval()(images).shape == (2, 4, 32, 32)
+    for start in (algorithm.init_weights, lambda: algorithm(images, samples, mode="loss")):
+        with pytest.raises(UserError, match=r"python train.py .*fcn_r50_d8_40k_synapse.py"):
+            start()
+
+
+def test_weights_of_another_teacher_are_refused(teacher_run):
+    algorithm = SingleTeacherDistill(segmentor(), segmentor(), {"type": "KD"}, teacher_ckpt=str(teacher_run))
+    with pytest.raises(UserError, match=r"the teacher's checkpoint .*iter_20.pth does not fit Segmentor"):
+        algorithm.load_teacher()
+
+
+def test_no_teacher_checkpoint_is_a_warning(caplog):
+    algorithm = SingleTeacherDistill(plain(), plain(), {"type": "KD"})
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    algorithm.load_teacher()
+    logger.removeHandler(caplog.handler)
+    assert "model.teacher_ckpt is not set" in caplog.text
+
+
+def test_checkpoint_holds_student_and_connectors(tmp_path):
+    algorithm = distil(segmentor(), segmentor(FCN), STAGE)
+    torch.save(algorithm.checkpoint_state(), tmp_path / "iter_1.pth")
+    checkpoint = torch.load(tmp_path / "iter_1.pth", weights_only=True)
+    assert set(checkpoint) == {"state_dict", "connectors"}
+    assert set(checkpoint["connectors"]) == {"stage.conv.weight", "stage.conv.bias"}
+    student = MODELS.build(segmentor())
+    student.load_state_dict(checkpoint["state_dict"])
+    again = distil(segmentor(), segmentor(FCN), STAGE)
+    again.load_checkpoint_state(checkpoint, "iter_1.pth")
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in algorithm.state_dict().items())
+    student_alone = distil(segmentor(), segmentor(FCN), STAGE)
+    student_alone.load_checkpoint_state({"state_dict": student.state_dict()}, "alone.pth")
+    with pytest.raises(UserError, match=r"iter_1.pth \(its connectors\) does not fit"):
+        again.load_checkpoint_state({**checkpoint, "connectors": {}}, "iter_1.pth")
+    with pytest.raises(UserError, match="other.pth does not fit Segmentor"):
+        again.load_checkpoint_state({"state_dict": algorithm.teacher.state_dict()}, "other.pth")
+
+
+def test_pairs_with_other_classes_are_refused():
+    with pytest.raises(UserError, match="student predicts 4 classes .* the teacher 5"):
+        distil(plain(), plain(num_classes=5))
+
+
+def test_teacher_dtype():
+    algorithm = distil(teacher_dtype="bf16")
+    seen = []
+    algorithm.teacher.network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    algorithm.student.network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    losses = algorithm(*batch(), mode="loss")
+    assert seen == [torch.bfloat16, torch.float32] and losses["distill.loss_kd"].dtype == torch.float32
+    with pytest.raises(UserError, match="teacher_dtype is 'int8', expected one of bf16"):
+        distil(teacher_dtype="int8")
+
+
+def test_configs_of_mmengine_and_mmrazor_build(tmp_path):
+    (tmp_path / "teacher.py").write_text(
+        "model = dict(type='Segmentor', num_classes=4, network=dict(type='FCN', channels=8, auxiliary_channels=8,\n"
+        "    backbone=dict(type='mmseg.ResNetV1c', depth=18, in_channels=1, base_channels=4, stem_channels=4)))\n"
+    )
+    config = ConfigDict(
+        type="SingleTeacherDistill",
+        architecture=segmentor(),
+        teacher={"cfg_path": str(tmp_path / "teacher.py")},
+        distiller={"type": "ReviewKD", "mid_channel": 8},
+    )
+    assert MODELS.build(config)(*batch(), mode="loss")["distill.loss_reviewkd"] > 0
+
+
+def test_segmentors_of_mmsegmentation():
+    head = {"type": "mmseg.FCNHead", "num_classes": 4, "in_channels": 32, "channels": 8, "in_index": 3}
+    backbone = segmentor()["network"]["backbone"]
+    config = {"type": "mmseg.EncoderDecoder", "backbone": backbone, "decode_head": head}
+    algorithm = distil(dict(config), dict(config))
+    losses = algorithm(*batch((64, 64)), mode="loss")
+    assert set(losses) == {"decode.loss_ce", "decode.acc_seg", "distill.loss_kd"}
+    losses["distill.loss_kd"].backward()
+    assert algorithm.student.decode_head.conv_seg.weight.grad.abs().sum() > 0
+
+
+def test_distributed_training_leaves_the_teacher_out(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        wrapped = MMDistributedDataParallel(distil(segmentor(), segmentor(FCN), STAGE))
+        teachers = set(map(id, wrapped.module.teacher.parameters()))
+        assert not teachers & set(map(id, wrapped.parameters()))
+        optimizer = OptimWrapper(torch.optim.SGD(wrapped.parameters(), lr=0.1))
+        for _ in range(2):
+            images, samples = batch()
+            log = wrapped.train_step({"inputs": list(images), "data_samples": samples}, optimizer)
+            assert log["distill.loss_cwd"].isfinite()
+    finally:
+        torch.distributed.destroy_process_group()
