@@ -39,7 +39,7 @@ class VolumeMetric(BaseMetric):
         collect_dir: as in MMEngine's ``BaseMetric``.
 
     Raises:
-        UserError: a metric or protocol is not known; later, a case that cannot be scored.
+        UserError: a measure or protocol is not known; later, a case that cannot be scored.
     """
 
     default_prefix = ""

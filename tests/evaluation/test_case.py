@@ -24,7 +24,7 @@ def medpy_scores(pred: np.ndarray, truth: np.ndarray, spacing: object = None) ->
     }
 
 
-def volumes(seed: int = 0, shape: tuple[int, ...] = (6, 20, 24), organs: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def volumes(seed: int = 0, shape: tuple[int, ...] = (15, 20, 24), organs: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Boxes of every organ that lie on and beside each other, and a prediction that is the truth moved and speckled."""
     rng = np.random.default_rng(seed)
     truth = np.zeros(shape, dtype=np.uint8)
@@ -157,7 +157,7 @@ def test_label_outside_the_classes_is_refused() -> None:
 
 def test_other_mistakes_are_refused() -> None:
     pred, truth = volumes()
-    with pytest.raises(UserError, match=r"case a: the prediction has shape \(5, 20, 24\).*\(6, 20, 24\)"):
+    with pytest.raises(UserError, match=r"case a: the prediction has shape \(14, 20, 24\).*\(15, 20, 24\)"):
         score_case(pred[1:], truth, 5, case="a")
     with pytest.raises(UserError, match="data type float64"):
         score_case(pred.astype(float), truth, 5)

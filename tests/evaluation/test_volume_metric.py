@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
@@ -120,6 +121,13 @@ def test_dice_alone_is_brief_and_writes_nothing(printed: list[str], monkeypatch:
     assert f"Dice: mean {values['mDice']:.2f} (aorta " in text
     assert "synthetic phantom" in text
     assert len(text.splitlines()) == 3
+
+
+def test_runner_builds_it_from_a_config() -> None:
+    config = dict(type=VolumeMetric, measures=("Dice",), protocols=("transunet",))
+    (metric,) = Runner.build_evaluator(None, config).metrics
+    assert isinstance(metric, VolumeMetric)
+    assert metric.metrics == ["dice"]
 
 
 def test_without_spacing_strict_is_in_voxels(printed: list[str]) -> None:
