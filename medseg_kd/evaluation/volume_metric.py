@@ -134,7 +134,7 @@ class VolumeMetric(BaseMetric):
         unit = "voxel" if protocol == "transunet" or without else "mm"
         if protocol != "transunet" and 0 < len(without) < len(results):
             print_log(
-                f"{len(without)} of {len(results)} cases have no spacing ({', '.join(without[:5])}, ...): "
+                f"{len(without)} of {len(results)} cases have no spacing ({', '.join(without)}): "
                 f"all distances of protocol {protocol} are in voxels.",
                 logger="current",
             )

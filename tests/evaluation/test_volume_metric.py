@@ -138,7 +138,7 @@ def test_without_spacing_strict_is_in_voxels(printed: list[str]) -> None:
 def test_units_are_never_mixed(tmp_path: Path, printed: list[str]) -> None:
     mixed = [cases()[0], cases(spacing=None)[1]]
     evaluate(VolumeMetric(protocols=("strict",), output_dir=str(tmp_path)), mixed)
-    assert "1 of 2 cases have no spacing (case1" in printed[0]
+    assert "1 of 2 cases have no spacing (case1)" in printed[0]
     assert "in voxels" in printed[1]
     with (tmp_path / "per_case.csv").open(newline="") as file:
         assert {row["unit"] for row in csv.DictReader(file)} == {"voxel"}
