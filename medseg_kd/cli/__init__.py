@@ -1,12 +1,15 @@
 """The commands: arguments in, one call, messages out."""
 
 import sys
+import warnings
 from collections.abc import Callable
 
 import torch
 
 from medseg_kd.errors import UserError
 
+# MMCV without compiled operations says so at import; nothing here uses them.
+warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
 _FROM_WORKER = f"{UserError.__module__}.{UserError.__qualname__}: "
 
 

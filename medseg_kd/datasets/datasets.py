@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset
-from mmseg.datasets.transforms import PackSegInputs
 
 from medseg_kd.datasets.conversion.manifest import read_manifest
 from medseg_kd.datasets.layouts import find_cases, find_slices, select_cases
-from medseg_kd.datasets.transforms import LoadCase, LoadSlice
+from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice
 from medseg_kd.registry import DATASETS, TRANSFORMS
-
-_PACK_SLICE = dict(type=PackSegInputs, meta_keys=("case_name", "slice_index", "img_shape", "ori_shape"))
 
 
 class _FolderDataset(BaseDataset):
@@ -80,7 +77,7 @@ class _FolderDataset(BaseDataset):
 class SliceDataset(_FolderDataset):
     """Slices with labels: ``inputs`` (1, H, W) float32 in [0, 1], ``data_samples`` with ``gt_sem_seg`` (1, H, W)."""
 
-    default_pipeline = (dict(type=LoadSlice), _PACK_SLICE)
+    default_pipeline = (dict(type=LoadSlice), dict(type=PackSlice))
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry a slice."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
@@ -30,6 +31,25 @@ class LoadSlice(BaseTransform):
             "img_shape": shape,
             "ori_shape": shape,
         }
+
+
+@TRANSFORMS.register_module()
+class PackSlice(BaseTransform):
+    """Makes of the keys of :class:`LoadSlice` what the segmentor takes.
+
+    Gives ``inputs``, (1, H, W) float32, and ``data_samples`` with ``gt_sem_seg`` (1, H, W) int64 and the case's name and
+    slice index.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Pack a slice."""
+        height, width = results["img"].shape[:2]
+        image = np.ascontiguousarray(results["img"]).reshape(1, height, width)
+        label = np.ascontiguousarray(results["gt_seg_map"], np.int64)[None]
+        meta = {key: results[key] for key in ("case_name", "slice_index", "ori_shape")}
+        sample = SegDataSample(metainfo={**meta, "img_shape": (height, width)})
+        sample.gt_sem_seg = PixelData(data=torch.from_numpy(label))
+        return {"inputs": torch.from_numpy(image), "data_samples": sample}
 
 
 @TRANSFORMS.register_module()

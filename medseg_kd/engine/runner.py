@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,10 @@ import mmengine.runner
 import torch
 from mmengine.device import get_device
 from mmengine.dist import master_only
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import nn
+from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
@@ -20,6 +23,7 @@ from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.registry import RUNNERS
 
+_OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 _PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
 
 
@@ -43,6 +47,19 @@ class Runner(mmengine.runner.Runner):
         if self.distributed and get_device() == "cpu" and model_wrapper_cfg is None:
             return MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """Build a loader; memory is pinned only where there is a GPU to copy to."""
+        if isinstance(dataloader, dict) and not torch.cuda.is_available():
+            dataloader = {**dataloader, "pin_memory": False}
+        return mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """MMEngine's logger without its warnings about its own deprecated file client."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
+        return logger
 
     @property
     def bare_model(self) -> Any:
