@@ -7,7 +7,8 @@ import torch
 
 from medseg_kd.datasets.phantom import write_phantom
 
-torch.set_num_threads(2)
+# With more threads than free cores, small operations wait for each other.
+torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 
 

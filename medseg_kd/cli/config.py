@@ -95,8 +95,8 @@ def _check_key(cfg: Config, key: str) -> None:
     if (top := key.split(".")[0]) not in _TOP_LEVEL:
         if top in node:
             raise UserError(
-                f"--cfg-options {key}: {top} is a variable that the config files use among themselves; changing it here "
-                "would do nothing. Change the key that it went into, such as train_dataloader.dataset.data_root"
+                f"--cfg-options {key}: {top} is a variable that the config files use among themselves; changing it "
+                "here would do nothing. Change the key that it went into, such as train_dataloader.dataset.data_root"
             )
         raise UserError(_unknown(key, "", top, dict.fromkeys(_TOP_LEVEL)))
     for depth, part in enumerate(parents):

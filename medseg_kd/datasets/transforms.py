@@ -37,8 +37,8 @@ class LoadSlice(BaseTransform):
 class PackSlice(BaseTransform):
     """Makes of the keys of :class:`LoadSlice` what the segmentor takes.
 
-    Gives ``inputs``, (1, H, W) float32, and ``data_samples`` with ``gt_sem_seg`` (1, H, W) int64 and the case's name and
-    slice index.
+    Gives ``inputs``, (1, H, W) float32, and ``data_samples`` with ``gt_sem_seg`` (1, H, W) int64, the case's name and
+    the slice's index.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
