@@ -1,6 +1,6 @@
 """Slices to train on, cases to test on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class _FolderDataset(BaseDataset):
         layout: ``transunet``, ``images`` or ``auto``.
         cases: Only these; None takes all.
         exclude_cases: Not these.
-        pipeline: Configs of transforms; None takes the usual ones.
+        pipeline: Transforms or their configs; None takes the usual ones. A name of MMSegmentation's carries its scope,
+            as in ``type='mmseg.RandomRotFlip'``.
         metainfo: ``classes``, the class names with background first.
     """
 
@@ -47,7 +48,7 @@ class _FolderDataset(BaseDataset):
         layout: str = "auto",
         cases: Sequence[str] | None = None,
         exclude_cases: Sequence[str] = (),
-        pipeline: Sequence[dict[str, Any]] | None = None,
+        pipeline: Sequence[dict[str, Any] | Callable[[dict[str, Any]], Any]] | None = None,
         metainfo: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -56,7 +57,10 @@ class _FolderDataset(BaseDataset):
         self.cases = cases
         self.exclude_cases = exclude_cases
         # Built here, so that names of this project's and MMSegmentation's transforms need no default scope.
-        transforms = [TRANSFORMS.build(dict(step)) for step in pipeline or self.default_pipeline]
+        transforms = [
+            TRANSFORMS.build(dict(step)) if isinstance(step, dict) else step
+            for step in pipeline or self.default_pipeline
+        ]
         super().__init__(
             data_root=data_root,
             metainfo=metainfo,
@@ -68,7 +72,7 @@ class _FolderDataset(BaseDataset):
         if manifest.get("synthetic"):
             self._metainfo["note"] = manifest["note"]
 
-    def _chosen(self, names: Sequence[str]) -> set[str]:
+    def _chosen(self, names: Iterable[str]) -> set[str]:
         """The names among a folder's cases that this dataset takes."""
         return select_cases(names, self.cases, self.exclude_cases, self.data_root)
 
@@ -97,13 +101,13 @@ class CaseDataset(_FolderDataset):
 
     default_pipeline = (dict(type=LoadCase),)
 
-    def __init__(self, data_root: str, split: str = "test", **kwargs: Any) -> None:
-        super().__init__(data_root, split, test_mode=True, **kwargs)
+    def __init__(self, data_root: str, split: str = "test", test_mode: bool = True, **kwargs: Any) -> None:
+        super().__init__(data_root, split, test_mode=test_mode, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry a case."""
         cases = find_cases(self.data_root, self.split, self.layout)
-        chosen = self._chosen(list(cases))
+        chosen = self._chosen(cases)
         num_classes = len(self.metainfo["classes"])
         return [
             dict(case_name=name, source=source, num_classes=num_classes)

@@ -1,13 +1,15 @@
 """Which slices and cases a data folder holds, in the two layouts of Synapse."""
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg_kd.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = {"transunet": (".npz", ".h5"), "images": IMAGE_SUFFIXES}
 _SLICE_NAME = re.compile(r"^(?P<case>.+?)_slice_?(?P<index>\d+)$")
 _TRANSUNET = {"train": "train_npz", "test": "test_vol_h5"}
 _IMAGES = {"train": "train", "test": "val"}
@@ -50,7 +52,7 @@ def find_slices(root: str | Path, split: str, layout: str = "auto") -> list[Slic
     return sorted((_slice(file, file) for file in files), key=lambda item: (item.case, item.index))
 
 
-def find_cases(root: str | Path, split: str, layout: str = "auto") -> dict[str, list[SliceFile] | Path]:
+def find_cases(root: str | Path, split: str, layout: str = "auto") -> Mapping[str, list[SliceFile] | Path]:
     """Cases of a split: name to its h5 volume, or to its slices in order.
 
     Arguments and errors are those of :func:`find_slices`.
@@ -63,11 +65,9 @@ def find_cases(root: str | Path, split: str, layout: str = "auto") -> dict[str, 
         missing = [folder / f"{name}.npy.h5" for name in names if name not in found]
         _require(missing, f"{folder} does not hold what lists/*/test_vol.txt names")
         return {name: found[name] for name in names}
-    cases: dict[str, list[SliceFile] | Path] = {}
+    cases: dict[str, list[SliceFile]] = defaultdict(list)
     for item in find_slices(root, split, layout):
-        slices = cases.setdefault(item.case, [])
-        assert isinstance(slices, list)
-        slices.append(item)
+        cases[item.case].append(item)
     return cases
 
 
@@ -98,10 +98,10 @@ def _layout(root: Path, split: str, layout: str) -> str:
         raise UserError(f"dataset.layout is {layout!r}, expected 'auto', 'transunet' or 'images'")
     wanted = folders if layout == "auto" else {layout: folders[layout]}
     for name, folder in wanted.items():
-        if folder.is_dir() and any(folder.iterdir()):
+        if any(file.suffix.lower() in _SUFFIXES[name] for file in folder.rglob("*")):
             return name
-    looked = " nor ".join(f"{folder.relative_to(root)}/" for folder in wanted.values())
-    raise UserError(f"{root} holds no {split} split: neither {looked} is there or holds a file. {_HINT}")
+    looked = " or ".join(f"{folder.relative_to(root)}/" for folder in wanted.values())
+    raise UserError(f"{root} holds no {split} split: no data file in {looked}. {_HINT}")
 
 
 def _listed(root: Path, name: str) -> list[str]:
@@ -109,7 +109,12 @@ def _listed(root: Path, name: str) -> list[str]:
     lists = sorted(root.glob(f"lists/*/{name}"))
     if len(lists) > 1:
         raise UserError(f"{root}: several lists for one split ({', '.join(map(str, lists))}); keep one")
-    return [line.strip() for line in lists[0].read_text().splitlines() if line.strip()] if lists else []
+    if not lists:
+        return []
+    names = [line.strip() for line in lists[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not names:
+        raise UserError(f"{lists[0]} names nothing. Remove it to take every file of the split, or write it again")
+    return names
 
 
 def _require(files: list[Path], message: str) -> None:

@@ -1,9 +1,12 @@
 """Reading one slice or volume, and refusing what cannot be right."""
 
+import math
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import h5py
 import numpy as np
@@ -13,7 +16,23 @@ from medseg_kd.datasets.layouts import SliceFile
 from medseg_kd.errors import UserError
 
 _TOLERANCE = 1e-3
-_UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, UnidentifiedImageError)
+# 8-bit modes of Pillow; it would clip deeper pixels to 255 without a word.
+_EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+# What NumPy, h5py and Pillow raise on damaged content; TypeError where the content is of another kind.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    UnidentifiedImageError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_File = TypeVar("_File", str, Path)
+_Content = TypeVar("_Content")
+_Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, tuple[float, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -35,18 +54,12 @@ def read_slice(item: SliceFile, num_classes: int) -> Pixels:
     """Read a slice of either layout.
 
     Raises:
-        UserError: The file is damaged, or its content is out of range.
+        UserError: A file is damaged, or its content is out of range.
     """
-    try:
-        if item.image == item.label:
-            with np.load(item.image) as file:
-                image, label = file["image"], file["label"]
-                spacing = tuple(file["spacing"].tolist()) if "spacing" in file else None
-        else:
-            image = np.asarray(Image.open(item.image).convert("L"), np.float32) / 255
-            label, spacing = np.asarray(Image.open(item.label)), None
-    except _UNREADABLE as error:
-        raise _damaged(item.image, error) from error
+    if item.image == item.label:
+        image, label, spacing = _read(item.image, _npz)
+    else:
+        image, label, spacing = _read(item.image, _grey), _read(item.label, _indexed), None
     return _checked(item.image, image, label, spacing, 2, num_classes)
 
 
@@ -57,14 +70,7 @@ def read_volume(source: Path | Sequence[SliceFile], num_classes: int) -> Pixels:
         UserError: As in :func:`read_slice`, or slices of one case differ in size.
     """
     if isinstance(source, Path):
-        try:
-            with h5py.File(source, "r") as file:
-                image, label = file["image"][:], file["label"][:]
-                told = file.attrs.get("spacing", file.get("spacing"))
-                spacing = tuple(np.asarray(told, float).tolist()) if told is not None else None
-        except _UNREADABLE as error:
-            raise _damaged(source, error) from error
-        return _checked(source, image, label, spacing, 3, num_classes)
+        return _checked(source, *_read(source, _h5), 3, num_classes)
     slices = [read_slice(item, num_classes) for item in source]
     sizes = {pixels.image.shape for pixels in slices}
     if len(sizes) > 1:
@@ -76,6 +82,51 @@ def read_volume(source: Path | Sequence[SliceFile], num_classes: int) -> Pixels:
     )
 
 
+def _read(path: _File, reader: Callable[[_File], _Content]) -> _Content:
+    """What a reader makes of a file, with one error for all the ways in which a file can be damaged."""
+    try:
+        return reader(path)
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{path} cannot be read ({error}). The file is damaged or cut short: copy or prepare it again"
+        ) from error
+
+
+def _npz(path: str) -> _Arrays:
+    """Image, label and spacing of a slice as TransUNet stores it."""
+    with np.load(path) as file:
+        return file["image"], file["label"], _numbers(file["spacing"]) if "spacing" in file else None
+
+
+def _h5(path: Path) -> _Arrays:
+    """Image, label and spacing of a volume as TransUNet stores it; the spacing is an attribute or a data set."""
+    with h5py.File(path, "r") as file:
+        spacing = file.attrs.get("spacing", file.get("spacing"))
+        return file["image"][:], file["label"][:], None if spacing is None else _numbers(spacing)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Numbers as plain floats."""
+    return tuple(np.asarray(values, float).ravel().tolist())
+
+
+def _grey(path: str) -> np.ndarray:
+    """Grey values of an 8-bit image file, (H, W) in [0, 1]; a colour image that is grey loses nothing."""
+    with Image.open(path) as image:
+        if image.mode not in _EIGHT_BIT:
+            raise UserError(
+                f"{path}: pixels of PIL mode {image.mode}, expected 8-bit grey or RGB. Scale the intensities to 0..255 "
+                "and save them again, or keep their precision in the TransUNet layout (docs/data.md)"
+            )
+        return np.asarray(image.convert("L"), np.float32) / 255
+
+
+def _indexed(path: str) -> np.ndarray:
+    """Pixel values of a label file; of a palette image, its indices."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 def _checked(
     path: str | Path,
     image: np.ndarray,
@@ -85,9 +136,13 @@ def _checked(
     num_classes: int,
 ) -> Pixels:
     """Check shapes, range and classes; convert to float32 and uint8."""
-    if image.ndim != ndim or image.shape != label.shape:
+    if image.ndim != ndim or image.shape != label.shape or not image.size:
         raise UserError(
-            f"{path}: image {image.shape} and label {label.shape} should be two {ndim}-D arrays of one shape"
+            f"{path}: image {image.shape} and label {label.shape} should be two {ndim}-D arrays of one shape, not empty"
+        )
+    if spacing is not None and not (len(spacing) == 3 and all(0 < size < math.inf for size in spacing)):
+        raise UserError(
+            f"{path}: spacing {spacing}, expected three positive numbers: mm, (z, y, x). Correct or remove the entry"
         )
     lowest, highest = float(image.min()), float(image.max())
     if not (lowest >= -_TOLERANCE and highest <= 1 + _TOLERANCE):
@@ -95,17 +150,19 @@ def _checked(
             f"{path}: intensities lie in [{lowest:g}, {highest:g}], expected [0, 1]. Clip the Hounsfield units to a "
             "window and scale them, as tools/prepare_slices.py does"
         )
+    return Pixels(image.astype(np.float32, copy=False), _classes(path, label, num_classes), spacing)
+
+
+def _classes(path: str | Path, label: np.ndarray, num_classes: int) -> np.ndarray:
+    """The label as uint8, once every value is a class."""
+    with np.errstate(invalid="ignore"):
+        classes = label.astype(np.uint8)
+    if classes.max() < num_classes and np.array_equal(classes, label):
+        return classes
     values = np.unique(label)
-    wrong = [value for value in values.tolist() if value != int(value) or not 0 <= value < num_classes]
-    if wrong:
-        raise UserError(
-            f"{path}: label values {', '.join(f'{value:g}' for value in wrong[:5])} are none of the {num_classes} "
-            f"classes 0 to {num_classes - 1} of dataset.metainfo.classes. Name the missing classes there, or map the "
-            "labels with tools/prepare_slices.py --label-map"
-        )
-    return Pixels(image.astype(np.float32, copy=False), label.astype(np.uint8), spacing)
-
-
-def _damaged(path: str | Path, error: Exception) -> UserError:
-    """The error for a file that cannot be read."""
-    return UserError(f"{path} cannot be read ({error}). The file is damaged or cut short: copy or prepare it again")
+    wrong = values[~np.isin(values, np.arange(num_classes))].tolist()
+    raise UserError(
+        f"{path}: label values {', '.join(f'{value:g}' for value in wrong[:5])} are none of the {num_classes} "
+        f"classes 0 to {num_classes - 1} of dataset.metainfo.classes. Name the missing classes there, or map the "
+        "labels with tools/prepare_slices.py --label-map"
+    )

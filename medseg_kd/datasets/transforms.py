@@ -37,6 +37,8 @@ class LoadSlice(BaseTransform):
 class PackSlice(BaseTransform):
     """Makes of the keys of :class:`LoadSlice` what the segmentor takes.
 
+    MMSegmentation's ``PackSegInputs`` fits too; importing its package costs a start of every worker most of a second.
+
     Gives ``inputs``, (1, H, W) float32, and ``data_samples`` with ``gt_sem_seg`` (1, H, W) int64, the case's name and
     the slice's index.
     """
@@ -44,7 +46,7 @@ class PackSlice(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pack a slice."""
         height, width = results["img"].shape[:2]
-        image = np.ascontiguousarray(results["img"]).reshape(1, height, width)
+        image = np.ascontiguousarray(results["img"], np.float32).reshape(1, height, width)
         label = np.ascontiguousarray(results["gt_seg_map"], np.int64)[None]
         meta = {key: results[key] for key in ("case_name", "slice_index", "ori_shape")}
         sample = SegDataSample(metainfo={**meta, "img_shape": (height, width)})
