@@ -66,7 +66,7 @@ ANATOMY = (
     Blob("bone", (0.0, 0.44, 0.5), (0.15, 0.13, ALONG)),
     Blob("bone", (0.0, 0.66, 0.5), (0.03, 0.16, ALONG)),
     Blob("cord", (0.0, 0.57, 0.5), (0.055, 0.05, ALONG)),
-    Blob("aorta", (0.08, 0.22, 0.5), (0.088, 0.088, ALONG)),
+    Blob("aorta", (0.10, 0.22, 0.5), (0.10, 0.10, ALONG)),
 )
 # Grey value in [0, 1] (window -125 275 HU) and how far a case may lie from it.
 GREY = {
@@ -79,8 +79,8 @@ GREY = {
     "right kidney": (0.66, 0.09),
     "pancreas": (0.49, 0.06),
     "gallbladder": (0.33, 0.05),
-    "vena cava": (0.62, 0.10),
-    "aorta": (0.66, 0.10),
+    "vena cava": (0.55, 0.07),
+    "aorta": (0.69, 0.08),
     "bone": (0.86, 0.06),
     "cord": (0.42, 0.05),
 }
