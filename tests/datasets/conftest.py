@@ -1,0 +1,26 @@
+"""The same tiny cases in both layouts of Synapse."""
+
+from pathlib import Path
+
+import pytest
+from synapse_folders import TEST, TRAIN, write_h5, write_images, write_npz
+
+
+@pytest.fixture
+def transunet(tmp_path: Path) -> Path:
+    """Two training and two test cases in the TransUNet layout, without lists."""
+    for case, count in TRAIN.items():
+        for index in reversed(range(count)):
+            write_npz(tmp_path, case, index)
+    for case, count in TEST.items():
+        write_h5(tmp_path, case, count)
+    return tmp_path
+
+
+@pytest.fixture(params=[(False, "L", ".png"), (True, "RGB", ".png"), (False, "RGB", ".jpg")], ids=str)
+def images(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The same cases as image files: grey or RGB, flat or in folders."""
+    folders, mode, suffix = request.param
+    for split, cases in (("train", TRAIN), ("val", TEST)):
+        write_images(tmp_path, split, cases, folders=folders, mode=mode, suffix=suffix)
+    return tmp_path

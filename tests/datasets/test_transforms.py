@@ -1,0 +1,82 @@
+"""The steps between file and batch, alone and with those of MMCV and MMSegmentation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import RandomFlip
+from mmengine.registry import DefaultScope
+from synapse_folders import SHAPE
+
+from medseg_kd.datasets import LoadSlice, PackSlice, SliceDataset
+from medseg_kd.registry import DATASETS
+
+BY_NAME = [dict(type="LoadSlice"), dict(type="PackSlice")]
+BY_CLASS = [dict(type=LoadSlice), dict(type=PackSlice)]
+BUILT = [LoadSlice(), PackSlice()]
+
+
+@pytest.mark.parametrize("pipeline", [BY_NAME, BY_CLASS, BUILT], ids=["names", "classes", "built"])
+def test_pipelines_need_no_default_scope(transunet: Path, pipeline: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DefaultScope, "get_current_instance", classmethod(lambda cls: None))
+    dataset = DATASETS.build(dict(type="SliceDataset", data_root=str(transunet), pipeline=pipeline))
+    assert torch.equal(dataset[0]["inputs"], SliceDataset(str(transunet))[0]["inputs"])
+
+
+def test_keys_for_other_transforms(transunet: Path) -> None:
+    dataset = SliceDataset(str(transunet), pipeline=[LoadSlice()])
+    results = dataset[3]
+    assert results["img"].shape == results["gt_seg_map"].shape == SHAPE
+    assert results["img"].dtype == np.float32 and results["gt_seg_map"].dtype == np.uint8
+    assert results["seg_fields"] == ["gt_seg_map"]
+    assert results["img_shape"] == results["ori_shape"] == SHAPE
+    assert (results["case_name"], results["slice_index"]) == ("case0010", 0)
+
+
+def test_resize_between(transunet: Path) -> None:
+    pipeline = [LoadSlice(), dict(type="mmseg.Resize", scale=(20, 24)), PackSlice()]
+    item = SliceDataset(str(transunet), pipeline=pipeline)[0]
+    assert item["inputs"].shape == item["data_samples"].gt_sem_seg.data.shape == (1, 24, 20)
+    assert item["data_samples"].img_shape == (24, 20) and item["data_samples"].ori_shape == SHAPE
+
+
+def test_flip_moves_image_and_label_together(transunet: Path) -> None:
+    plain = SliceDataset(str(transunet))[0]
+    pipeline = [LoadSlice(), dict(type=RandomFlip, prob=1.0, direction="vertical"), PackSlice()]
+    flipped = SliceDataset(str(transunet), pipeline=pipeline)[0]
+    assert torch.equal(flipped["inputs"], plain["inputs"].flip(1))
+    label = plain["data_samples"].gt_sem_seg.data
+    assert torch.equal(flipped["data_samples"].gt_sem_seg.data, label.flip(1)) and not torch.equal(label, label.flip(1))
+
+
+def test_rotation_and_crop_of_mmseg(transunet: Path) -> None:
+    pipeline = [
+        LoadSlice(),
+        dict(type="mmseg.RandomRotFlip", rotate_prob=1.0, flip_prob=0.0),
+        dict(type="mmseg.RandomCrop", crop_size=(6, 8)),
+        PackSlice(),
+    ]
+    item = SliceDataset(str(transunet), pipeline=pipeline)[0]
+    assert item["inputs"].shape == item["data_samples"].gt_sem_seg.data.shape == (1, 6, 8)
+    assert item["inputs"].is_contiguous()
+
+
+def test_mmseg_can_pack(transunet: Path) -> None:
+    pack = dict(type="mmseg.PackSegInputs", meta_keys=("case_name", "slice_index", "img_shape", "ori_shape"))
+    theirs = SliceDataset(str(transunet), pipeline=[LoadSlice(), pack])[4]
+    ours = SliceDataset(str(transunet))[4]
+    assert torch.equal(ours["inputs"], theirs["inputs"])
+    assert torch.equal(ours["data_samples"].gt_sem_seg.data, theirs["data_samples"].gt_sem_seg.data)
+    assert ours["data_samples"].metainfo == theirs["data_samples"].metainfo
+
+
+def test_packing_takes_a_channel_axis_and_double_precision() -> None:
+    image = np.random.default_rng(0).random((4, 6))
+    results = dict(
+        img=image[..., None], gt_seg_map=np.eye(4, 6, dtype=np.uint8), case_name="a", slice_index=0, ori_shape=(4, 6)
+    )
+    item = PackSlice()(results)
+    assert item["inputs"].dtype == torch.float32
+    np.testing.assert_array_equal(item["inputs"][0].numpy(), image.astype(np.float32))
