@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import tempfile
+import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from medseg_kd.errors import UserError
 _ITERATION = re.compile(r"^iter_(\d+)\.pth$")
 _BEST = re.compile(r"^best_.*iter_(\d+)\.pth$")
 _SHOWN_KEYS = 8
+# What PyTorch raises on damaged content; its restricted unpickler checks little before it works.
+_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
@@ -39,28 +42,38 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
         UserError: The file is missing, damaged, or holds other objects than tensors and plain containers.
     """
     name = os.fspath(path)
-    if "://" in name:
-        checkpoint = torch.hub.load_state_dict_from_url(_address(name), map_location=map_location, weights_only=True)
-    else:
-        if not os.path.isfile(name):
-            raise UserError(f"checkpoint not found: {name}")
-        try:
+    address = _address(name) if "://" in name else None
+    if address is None and not os.path.isfile(name):
+        raise UserError(f"checkpoint not found: {name}")
+    try:
+        if address:
+            checkpoint = torch.hub.load_state_dict_from_url(address, map_location=map_location, weights_only=True)
+        else:
             checkpoint = torch.load(name, map_location=map_location, weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise UserError(
-                f"{name} is not a checkpoint of tensors and plain containers, and opening it could run code hidden in "
-                "it, so it was not opened. If you trust where it comes from, load it yourself with "
-                "torch.load(..., weights_only=False) and save only its state_dict again.\n"
-                f"PyTorch says: {str(error).splitlines()[0]}"
-            ) from error
-        except (RuntimeError, EOFError, ValueError, OSError) as error:
-            raise UserError(
-                f"{name} cannot be read as a checkpoint ({str(error).splitlines()[0]}). It is damaged or only partly "
-                "copied: copy it again, or use an earlier iter_<N>.pth of the same run."
-            ) from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{name} is not a checkpoint of tensors and plain containers, and opening it could run code hidden in "
+            "it, so it was not opened. If you trust where it comes from, load it yourself with "
+            "torch.load(..., weights_only=False) and save only its state_dict again.\n"
+            f"PyTorch says: {_first_line(error)}"
+        ) from error
+    except urllib.error.URLError as error:
+        raise UserError(
+            f"{name} cannot be downloaded ({_first_line(error)}). Download it elsewhere and name the file instead"
+        ) from error
+    except _DAMAGED as error:
+        raise UserError(
+            f"{name} cannot be read as a checkpoint ({_first_line(error)}). It is damaged or only partly "
+            "copied: copy it again, or use an earlier iter_<N>.pth of the same run."
+        ) from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(f"{name} holds a {type(checkpoint).__name__}, expected a checkpoint or a state_dict")
     return dict(checkpoint) if "state_dict" in checkpoint else {"state_dict": dict(checkpoint)}
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of a message; the name of the error where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _address(name: str) -> str:
@@ -69,7 +82,13 @@ def _address(name: str) -> str:
     if scheme in ("http", "https"):
         return name
     if scheme in ("torchvision", "modelzoo"):
-        known = get_torchvision_models()
+        try:
+            known = get_torchvision_models()
+        except (ImportError, RuntimeError) as error:
+            raise UserError(
+                f"checkpoint {name}: torchvision cannot be imported ({_first_line(error)}). Install the torchvision "
+                f"that fits PyTorch {torch.__version__}, or download the weights and name the file"
+            ) from error
     elif scheme in ("open-mmlab", "openmmlab"):
         known = get_external_models()
     else:
@@ -96,22 +115,21 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> 
         UserError: The disk is full or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError)):
-            raise UserError(
-                f"cannot write {path}: {error}. Free some disk space or choose another --work-dir"
-            ) from error
-        raise
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot write {path}: {error}. Free some disk space or choose another --work-dir") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def last_checkpoint(run: str | os.PathLike) -> Path | None:

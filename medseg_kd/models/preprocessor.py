@@ -65,7 +65,8 @@ class SlicePreprocessor(BaseDataPreprocessor):
         ).long()
         inputs = self.resize(inputs)
         if self.size is not None:
-            labels = F.interpolate(labels[:, None].float(), size=self.size, mode="nearest")[:, 0].long()
+            # Not "nearest": that takes the pixel up and left of where the bilinear image is sampled.
+            labels = F.interpolate(labels[:, None].float(), size=self.size, mode="nearest-exact")[:, 0].long()
         if training and self.augmentation is not None:
             inputs, labels = self.augmentation(inputs, labels)
         set_labels(samples, labels)

@@ -51,6 +51,12 @@ class Segmentor(BaseModel):
     ) -> None:
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = MODELS.build({"type": SlicePreprocessor, **(data_preprocessor or {})})
+        padded_with = getattr(data_preprocessor, "ignore_index", ignore_index)
+        if padded_with != ignore_index:
+            raise UserError(
+                f"model.ignore_index is {ignore_index}, but model.data_preprocessor.ignore_index is {padded_with}: "
+                "padding would be trained on. Set both alike"
+            )
         super().__init__(data_preprocessor, init_cfg)
         self.network = _build_network(network, num_classes)
         self.num_classes = num_classes
@@ -104,11 +110,12 @@ class Segmentor(BaseModel):
         """Outputs of the network at its own resolution, the main one first."""
         outputs = self.network(inputs)
         outputs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
-        if outputs[0].shape[1] != self.num_classes:
-            raise UserError(
-                f"{type(self.network).__name__} gives {outputs[0].shape[1]} channels, but model.num_classes is "
-                f"{self.num_classes}. Make the two agree in the config"
-            )
+        for logits in outputs:
+            if logits.shape[1] != self.num_classes:
+                raise UserError(
+                    f"{type(self.network).__name__} gives {logits.shape[1]} channels, but model.num_classes is "
+                    f"{self.num_classes}. Make the two agree in the config"
+                )
         return outputs
 
     def pad(
@@ -127,7 +134,7 @@ class Segmentor(BaseModel):
         return pad_to(inputs, size, 0), data_samples
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Losses of a batch: those of auxiliary outputs are named ``aux<i>.<name>``."""
+        """Losses of a batch: those of auxiliary outputs are named ``aux<i>.<name>``, those of one name are summed."""
         inputs, _ = self.pad(inputs, data_samples)
         label = stack_labels(data_samples)
         outputs = self.native_logits(inputs)
@@ -141,7 +148,8 @@ class Segmentor(BaseModel):
             logits = _resize(logits.float(), label.shape[-2:])
             for loss in self.losses:
                 name = f"aux{index}.{loss.loss_name}" if index else str(loss.loss_name)
-                values[name] = weight * loss(logits, label, ignore_index=self.ignore_index)
+                value = weight * loss(logits, label, ignore_index=self.ignore_index)
+                values[name] = values[name] + value if name in values else value
         return values
 
     def predict(

@@ -49,7 +49,7 @@ class SoftDiceLoss(nn.Module):
             label: (N, H, W) class indices; pixels of ``ignore_index`` take no part.
 
         Returns:
-            Scalar, float32 or better.
+            Scalar, float32.
         """
         classes = logits.shape[1]
         valid = (label != ignore_index).unsqueeze(1)
