@@ -46,6 +46,7 @@ setup(
         "scipy>=1.11",
         "h5py>=3.10",
         "SimpleITK>=2.3",
+        "medpy>=0.5",
         "pillow>=10",
         "prettytable>=3.6",
         "rich>=13",

@@ -1,11 +1,14 @@
 """The endless sampler: every slice once a pass, and any place reached at once."""
 
 import itertools
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from medseg_kd.datasets import SeededSampler, samplers
@@ -94,6 +97,40 @@ def test_resumed_loader_gives_the_same_batches(workers: int) -> None:
         return [batch.tolist() for batch in itertools.islice(loader, count)]
 
     assert batches(6, 4) == batches(0, 10)[6:]
+
+
+class Loaded(list):
+    """A data set that keeps what was read from it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(range(size))
+        self.read: list[int] = []
+
+    def __getitem__(self, index: int) -> int:
+        self.read.append(index)
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_loop_of_mmengine_resumes_where_it_stopped(workers: int) -> None:
+    def train(done: int) -> tuple[list[list[int]], list[int]]:
+        seen: list[list[int]] = []
+        model = mock.Mock(train_step=lambda batch, optim_wrapper: seen.append(batch.tolist()))
+        runner = SimpleNamespace(
+            model=model, call_hook=mock.Mock(), visualizer=mock.Mock(), val_loop=None, optim_wrapper=None
+        )
+        data = Loaded(7)
+        loader = DataLoader(data, batch_size=2, sampler=SeededSampler(data, seed=8), num_workers=workers)
+        loop = IterBasedTrainLoop(runner, loader, max_iters=12)
+        loop._iter = done  # as Runner.resume does
+        loop.run()
+        return seen, data.read
+
+    whole, _ = train(0)
+    resumed, read = train(9)
+    assert len(whole) == 12 and resumed == whole[9:]
+    if not workers:
+        assert read == [index for batch in resumed for index in batch]
 
 
 def test_interface_of_mmengine() -> None:

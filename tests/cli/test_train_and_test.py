@@ -1,0 +1,190 @@
+"""train.py and test.py as processes."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cli.commands import ROOT, SHORT, command, fail, succeed
+from tests.configs.test_configs import SEED
+
+STUDENT = "configs/fcn/fcn_r18_d8_40k_synapse.py"
+
+
+def _options(*more):
+    return ("--cfg-options", *SHORT, *more)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A working directory as a user has it: the configs, no data, no runs."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    return folder
+
+
+@pytest.mark.parametrize("config", SEED)
+def test_each_seed_config_trains_and_resumes(config, home, phantom, tmp_path):
+    path, common = f"configs/{config}", ("--data-root", phantom, "--work-dir", tmp_path)
+    succeed("train.py", path, *common, *_options("train_cfg.max_iters=2"), cwd=home)
+    assert torch.load(tmp_path / "iter_2.pth", weights_only=True)["meta"]["iter"] == 2
+    log = succeed("train.py", path, *common, "--resume", *_options("train_cfg.max_iters=4"), cwd=home)
+    assert "[3/4]" in log
+    assert "[1/4]" not in log
+    assert torch.load(tmp_path / "iter_4.pth", weights_only=True)["meta"]["iter"] == 4
+
+
+def test_teacher_student_and_scores(home, phantom, tmp_path):
+    """Train a teacher, distil it, test the student through both configs."""
+    data = ("--data-root", phantom)
+    succeed(
+        "train.py",
+        "configs/fcn/fcn_r50_d8_40k_synapse.py",
+        *data,
+        *_options("train_cfg.max_iters=2", "train_cfg.val_interval=2"),
+        cwd=home,
+    )
+    pair = "configs/distill/cwd/cwd_fcn_r50_fcn_r18_40k_synapse.py"
+    log = succeed("train.py", pair, *data, *_options("train_cfg.max_iters=2"), cwd=home)
+    assert "distill.loss_cwd" in log
+    assert "teacher (work_dirs/fcn_r50_d8_40k_synapse/iter_2.pth): Dice" in log
+
+    run = home / "work_dirs/cwd_fcn_r50_fcn_r18_40k_synapse"
+    succeed("test.py", pair, *data, *_options(), cwd=home)
+    log = succeed("test.py", STUDENT, run / "iter_2.pth", *data, "--work-dir", tmp_path, *_options(), cwd=home)
+    assert f"testing {run / 'iter_2.pth'}" in log
+    assert "liver" in log and "strict" in log
+    through_pair, through_student = (
+        json.loads((folder / "test/metrics.json").read_text(encoding="utf-8")) for folder in (run, tmp_path)
+    )
+    assert through_pair == through_student
+    assert set(through_pair) == {"transunet", "strict"}
+    rows = list(csv.DictReader((tmp_path / "test/per_case.csv").open(encoding="utf-8")))
+    assert len(rows) == 2 * 2 * 8
+    assert list(rows[0]) == ["protocol", "case", "class", "dice", "jaccard", "hd95", "asd", "unit", "status"]
+
+    log = succeed("test.py", "configs/fcn/fcn_r50_d8_40k_synapse.py", "--best", *data, *_options(), cwd=home)
+    assert "best_mDice_iter_2.pth" in log
+    assert "chosen by its Dice on the test cases" in log
+
+
+def test_held_out_cases_are_validated_on_and_not_trained_on(home, phantom, tmp_path):
+    log = succeed(
+        "train.py",
+        STUDENT,
+        "--data-root",
+        phantom,
+        "--work-dir",
+        tmp_path,
+        *_options("train_cfg.max_iters=2", "train_cfg.val_interval=2", "val_cases=['case0002']", "model.slice_batch=4"),
+        cwd=home,
+    )
+    assert "1 case(s)" in log
+    log = succeed(
+        "test.py",
+        STUDENT,
+        "--best",
+        "--data-root",
+        phantom,
+        "--work-dir",
+        tmp_path,
+        *_options("val_cases=['case0002']"),
+        cwd=home,
+    )
+    assert "chosen by its Dice on the test cases" not in log
+
+
+def test_two_processes_train_and_test(home, phantom, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for script in ("train.py", "test.py"):
+        done = subprocess.run(
+            [*launch, str(ROOT / script)]
+            + [STUDENT, "--launcher", "pytorch", "--data-root", str(phantom), "--work-dir", str(tmp_path)]
+            + ["--cfg-options", *SHORT, "train_cfg.max_iters=2"],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    alone = tmp_path / "alone"
+    succeed(
+        "test.py", STUDENT, tmp_path / "iter_2.pth", "--data-root", phantom, "--work-dir", alone, *_options(), cwd=home
+    )
+    together, single = (json.loads((folder / "test/metrics.json").read_text()) for folder in (tmp_path, alone))
+    assert together == single
+
+
+class TestMistakes:
+    """Each wrong input gets one message that says what to do."""
+
+    def test_a_config_that_is_not_there(self, home):
+        assert "did you mean\n    configs/unet/unet_r18v1c_d8_40k_synapse.py" in fail(
+            "train.py", "configs/unet/unet_r18_d8_40k_synapse.py", cwd=home
+        )
+
+    def test_a_syntax_error_names_file_and_line(self, home, tmp_path):
+        (tmp_path / "broken.py").write_text("model = dict(\nx ==\n")
+        message = fail("train.py", tmp_path / "broken.py", cwd=home)
+        assert "broken.py, line" in message
+
+    def test_data_that_is_not_there(self, home):
+        message = fail("train.py", STUDENT, "--data-root", "nowhere", cwd=home)
+        assert "data folder not found: nowhere" in message
+        assert "make_phantom.py" in message
+
+    def test_an_option_that_does_not_exist(self, home):
+        assert "did you mean max_iters" in fail("train.py", STUDENT, "--cfg-options", "train_cfg.max_iter=2", cwd=home)
+
+    def test_an_option_that_would_do_nothing(self, home):
+        message = fail("train.py", STUDENT, "--cfg-options", "data_root=x", cwd=home)
+        assert "would do nothing" in message
+
+    def test_a_test_before_the_training(self, home):
+        message = fail("test.py", STUDENT, cwd=home)
+        assert "python train.py configs/fcn/fcn_r18_d8_40k_synapse.py" in message
+
+    def test_a_teacher_that_was_never_trained(self, home, phantom):
+        message = fail(
+            "train.py", "configs/distill/kd/kd_unet_r50_unet_r18_40k_synapse.py", "--data-root", phantom, cwd=home
+        )
+        assert "python train.py configs/unet/unet_r50_s4_d8_40k_synapse.py" in message
+
+    def test_a_class_count_that_differs(self, home, phantom):
+        message = fail("train.py", STUDENT, "--data-root", phantom, "--cfg-options", "model.num_classes=5", cwd=home)
+        assert "model.num_classes is 5" in message
+
+    def test_a_checkpoint_of_another_network(self, home, phantom, tmp_path):
+        torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "other.pth")
+        message = fail("test.py", STUDENT, tmp_path / "other.pth", "--data-root", phantom, cwd=home)
+        assert "not in the model:\n    a" in message
+
+    def test_a_label_outside_the_classes_in_a_loading_process(self, home, phantom, tmp_path):
+        shutil.copytree(phantom, tmp_path / "data")
+        for file in (tmp_path / "data/train_npz").glob("*.npz"):
+            with np.load(file) as pixels:
+                np.savez(file, image=pixels["image"], label=pixels["label"] + 40)
+        message = fail(
+            "train.py",
+            STUDENT,
+            "--data-root",
+            tmp_path / "data",
+            "--work-dir",
+            tmp_path / "run",
+            "--cfg-options",
+            "train_dataloader.num_workers=1",
+            cwd=home,
+        )
+        assert message.startswith("error: ")
+        assert ".npz" in message and "metainfo.classes" in message
+
+    def test_a_wrong_argument_shows_the_usage(self, home):
+        done = command("train.py", "--bogus", cwd=home)
+        assert done.returncode == 2
+        assert "usage: train.py" in done.stderr

@@ -1,0 +1,100 @@
+"""Every config parses, dumps, builds, and says only what is its own."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from medseg_kd.distill import SingleTeacherDistill
+from medseg_kd.registry import DATASETS, MODELS
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RUNNABLE = sorted(path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts)
+SEED = (
+    "fcn/fcn_r18_d8_40k_synapse.py",
+    "fcn/fcn_r50_d8_40k_synapse.py",
+    "unet/unet_r18v1c_d8_40k_synapse.py",
+    "unet/unet_r50_s4_d8_40k_synapse.py",
+)
+
+
+@pytest.fixture(params=RUNNABLE, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_the_seed_paths_are_there():
+    assert [name for name in SEED if not (CONFIGS / name).is_file()] == []
+
+
+def test_it_survives_a_dump(path, tmp_path):
+    cfg = Config.fromfile(path)
+    cfg.dump(tmp_path / "dumped.py")
+    again = Config.fromfile(tmp_path / "dumped.py")
+    with DefaultScope.overwrite_default_scope("medseg_kd"):
+        before, after = (MODELS.build(config.model).state_dict() for config in (cfg, again))
+    assert {name: value.shape for name, value in before.items()} == {n: v.shape for n, v in after.items()}
+
+
+def test_the_model_builds_and_gives_full_resolution_logits(path):
+    cfg = Config.fromfile(path)
+    model = MODELS.build(cfg.model).eval()
+    classes = cfg.test_dataloader.dataset.metainfo.classes
+    with torch.no_grad():
+        logits = model(torch.rand(1, 1, 64, 48), mode="tensor")
+    assert logits.shape == (1, len(classes), 64, 48)
+
+
+def test_the_data_sets_build(path, phantom):
+    cfg = Config.fromfile(path)
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        dataset = {**cfg[name].dataset, "data_root": str(phantom)}
+        assert len(DATASETS.build(dataset)) > 0
+
+
+def test_the_recipe_of_the_seed():
+    for name in SEED:
+        cfg = Config.fromfile(CONFIGS / name)
+        optimizer = cfg.optim_wrapper.optimizer
+        assert (optimizer.type.__name__, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (
+            "SGD",
+            0.01,
+            0.9,
+            5e-4,
+        )
+        schedule = cfg.param_scheduler[0]
+        assert (schedule.power, schedule.eta_min, schedule.end, schedule.by_epoch) == (0.9, 1e-4, 40000, False)
+        assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size) == (40000, 2)
+
+
+@pytest.mark.parametrize("pair", sorted((CONFIGS / "distill").rglob("*.py")), ids=lambda path: path.name)
+def test_a_pair_is_short_and_names_no_module_and_no_channel(pair):
+    text = pair.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 15
+    assert not re.search(r"channels|source|layer\d|recorders|connectors", text)
+    model = MODELS.build(Config.fromfile(pair).model)
+    assert isinstance(model, SingleTeacherDistill)
+    assert model.teacher_ckpt == f"work_dirs/{_teacher_config(text).stem}"
+
+
+def _teacher_config(text: str) -> Path:
+    """The config that a pair takes its teacher from."""
+    name = re.search(r"from \.\.\.([\w.]+) import model as teacher", text)[1]
+    return CONFIGS / (name.replace(".", "/") + ".py")
+
+
+def test_a_text_style_config_builds_the_same_network(tmp_path):
+    text = tmp_path / "text_style.py"
+    text.write_text(
+        "default_scope = 'medseg_kd'\n"
+        "model = dict(type='Segmentor', num_classes=9, network=dict(type='UNet', backbone=dict(type='ResNetV1c', "
+        "depth=18, in_channels=1, dilations=(1, 1, 2, 4), strides=(1, 2, 1, 1), contract_dilation=True, "
+        "norm_cfg=dict(type='BN'))), losses=[dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True), "
+        "dict(type='SoftDiceLoss')], output_weights=(4 / 7, 1 / 7))\n"
+    )
+    ours = MODELS.build(Config.fromfile(CONFIGS / SEED[2]).model)
+    theirs = MODELS.build(Config.fromfile(text).model)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}

@@ -1,0 +1,41 @@
+"""The teacher's proof."""
+
+import torch
+
+from medseg_kd.distill import KD, SingleTeacherDistill
+from medseg_kd.engine import Runner
+from tests.engine.tiny import tiny_config
+
+
+def _distil(phantom, folder, teacher_ckpt):
+    cfg = tiny_config(phantom, folder, max_iters=1)
+    cfg.model = dict(
+        type=SingleTeacherDistill,
+        architecture=cfg.model,
+        teacher=cfg.model,
+        teacher_ckpt=teacher_ckpt,
+        distiller=dict(type=KD),
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return next(folder.rglob("*.log")).read_text(encoding="utf-8")
+
+
+def test_a_teacher_at_chance_level_is_told(phantom, tmp_path):
+    """One iteration teaches nothing: the teacher is named with its checkpoint."""
+    Runner.from_cfg(tiny_config(phantom, tmp_path / "teacher", max_iters=2)).train()
+    log = _distil(phantom, tmp_path / "student", str(tmp_path / "teacher"))
+    assert "on validation case case0004" in log
+    warning = next(line for line in log.splitlines() if "chance level" in line)
+    assert "WARNING" in warning
+    assert str(tmp_path / "teacher") in warning
+
+
+def test_the_checkpoint_of_a_distillation_holds_the_student_alone(phantom, tmp_path):
+    _distil(phantom, tmp_path / "student", None)
+    Runner.from_cfg(tiny_config(phantom, tmp_path / "plain", max_iters=1)).train()
+    distilled, plain = (torch.load(tmp_path / name / "iter_1.pth", weights_only=True) for name in ("student", "plain"))
+    assert distilled["state_dict"].keys() == plain["state_dict"].keys()
+    assert distilled["connectors"] == {}
+    sizes = [len(each["optimizer"]["state"]) for each in (distilled, plain)]
+    assert sizes[0] == sizes[1]
