@@ -9,9 +9,9 @@ from pathlib import Path
 from medseg_kd.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_SUFFIXES = {"transunet": (".npz", ".h5"), "images": IMAGE_SUFFIXES}
 _SLICE_NAME = re.compile(r"^(?P<case>.+?)_slice_?(?P<index>\d+)$")
 _TRANSUNET = {"train": "train_npz", "test": "test_vol_h5"}
+_TRANSUNET_FILES = {"train": "*.npz", "test": "*.h5"}
 _IMAGES = {"train": "train", "test": "val"}
 _HINT = (
     "Set *_dataloader.dataset.data_root in the config or pass --data-root. docs/data.md says how to get and prepare "
@@ -46,7 +46,7 @@ def find_slices(root: str | Path, split: str, layout: str = "auto") -> list[Slic
     if split != "train":
         raise UserError(f"{root}: the test split of the TransUNet layout is stored as volumes: use CaseDataset for it")
     folder = root / _TRANSUNET[split]
-    names = _listed(root, "train.txt") or [path.stem for path in folder.glob("*.npz")]
+    names = _listed(root, "train.txt") or [path.stem for path in folder.glob(_TRANSUNET_FILES[split])]
     files = [folder / f"{name}.npz" for name in names]
     _require(files, f"{folder} does not hold what lists/*/train.txt names")
     return sorted((_slice(file, file) for file in files), key=lambda item: (item.case, item.index))
@@ -60,7 +60,10 @@ def find_cases(root: str | Path, split: str, layout: str = "auto") -> Mapping[st
     root = Path(root)
     if split == "test" and _layout(root, split, layout) == "transunet":
         folder = root / _TRANSUNET[split]
-        found = {path.name.removesuffix(".h5").removesuffix(".npy"): path for path in sorted(folder.glob("*.h5"))}
+        found = {
+            path.name.removesuffix(".h5").removesuffix(".npy"): path
+            for path in sorted(folder.glob(_TRANSUNET_FILES[split]))
+        }
         names = _listed(root, "test_vol.txt") or list(found)
         missing = [folder / f"{name}.npy.h5" for name in names if name not in found]
         _require(missing, f"{folder} does not hold what lists/*/test_vol.txt names")
@@ -72,12 +75,14 @@ def find_cases(root: str | Path, split: str, layout: str = "auto") -> Mapping[st
 
 
 def select_cases(known: Iterable[str], cases: Iterable[str] | None, excluded: Iterable[str], root: str) -> set[str]:
-    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not.
+    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; a string is one name.
 
     Raises:
         UserError: A name that is not there, or nothing is left.
     """
     known = set(known)
+    cases = [cases] if isinstance(cases, str) else cases
+    excluded = [excluded] if isinstance(excluded, str) else excluded
     unknown = sorted((set(cases or ()) | set(excluded)) - known)
     if unknown:
         raise UserError(f"{root} holds no case {', '.join(unknown)}; it holds {', '.join(sorted(known))}")
@@ -98,7 +103,7 @@ def _layout(root: Path, split: str, layout: str) -> str:
         raise UserError(f"dataset.layout is {layout!r}, expected 'auto', 'transunet' or 'images'")
     wanted = folders if layout == "auto" else {layout: folders[layout]}
     for name, folder in wanted.items():
-        if any(file.suffix.lower() in _SUFFIXES[name] for file in folder.rglob("*")):
+        if any(folder.glob(_TRANSUNET_FILES[split]) if name == "transunet" else _image_files(folder)):
             return name
     looked = " or ".join(f"{folder.relative_to(root)}/" for folder in wanted.values())
     raise UserError(f"{root} holds no {split} split: no data file in {looked}. {_HINT}")
@@ -129,11 +134,15 @@ def _image_slices(root: Path, folder: str) -> Iterable[SliceFile]:
     """Slices of the image layout, flat or in a folder a case."""
     images = root / "img_dir" / folder
     labels = root / "ann_dir" / folder
-    for image in images.rglob("*"):
-        if image.suffix.lower() in IMAGE_SUFFIXES:
-            label = labels / image.relative_to(images).with_suffix(".png")
-            _require([label], f"{label.parent} lacks the label of {image}")
-            yield _slice(image, label, image.parent.name if image.parent != images else None)
+    for image in _image_files(images):
+        label = labels / image.relative_to(images).with_suffix(".png")
+        _require([label], f"{label.parent} lacks the label of {image}")
+        yield _slice(image, label, image.parent.name if image.parent != images else None)
+
+
+def _image_files(folder: Path) -> Iterable[Path]:
+    """Image files in a folder and the folders in it."""
+    return (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _slice(image: Path, label: Path, case: str | None = None) -> SliceFile:

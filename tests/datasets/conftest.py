@@ -1,9 +1,16 @@
 """The same tiny cases in both layouts of Synapse."""
 
+import gc
 from pathlib import Path
 
 import pytest
 from synapse_folders import TEST, TRAIN, write_h5, write_images, write_npz
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick_collection() -> None:
+    """MMEngine collects garbage for every data set that is built; spare it what the imports left."""
+    gc.freeze()
 
 
 @pytest.fixture
