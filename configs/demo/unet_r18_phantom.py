@@ -6,8 +6,10 @@ with read_base():
 
 max_iters = 300
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)
-param_scheduler[0].update(end=max_iters)
+param_scheduler[1].update(end=max_iters)
 train_dataloader.update(batch_size=8, num_workers=1, dataset=dict(data_root="data/phantom"))
 val_dataloader.update(num_workers=1, dataset=dict(data_root="data/phantom"))
 test_dataloader.update(num_workers=1, dataset=dict(data_root="data/phantom"))
 default_hooks.update(logger=dict(interval=20))
+# No augmentation: in so few iterations it only slows the network down.
+model.update(data_preprocessor=dict(augmentation=None))
