@@ -7,7 +7,7 @@ with read_base():
 
 from medseg_kd.engine import BFloat16OptimWrapper
 
-max_iters = 1500
+max_iters = 1800
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)
 param_scheduler[1].update(end=max_iters)
 optim_wrapper.update(type=BFloat16OptimWrapper)
