@@ -18,7 +18,7 @@ def _child(name: str, *locations: str) -> Registry:
 
 MODELS = _child("MODELS", "medseg_kd.models", "medseg_kd.distill")
 DATASETS = _child("DATASETS", "medseg_kd.datasets")
-TRANSFORMS = _child("TRANSFORMS", "medseg_kd.datasets")
+TRANSFORMS = _child("TRANSFORMS", "medseg_kd.datasets", "mmseg.datasets.transforms")
 DATA_SAMPLERS = _child("DATA_SAMPLERS", "medseg_kd.datasets")
 METRICS = _child("METRICS", "medseg_kd.evaluation")
 HOOKS = _child("HOOKS", "medseg_kd.engine")

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
+from medseg_kd.datasets.conversion.label_maps import SYNAPSE_CLASSES
 from medseg_kd.datasets.conversion.manifest import read_manifest
 from medseg_kd.datasets.layouts import find_cases, find_slices, select_cases
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice
@@ -26,19 +27,7 @@ class _FolderDataset(BaseDataset):
         metainfo: ``classes``, the class names with background first.
     """
 
-    METAINFO = dict(
-        classes=(
-            "background",
-            "aorta",
-            "gallbladder",
-            "left kidney",
-            "right kidney",
-            "liver",
-            "pancreas",
-            "spleen",
-            "stomach",
-        )
-    )
+    METAINFO = dict(classes=SYNAPSE_CLASSES)
     default_pipeline: tuple[dict[str, Any], ...] = ()
 
     def __init__(

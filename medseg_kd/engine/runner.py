@@ -50,9 +50,13 @@ class Runner(mmengine.runner.Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a loader; memory is pinned only where there is a GPU to copy to."""
-        if isinstance(dataloader, dict) and not torch.cuda.is_available():
-            dataloader = {**dataloader, "pin_memory": False}
+        """Build a loader; what makes no sense without a GPU or without loading processes is switched off."""
+        if isinstance(dataloader, dict):
+            dataloader = dict(dataloader)
+            if not torch.cuda.is_available():
+                dataloader["pin_memory"] = False
+            if not dataloader.get("num_workers"):
+                dataloader["persistent_workers"] = False
         return mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -121,20 +125,21 @@ class Runner(mmengine.runner.Runner):
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on from a training checkpoint.
+        """Go on from a training checkpoint; a finished run stays finished.
 
         Raises:
-            UserError: The file holds weights only, or the run is finished already.
+            UserError: The file holds weights only.
         """
-        if "optimizer" not in (checkpoint := read_checkpoint(filename)):
+        checkpoint = read_checkpoint(filename)
+        if "optimizer" not in checkpoint:
             raise UserError(
                 f"{filename} holds weights but no optimizer state: training cannot go on from it. To start a new run "
                 f"from these weights use --cfg-options load_from={filename} without --resume"
             )
         if checkpoint["meta"]["iter"] >= self.max_iters:
-            raise UserError(
+            self.logger.warning(
                 f"{filename} is at iteration {checkpoint['meta']['iter']} and train_cfg.max_iters is {self.max_iters}: "
-                "nothing is left to train. Raise train_cfg.max_iters, or test the run"
+                "nothing is left to train. Raise train_cfg.max_iters to go on"
             )
         super().resume(filename, *args, **kwargs)
 

@@ -22,7 +22,7 @@ from torch import nn
 from medseg_kd.errors import UserError
 
 _ITERATION = re.compile(r"^iter_(\d+)\.pth$")
-_BEST = re.compile(r"^best_.*iter_(\d+)\.pth$")
+_BEST = re.compile(r"^best_.*iter_\d+\.pth$")
 _SHOWN_KEYS = 8
 # What PyTorch raises on damaged content; its restricted unpickler checks little before it works.
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
@@ -133,18 +133,25 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> 
 
 
 def last_checkpoint(run: str | os.PathLike) -> Path | None:
-    """The ``iter_<N>.pth`` with the largest N in a run folder, or None."""
-    return _latest(Path(run), _ITERATION)
+    """The checkpoint that a run saved last, or None.
+
+    The file ``last_checkpoint`` names it, so that a leftover of a longer run in the same folder is not taken for it;
+    without that file it is the ``iter_<N>.pth`` with the largest N.
+    """
+    run = Path(run)
+    pointer = run / "last_checkpoint"
+    if pointer.is_file():
+        named = run / Path(pointer.read_text(encoding="utf-8").strip()).name
+        if named.is_file():
+            return named
+    found = [(int(match[1]), path) for path in run.glob("*.pth") if (match := _ITERATION.match(path.name))]
+    return max(found)[1] if found else None
 
 
 def best_checkpoint(run: str | os.PathLike) -> Path | None:
-    """The ``best_<metric>_iter_<N>.pth`` of a run folder, or None."""
-    return _latest(Path(run), _BEST)
-
-
-def _latest(run: Path, pattern: re.Pattern[str]) -> Path | None:
-    found = [(int(match[1]), path) for path in run.glob("*.pth") if (match := pattern.match(path.name))]
-    return max(found)[1] if found else None
+    """The ``best_<metric>_iter_<N>.pth`` of a run folder, the newest of several, or None."""
+    found = [path for path in Path(run).glob("*.pth") if _BEST.match(path.name)]
+    return max(found, key=lambda path: path.stat().st_mtime) if found else None
 
 
 def resolve_checkpoint(run_or_file: str | os.PathLike) -> Path:

@@ -1,0 +1,3 @@
+from medseg_kd.distill import AT
+
+distiller = dict(type=AT)

@@ -1,0 +1,3 @@
+from medseg_kd.distill import DIST
+
+distiller = dict(type=DIST)

@@ -1,0 +1,3 @@
+from medseg_kd.distill import DKD
+
+distiller = dict(type=DKD)

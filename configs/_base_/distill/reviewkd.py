@@ -1,0 +1,3 @@
+from medseg_kd.distill import ReviewKD
+
+distiller = dict(type=ReviewKD)
