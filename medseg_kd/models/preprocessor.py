@@ -2,15 +2,20 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from scipy.ndimage import zoom
 from torch import Tensor
 
+from medseg_kd.errors import UserError
 from medseg_kd.models.padding import pad_to
 from medseg_kd.registry import MODELS
+
+RESAMPLING = ("bilinear", "transunet")
 
 
 @MODELS.register_module()
@@ -21,11 +26,15 @@ class SlicePreprocessor(BaseDataPreprocessor):
     Test volumes pass through unchanged; the segmentor takes them slice batch by slice batch.
 
     Args:
-        size: (height, width) that slices are resized to (bilinear, label nearest); None keeps their own. Predictions
-            come back on the case's own grid.
+        size: (height, width) that slices are resized to; None keeps their own. Predictions come back on the case's
+            own grid.
         augmentation: Config of a module that maps (images, labels) to the same; applied in training only.
         ignore_index: Label of padding.
         non_blocking: Overlap the copy to the GPU with computation (needs ``pin_memory=True`` in the loader).
+        resampling: How. ``bilinear`` (antialiased, labels nearest; logits bilinear, then the class with the largest),
+            on the device; or ``transunet``, what the code behind published Synapse tables does with
+            ``scipy.ndimage.zoom``: slices with cubic splines, the class with the largest logit at the network's size,
+            labels nearest. That runs on the CPU, slice by slice; in training it comes before the augmentation.
     """
 
     def __init__(
@@ -34,8 +43,14 @@ class SlicePreprocessor(BaseDataPreprocessor):
         augmentation: dict[str, Any] | None = None,
         ignore_index: int = 255,
         non_blocking: bool = True,
+        resampling: str = "bilinear",
     ) -> None:
         super().__init__(non_blocking)
+        if resampling not in RESAMPLING:
+            raise UserError(
+                f"model.data_preprocessor.resampling is {resampling!r}: expected one of {', '.join(RESAMPLING)}"
+            )
+        self.resampling = resampling
         self.size = tuple(size) if size is not None else None
         self.augmentation = MODELS.build(augmentation) if augmentation else None
         self.ignore_index = ignore_index
@@ -65,18 +80,43 @@ class SlicePreprocessor(BaseDataPreprocessor):
         ).long()
         inputs = self.resize(inputs)
         if self.size is not None:
-            # Not "nearest": that takes the pixel up and left of where the bilinear image is sampled.
-            labels = F.interpolate(labels[:, None].float(), size=self.size, mode="nearest-exact")[:, 0].long()
+            labels = self._resize_labels(labels, self.size)
         if training and self.augmentation is not None:
             inputs, labels = self.augmentation(inputs, labels)
         set_labels(samples, labels)
         return {"inputs": inputs, "data_samples": samples}
 
     def resize(self, images: Tensor) -> Tensor:
-        """Resize (N, C, H, W) images to ``size``, bilinear with antialiasing; nothing to do where it is None."""
+        """Resize (N, C, H, W) images to ``size``; nothing to do where it is None."""
         if self.size is None or tuple(images.shape[-2:]) == self.size:
             return images
+        if self.resampling == "transunet":
+            return _zoom(images, self.size, order=3)
         return F.interpolate(images, size=self.size, mode="bilinear", align_corners=False, antialias=True)
+
+    def labels(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Labels (N, height, width) uint8 of logits (N, C, h, w), on the grid that the slices had before."""
+        if logits.shape[-2:] == tuple(size):
+            return logits.argmax(1).to(torch.uint8)
+        if self.resampling == "transunet":
+            return self._resize_labels(logits.argmax(1).to(torch.uint8), size)
+        resized = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return resized.argmax(1).to(torch.uint8)
+
+    def _resize_labels(self, labels: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Resize (N, H, W) labels without blending them."""
+        if self.resampling == "transunet":
+            return _zoom(labels, size, order=0)
+        # Not "nearest": that takes the pixel up and left of where the bilinear image is sampled.
+        return F.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
+
+
+def _zoom(planes: Tensor, size: tuple[int, ...], order: int) -> Tensor:
+    """Resize the last two axes by spline interpolation, plane by plane as TransUNet's ``test_single_volume`` does."""
+    factors = [wanted / given for wanted, given in zip(size, planes.shape[-2:], strict=True)]
+    flat = planes.cpu().numpy().reshape(-1, *planes.shape[-2:])
+    zoomed = np.stack([zoom(plane, factors, order=order) for plane in flat])
+    return torch.from_numpy(zoomed).reshape(*planes.shape[:-2], *size).to(planes.device)
 
 
 def set_labels(samples: list[SegDataSample], labels: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.padding import divisible_size, pad_to
 from medseg_kd.models.preprocessor import SlicePreprocessor, set_labels
+from medseg_kd.models.slice_batch import ON_CPU, PROBE, batch_sizes, probe
 from medseg_kd.registry import MODELS
 
 
@@ -32,7 +33,8 @@ class Segmentor(BaseModel):
             MMSegmentation's or ours. None builds a segmentor that cannot be trained.
         output_weights: Weight of each output of the network in training, the main one first.
         size_divisor: The input is padded to a multiple of it; None asks the network (``size_divisor``, else 1).
-        slice_batch: Slices of a case that are predicted together.
+        slice_batch: Slices of a case that are predicted together. None: on a GPU as many as its free memory holds,
+            up to 64, by what the first few took; on the CPU 8. The prediction does not depend on it.
         ignore_index: Label of pixels that take no part.
         data_preprocessor: Config of :class:`SlicePreprocessor`; its defaults where it is left out.
     """
@@ -44,7 +46,7 @@ class Segmentor(BaseModel):
         losses: Sequence[dict[str, Any]] | None = None,
         output_weights: Sequence[float] = (1.0,),
         size_divisor: int | None = None,
-        slice_batch: int = 8,
+        slice_batch: int | None = None,
         ignore_index: int = 255,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -63,7 +65,10 @@ class Segmentor(BaseModel):
         self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in losses or ())
         self.output_weights = tuple(output_weights)
         self.size_divisor: int = size_divisor or _size_divisor(self.network)
+        if slice_batch is not None and slice_batch < 1:
+            raise UserError(f"model.slice_batch is {slice_batch}: expected at least 1, or None to choose it by memory")
         self.slice_batch = slice_batch
+        self._fitting: dict[torch.Size, int] = {}
         self.ignore_index = ignore_index
 
     @property
@@ -173,13 +178,27 @@ class Segmentor(BaseModel):
             (S, H, W) uint8 on the CPU, on the grid that the case came on.
         """
         device = next(self.parameters()).device
-        parts = []
-        for slices in volume.split(self.slice_batch):
-            slices = slices.to(device, torch.float32, non_blocking=True)
-            logits = self(self.data_preprocessor.resize(slices))
-            logits = logits[0] if isinstance(logits, tuple) else logits
-            parts.append(_resize(logits, volume.shape[-2:]).argmax(1).to(torch.uint8).cpu())
-        return torch.cat(parts)
+        slices = volume.split(self._batches(volume, device))
+        return torch.cat([self._predict_slices(batch, device) for batch in slices])
+
+    def _batches(self, volume: Tensor, device: torch.device) -> int | list[int]:
+        """Sizes of the slice batches of a case; the first case of a size on a GPU is what they are measured on."""
+        if self.slice_batch is not None:
+            return self.slice_batch
+        if device.type != "cuda":
+            return ON_CPU
+        size = volume.shape[-2:]
+        if size not in self._fitting:
+            few = volume[:PROBE]
+            self._fitting[size] = probe(device, lambda: self._predict_slices(few, device), len(few))
+        return batch_sizes(len(volume), self._fitting[size])
+
+    def _predict_slices(self, slices: Tensor, device: torch.device) -> Tensor:
+        """Labels (n, H, W) uint8 on the CPU of slices (n, 1, H, W)."""
+        slices = slices.to(device, torch.float32, non_blocking=True)
+        logits = self(self.data_preprocessor.resize(slices))
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        return self.data_preprocessor.labels(logits, slices.shape[-2:]).cpu()
 
 
 def _size_divisor(network: nn.Module) -> int:

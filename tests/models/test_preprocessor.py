@@ -1,11 +1,14 @@
 """From collated samples to a batch."""
 
+import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from scipy.ndimage import zoom
 from torch import nn
 
+from medseg_kd.errors import UserError
 from medseg_kd.models import RandomRotateFlip, SlicePreprocessor
 from medseg_kd.registry import MODELS
 
@@ -74,6 +77,21 @@ def test_resized_labels_are_not_blended():
     label = torch.tensor([0, 8, 255])[torch.randint(3, (1, 16, 20))]
     out = SlicePreprocessor(size=(11, 13))({"inputs": [torch.rand(1, 16, 20)], "data_samples": [sample(label)]})
     assert set(out["data_samples"][0].gt_sem_seg.data.unique().tolist()) <= {0, 8, 255}
+
+
+def test_training_slices_resampled_as_transunet_does():
+    image, label = torch.rand(1, 16, 20), torch.tensor([0, 8, 255])[torch.randint(3, (1, 16, 20))]
+    preprocessor = SlicePreprocessor(size=(8, 30), resampling="transunet")
+    out = preprocessor({"inputs": [image], "data_samples": [sample(label)]}, training=True)
+    assert np.array_equal(out["inputs"][0, 0].numpy(), zoom(image[0].numpy(), (0.5, 1.5), order=3))
+    resized = out["data_samples"][0].gt_sem_seg.data
+    assert resized.dtype == torch.int64
+    assert np.array_equal(resized[0].numpy(), zoom(label[0].numpy(), (0.5, 1.5), order=0))
+
+
+def test_an_unknown_resampling():
+    with pytest.raises(UserError, match=r"resampling is 'cubic': expected one of bilinear, transunet"):
+        SlicePreprocessor(resampling="cubic")
 
 
 def test_no_size_and_the_same_size_leave_the_pixels_alone():

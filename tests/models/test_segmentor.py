@@ -1,5 +1,6 @@
 """The segmentor around networks of three kinds: ours, MONAI's and the user's own."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,10 +9,11 @@ from mmengine.structures import PixelData
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.structures import SegDataSample
 from monai.networks.nets import BasicUNet
+from scipy.ndimage import zoom
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
-from medseg_kd.models import FCN, Segmentor, SlicePreprocessor, SoftDiceLoss, UNet
+from medseg_kd.models import FCN, Segmentor, SlicePreprocessor, SoftDiceLoss, UNet, segmentor
 from medseg_kd.registry import MODELS
 
 CLASSES = 4
@@ -306,6 +308,45 @@ class TestPredict:
         model = build(slice_batch=2).eval()
         model.predict_volume(self.volumes()[0])
         assert [size[0] for size in model.network.sizes] == [2, 2, 1]
+
+    def test_on_the_cpu_eight_slices_go_together(self):
+        model = build().eval()
+        model.predict_volume(torch.rand(17, 1, 4, 4))
+        assert [size[0] for size in model.network.sizes] == [8, 8, 1]
+
+    def test_on_a_gpu_the_first_case_of_a_size_is_measured(self, monkeypatch):
+        measured = []
+
+        def probe(device, predict, slices):
+            predict()
+            measured.append(slices)
+            return 16
+
+        monkeypatch.setattr(segmentor, "probe", probe)
+        model = build().eval()
+        gpu = torch.device("cuda")
+        monkeypatch.setattr(model, "_predict_slices", lambda slices, device: model.network(slices))
+        assert model._batches(torch.rand(39, 1, 4, 4), gpu) == [16, 16, 4, 2, 1]
+        assert model._batches(torch.rand(20, 1, 4, 4), gpu) == [16, 4]
+        assert model._batches(torch.rand(2, 1, 8, 4), gpu) == [2]
+        assert measured == [4, 2]
+        assert build(slice_batch=3)._batches(torch.rand(39, 1, 4, 4), gpu) == 3
+
+    def test_a_slice_batch_of_nothing(self):
+        with pytest.raises(UserError, match=r"model\.slice_batch is 0: expected at least 1, or None"):
+            build(slice_batch=0)
+
+    def test_resampling_as_in_the_code_of_published_tables(self):
+        """Slice by slice what ``test_single_volume`` of TransUNet does, at sizes both larger and smaller."""
+        volume = self.volumes()[0]
+        for size in ((8, 7), (26, 24)):
+            model = build(data_preprocessor=dict(size=size, resampling="transunet")).eval()
+            for image, label in zip(volume[:, 0].numpy(), model.predict_volume(volume), strict=True):
+                small = zoom(image, (size[0] / 13, size[1] / 11), order=3)
+                with torch.no_grad():
+                    classes = model.network(torch.from_numpy(small)[None, None]).softmax(1).argmax(1)[0].numpy()
+                assert np.array_equal(label.numpy(), zoom(classes, (13 / size[0], 11 / size[1]), order=0))
+            assert model.network.sizes[0][-2:] == size
 
     def test_a_size_of_the_preprocessor_is_undone(self):
         model = build(data_preprocessor=dict(size=(32, 24)), size_divisor=16).eval()

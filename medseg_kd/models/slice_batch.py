@@ -1,0 +1,55 @@
+"""How many slices of a case go through a network together."""
+
+from collections.abc import Callable
+
+import torch
+
+ON_CPU = 8
+PROBE = 4
+MOST = 64
+SHARE = 0.5
+"""Of the memory that is free after the probe; the rest is for what the allocator cannot place."""
+
+
+def probe(device: torch.device, predict: Callable[[], object], slices: int) -> int:
+    """Predict a few slices on a GPU and tell from the memory that they took how many fit.
+
+    ``predict`` runs twice: the first run also tries convolution algorithms, whose work space would count.
+
+    Args:
+        device: A GPU.
+        predict: Predicts the probe.
+        slices: Slices of the probe.
+
+    Returns:
+        The number of slices to predict together, a power of two.
+    """
+    predict()
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    predict()
+    needed = torch.cuda.max_memory_allocated(device) - before
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return fitting(needed / slices, torch.cuda.mem_get_info(device)[0] + cached)
+
+
+def fitting(needed: float, free: float) -> int:
+    """Slices that fit together: a power of two, from the probe's number, which did fit, up to ``MOST``.
+
+    Args:
+        needed: Bytes for one slice.
+        free: Bytes that are free.
+    """
+    most = int(min(MOST, SHARE * free / max(needed, 1)))
+    return max(PROBE, 1 << most.bit_length() >> 1)
+
+
+def batch_sizes(slices: int, batch: int) -> list[int]:
+    """Sizes of the batches of a case, powers of two up to ``batch``.
+
+    A remainder of any size would be a new shape in nearly every case, and on a GPU each new shape starts a search for
+    the fastest convolution.
+    """
+    sizes = [batch] * (slices // batch)
+    rest = slices % batch
+    return sizes + [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
