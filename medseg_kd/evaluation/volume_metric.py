@@ -1,6 +1,9 @@
 """The metric of the test loop: one data sample is one case."""
 
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from .case import PROTOCOLS, Scores, measure_case
 from .summary import TITLES, CaseScores, Summary, summarise, write_metrics_json, write_per_case_csv
 
 KEYS = {title: key for key, title in TITLES.items()}
+WAITING = 2
+"""Cases handed over and not yet scored, at most: the volumes of more would fill the memory."""
 
 
 @registry.METRICS.register_module()
@@ -25,7 +30,8 @@ class VolumeMetric(BaseMetric):
     A data sample is a ``SegDataSample`` of one case: ``gt_sem_seg`` and ``pred_sem_seg`` hold (S, H, W) labels (uint8
     is quickest; (H, W) works), the meta information ``case_name`` and, where the case has it, ``spacing`` ((z, y, x) in
     mm). Names of the classes come from ``dataset_meta['classes']`` (the first is background); ``dataset_meta['note']``
-    is printed with every table. Each case is reduced to its scores at once; no volume is kept or sent to a process.
+    is printed with every table. A case is reduced to its scores by a thread of its own while the next one is predicted;
+    no volume is kept or sent to a process.
 
     Args:
         measures: which of ``Dice``, ``Jaccard``, ``HD95``, ``ASD``. Without HD95 and ASD no surface is looked at.
@@ -37,6 +43,10 @@ class VolumeMetric(BaseMetric):
         prefix: put before the returned names; none by default.
         collect_device: as in MMEngine's ``BaseMetric``.
         collect_dir: as in MMEngine's ``BaseMetric``.
+
+    Attributes:
+        scoring_seconds: what the thread took for the cases of this process.
+        waited_seconds: for how long :meth:`process` held the loop up.
 
     Raises:
         UserError: a measure or protocol is not known; later, a case that cannot be scored.
@@ -63,6 +73,9 @@ class VolumeMetric(BaseMetric):
         self.output_dir = output_dir
         self.per_class = per_class
         self.threads = threads
+        self.scoring_seconds = self.waited_seconds = 0.0
+        self._scorer: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[dict[str, Any]]] = deque()
 
     @property
     def classes(self) -> Sequence[str]:
@@ -73,30 +86,65 @@ class VolumeMetric(BaseMetric):
         return classes
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Score the cases of a batch and keep their scores.
+        """Hand the cases of a batch to the scoring thread.
 
         Args:
             data_batch: not used.
             data_samples: cases, as ``SegDataSample.to_dict()`` gives them.
 
         Raises:
-            UserError: a case lacks its ground truth, the shapes differ or a label lies outside the classes.
+            UserError: a case lacks its ground truth; of this or an earlier case the shapes differ or a label lies
+                outside the classes.
         """
+        started = time.perf_counter()
+        classes = len(self.classes)
+        if self._scorer is None:
+            self._scorer = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+            self.scoring_seconds = self.waited_seconds = 0.0
         for sample in data_samples:
-            case = str(sample["case_name"])
             if sample.get("gt_sem_seg") is None:
                 raise UserError(
-                    f"case {case} has no ground truth, so it cannot be scored. Give its labels in the data set."
+                    f"case {sample['case_name']} has no ground truth, so it cannot be scored. "
+                    "Give its labels in the data set."
                 )
-            spacing = sample.get("spacing")
-            units = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
-            pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
-            measure = measure_case(pred, truth, len(self.classes), units, self.metrics, case, self.threads)
-            scores = {
-                protocol: {unit: measure.score(protocol, unit, self.metrics) for unit in units}
-                for protocol in self.protocols
-            }
-            self.results.append({"case": case, "scores": scores})
+            self._collect(WAITING - 1)
+            self._waiting.append(self._scorer.submit(self._score, sample, classes))
+        self.waited_seconds += time.perf_counter() - started
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Wait for the cases that are not yet scored, then go on as MMEngine does.
+
+        Raises:
+            UserError: as in :meth:`process` and :meth:`compute_metrics`.
+        """
+        try:
+            self._collect(0)
+        finally:
+            self._waiting.clear()
+            if self._scorer is not None:
+                self._scorer.shutdown()
+                self._scorer = None
+        return super().evaluate(size)
+
+    def _collect(self, left: int) -> None:
+        """Take scores in the order of the cases, until at most ``left`` cases are still to be scored."""
+        while self._waiting and (len(self._waiting) > left or self._waiting[0].done()):
+            self.results.append(self._waiting.popleft().result())
+
+    def _score(self, sample: Mapping[str, Any], classes: int) -> dict[str, Any]:
+        """The scores of one case."""
+        started = time.perf_counter()
+        case = str(sample["case_name"])
+        spacing = sample.get("spacing")
+        units = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
+        pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
+        measure = measure_case(pred, truth, classes, units, self.metrics, case, self.threads)
+        scores = {
+            protocol: {unit: measure.score(protocol, unit, self.metrics) for unit in units}
+            for protocol in self.protocols
+        }
+        self.scoring_seconds += time.perf_counter() - started
+        return {"case": case, "scores": scores}
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Print the tables, write the files and return the means.

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,46 @@ def test_one_slice_and_padded_batches(printed: list[str]) -> None:
     evaluator.process([sample("a", labels, labels), sample("b", labels, labels)])
     assert evaluator.evaluate(1)["mDice"] == pytest.approx(100 / 3)
     assert "1 case(s)" in printed[0]
+
+
+def test_cases_are_scored_beside_the_loop(printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cases are handed over without a wait; the third waits until one is done; their order stays."""
+    gate, measure_case = threading.Event(), volume_metric.measure_case
+
+    def slow(*args: object) -> object:
+        assert gate.wait(30)
+        return measure_case(*args)
+
+    monkeypatch.setattr(volume_metric, "measure_case", slow)
+    labels = np.ones((1, 4, 4), dtype=np.uint8)
+    metric = VolumeMetric(measures=("Dice",))
+    metric.dataset_meta = {"classes": CLASSES}
+    items = [sample(f"case{index}", labels, labels).to_dict() for index in range(3)]
+    metric.process(None, items[:2])
+    assert metric.results == []
+    third = threading.Thread(target=metric.process, args=(None, items[2:]))
+    third.start()
+    third.join(0.2)
+    assert third.is_alive()
+    gate.set()
+    third.join(30)
+    seen = []
+    monkeypatch.setattr(metric, "compute_metrics", lambda results: seen.extend(r["case"] for r in results) or {})
+    metric.evaluate(3)
+    assert seen == ["case0", "case1", "case2"]
+    assert metric.waited_seconds >= 0.1
+    assert metric.scoring_seconds >= 0.1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("scoring")]
+
+
+def test_a_case_that_cannot_be_scored_stops_the_loop(printed: list[str]) -> None:
+    """At the latest two cases on, not after the whole test set."""
+    wrong, *others = cases() + cases()
+    wrong.gt_sem_seg.data[0, 0, 0] = 77
+    metric = VolumeMetric(measures=("Dice",))
+    metric.dataset_meta = {"classes": CLASSES}
+    with pytest.raises(UserError, match=r"case0: the ground truth holds the label values \[77\]"):
+        metric.process(None, [item.to_dict() for item in (wrong, *others)])
 
 
 def test_mistakes_are_named(printed: list[str]) -> None:
