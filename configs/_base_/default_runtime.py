@@ -1,6 +1,13 @@
 from mmengine.hooks import CheckpointHook, DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook
 
-from medseg_kd.engine import CaseProgressHook, IterationSeedHook, Runner, TeacherCheckHook, TrainLogProcessor
+from medseg_kd.engine import (
+    CaseProgressHook,
+    IterationSeedHook,
+    Runner,
+    StageTimesHook,
+    TeacherCheckHook,
+    TrainLogProcessor,
+)
 
 default_scope = "medseg_kd"
 runner_type = Runner
@@ -22,6 +29,7 @@ default_hooks = dict(
     sampler_seed=dict(type=DistSamplerSeedHook),
     progress=dict(type=CaseProgressHook),
     teacher_check=dict(type=TeacherCheckHook),
+    stage_times=dict(type=StageTimesHook),
 )
 log_processor = dict(type=TrainLogProcessor)
 log_level = "INFO"
