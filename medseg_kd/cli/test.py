@@ -8,6 +8,7 @@ from mmengine.config import Config
 from medseg_kd.cli.config import add_shared_arguments, load_config, segmentor_of
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
+from medseg_kd.evaluation.predictions import PredictionWriter
 from medseg_kd.models.checkpoint import best_checkpoint, resolve_checkpoint
 
 
@@ -23,13 +24,20 @@ def main(argv: list[str] | None = None) -> None:
     add_shared_arguments(parser)
     parser.add_argument("checkpoint", nargs="?", help="checkpoint or run folder (default: the run's last checkpoint)")
     parser.add_argument("--best", action="store_true", help="take the checkpoint with the best validation Dice")
+    parser.add_argument(
+        "--save-predictions", action="store_true", help="write <work dir>/test/predictions/<case>.nii.gz"
+    )
     args = parser.parse_args(argv)
     cfg = load_config(args)
     checkpoint, notice = _choose(cfg, args)
     cfg.model = segmentor_of(cfg.model)
     cfg.load_from = str(checkpoint)
     cfg.resume = False
-    cfg.test_evaluator.output_dir = str(Path(cfg.work_dir, "test"))
+    folder = Path(cfg.work_dir, "test")
+    cfg.test_evaluator.output_dir = str(folder)
+    if args.save_predictions:
+        writer = dict(type=PredictionWriter, output_dir=str(folder / "predictions"))
+        cfg.test_evaluator = [cfg.test_evaluator, writer]
     runner = Runner.from_cfg(cfg)
     runner.logger.info(f"testing {checkpoint}")
     if notice:

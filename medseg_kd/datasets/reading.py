@@ -4,7 +4,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -43,11 +43,15 @@ class Pixels:
         image: float32 in [0, 1].
         label: uint8 classes.
         spacing: (z, y, x) in mm, None where the file does not tell.
+        geometry: Where a case lies, as ``tools/prepare_slices.py`` keeps it in an h5 volume: ``origin``, (x, y, z) in
+            mm, ``direction``, 9 cosines row by row, both as SimpleITK has them, and ``orientation``, that of the file
+            which the volume was made from, such as ``RAS``, or None. None where the file does not tell.
     """
 
     image: np.ndarray
     label: np.ndarray
     spacing: tuple[float, ...] | None = None
+    geometry: dict[str, Any] | None = None
 
 
 def read_slice(item: SliceFile, num_classes: int) -> Pixels:
@@ -70,7 +74,8 @@ def read_volume(source: Path | Sequence[SliceFile], num_classes: int) -> Pixels:
         UserError: As in :func:`read_slice`, or slices of one case differ in size.
     """
     if isinstance(source, Path):
-        return _checked(source, *_read(source, _h5), 3, num_classes)
+        arrays, geometry = _read(source, _h5)
+        return replace(_checked(source, *arrays, 3, num_classes), geometry=geometry)
     slices = [read_slice(item, num_classes) for item in source]
     sizes = {pixels.image.shape for pixels in slices}
     if len(sizes) > 1:
@@ -98,11 +103,15 @@ def _npz(path: str) -> _Arrays:
         return file["image"], file["label"], _numbers(file["spacing"]) if "spacing" in file else None
 
 
-def _h5(path: Path) -> _Arrays:
-    """Image, label and spacing of a volume as TransUNet stores it; the spacing is an attribute or a data set."""
+def _h5(path: Path) -> tuple[_Arrays, dict[str, Any] | None]:
+    """A volume as TransUNet stores it, its spacing an attribute or a data set; and where it lies."""
     with h5py.File(path, "r") as file:
         spacing = file.attrs.get("spacing", file.get("spacing"))
-        return file["image"][:], file["label"][:], None if spacing is None else _numbers(spacing)
+        arrays = file["image"][:], file["label"][:], None if spacing is None else _numbers(spacing)
+        if not {"origin", "direction"} <= file.attrs.keys():
+            return arrays, None
+        geometry = {name: _numbers(file.attrs[name]) for name in ("origin", "direction")}
+        return arrays, {**geometry, "orientation": file.attrs.get("original_orientation")}
 
 
 def _numbers(values: Any) -> tuple[float, ...]:

@@ -59,7 +59,8 @@ class LoadCase(BaseTransform):
     """Reads a case and packs it.
 
     Gives ``inputs``, (S, 1, H, W) float32, and ``data_samples`` with ``gt_sem_seg`` (S, H, W) uint8, ``case_name``,
-    ``spacing`` ((z, y, x) in mm or None) and ``ori_shape`` (H, W).
+    ``spacing`` ((z, y, x) in mm or None), ``geometry`` (see :class:`~medseg_kd.datasets.reading.Pixels`) and
+    ``ori_shape`` (H, W).
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +68,10 @@ class LoadCase(BaseTransform):
         pixels = read_volume(results["source"], results["num_classes"])
         sample = SegDataSample(
             metainfo=dict(
-                case_name=results["case_name"], spacing=pixels.spacing, ori_shape=tuple(pixels.image.shape[1:])
+                case_name=results["case_name"],
+                spacing=pixels.spacing,
+                geometry=pixels.geometry,
+                ori_shape=tuple(pixels.image.shape[1:]),
             )
         )
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(pixels.label))

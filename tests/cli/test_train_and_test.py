@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 
 from tests.cli.commands import ROOT, SHORT, command, fail, succeed
@@ -56,9 +57,18 @@ def test_teacher_student_and_scores(home, phantom, tmp_path):
 
     run = home / "work_dirs/cwd_fcn_r50_fcn_r18_40k_synapse"
     succeed("test.py", pair, *data, *_options(), cwd=home)
-    log = succeed("test.py", STUDENT, run / "iter_2.pth", *data, "--work-dir", tmp_path, *_options(), cwd=home)
+    checkpoint, folder = run / "iter_2.pth", ("--work-dir", tmp_path, "--save-predictions")
+    log = succeed("test.py", STUDENT, checkpoint, *data, *folder, *_options(), cwd=home)
     assert f"testing {run / 'iter_2.pth'}" in log
     assert "liver" in log and "strict" in log
+    assert "reading" in log and "predicting" in log and "scoring" in log and "saving" in log
+    assert "2 prediction(s) are in" in log
+    assert sorted(path.name for path in (tmp_path / "test/predictions").iterdir()) == [
+        "case0004.nii.gz",
+        "case0005.nii.gz",
+    ]
+    written = sitk.ReadImage(str(tmp_path / "test/predictions/case0004.nii.gz"))
+    assert (written.GetSize(), written.GetPixelID()) == ((64, 64, 4), sitk.sitkUInt8)
     through_pair, through_student = (
         json.loads((folder / "test/metrics.json").read_text(encoding="utf-8")) for folder in (run, tmp_path)
     )

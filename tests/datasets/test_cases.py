@@ -59,6 +59,18 @@ def test_spacing_of_volumes(transunet: Path) -> None:
     assert [item["data_samples"].spacing for item in CaseDataset(str(transunet))] == [(3.0, 0.7, 0.8), (5.0, 0.5, 0.6)]
 
 
+def test_geometry_of_volumes(transunet: Path) -> None:
+    with h5py.File(transunet / "test_vol_h5" / "case0008.npy.h5", "a") as file:
+        file.attrs.update(origin=(-1.5, 2.0, 30.0), direction=np.eye(3).ravel(), original_orientation="RAS")
+    placed, unplaced = (item["data_samples"].geometry for item in CaseDataset(str(transunet)))
+    assert placed == {
+        "origin": (-1.5, 2.0, 30.0),
+        "direction": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        "orientation": "RAS",
+    }
+    assert unplaced is None
+
+
 def test_spacing_of_training_slices(transunet: Path) -> None:
     for index in range(TRAIN["case0005"]):
         write_npz(transunet, "case0005", index, spacing=np.array([3.0, 0.7, 0.8]))

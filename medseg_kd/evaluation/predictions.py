@@ -1,0 +1,100 @@
+"""Predictions of the test loop as NIfTI files."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from ..errors import UserError
+from ..registry import METRICS
+
+DEFAULTS = {"spacing": "1 mm is the spacing", "geometry": "(0, 0, 0) is the origin and LPS the orientation"}
+"""What is written where a case does not have it, for the log."""
+
+
+@METRICS.register_module()
+class PredictionWriter(BaseMetric):
+    """Write ``<output_dir>/<case>.nii.gz``, uint8, for each case; a metric that gives no values.
+
+    A data sample is a case as :class:`~medseg_kd.evaluation.VolumeMetric` takes it. Where its meta information has a
+    ``geometry`` (``origin``, ``direction``, ``orientation``), the file lies where the case does, its axes as in the
+    file that the case was prepared from. Otherwise only the spacing is set, or 1 mm where that is not known either.
+
+    Args:
+        output_dir: folder of the files.
+
+    Attributes:
+        saving_seconds: what writing took in this process.
+    """
+
+    default_prefix = ""
+
+    def __init__(self, output_dir: str) -> None:
+        super().__init__()
+        self.folder = Path(output_dir)
+        self.saving_seconds = 0.0
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Write the predictions of a batch.
+
+        Raises:
+            UserError: a case has a geometry that is none, or a file cannot be written.
+        """
+        started = time.perf_counter()
+        if not self.results:
+            self.saving_seconds = 0.0
+        for sample in data_samples:
+            _write(_image(sample), self.folder / f"{sample['case_name']}.nii.gz")
+            lacks = [key for key in DEFAULTS if sample.get(key) is None]
+            self.results.append({"case": str(sample["case_name"]), "lacks": lacks})
+        self.saving_seconds += time.perf_counter() - started
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Say where the files are, and which of them lack what the data do not tell."""
+        said = [f"{len(results)} prediction(s) are in {self.folder}"]
+        for key, default in DEFAULTS.items():
+            if cases := [result["case"] for result in results if key in result["lacks"]]:
+                said.append(f"{default} of {', '.join(cases)}, the data do not tell")
+        print_log("; ".join(said), logger="current")
+        return {}
+
+
+def _image(sample: Mapping[str, Any]) -> sitk.Image:
+    """The prediction of a case with its geometry."""
+    image = sitk.GetImageFromArray(np.asarray(sample["pred_sem_seg"]["data"], np.uint8))
+    geometry = sample.get("geometry")
+    try:
+        if sample.get("spacing") is not None:
+            image.SetSpacing(sample["spacing"][::-1])
+        if geometry is not None:
+            image.SetOrigin(geometry["origin"])
+            image.SetDirection(geometry["direction"])
+            if geometry.get("orientation"):
+                image = sitk.DICOMOrient(image, geometry["orientation"])
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"case {sample['case_name']}: spacing {sample.get('spacing')} and geometry {geometry} cannot be written "
+            f"({error}). Expected three spacings, an origin of three numbers and nine direction cosines; prepare the "
+            "case again"
+        ) from error
+    return image
+
+
+def _write(image: sitk.Image, path: Path) -> None:
+    """Write a file under another name and rename it, so that ``path`` is whole or absent."""
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(partial), useCompression=True)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"cannot write {path}: {reason}. Free some disk space or choose another --work-dir") from error
+    finally:
+        partial.unlink(missing_ok=True)
