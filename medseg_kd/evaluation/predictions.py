@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from ..errors import UserError
 from ..registry import METRICS
 
-DEFAULTS = {"spacing": "1 mm is the spacing", "geometry": "(0, 0, 0) is the origin and LPS the orientation"}
+DEFAULTS = {"spacing": "1 mm", "geometry": "origin (0, 0, 0) and LPS axes"}
 """What is written where a case does not have it, for the log."""
 
 
@@ -60,7 +60,7 @@ class PredictionWriter(BaseMetric):
         said = [f"{len(results)} prediction(s) are in {self.folder}"]
         for key, default in DEFAULTS.items():
             if cases := [result["case"] for result in results if key in result["lacks"]]:
-                said.append(f"{default} of {', '.join(cases)}, the data do not tell")
+                said.append(f"the data tell no {key} of {', '.join(cases)}: written with {default}")
         print_log("; ".join(said), logger="current")
         return {}
 

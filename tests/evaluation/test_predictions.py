@@ -62,8 +62,8 @@ def test_what_the_data_do_not_tell_is_said(tmp_path: Path, printed: list[str]) -
     writer.process(None, [case("b", labels())])
     writer.evaluate(2)
     (line,) = printed
-    assert line.startswith(f"2 prediction(s) are in {tmp_path}; 1 mm is the spacing of b, the data do not tell; ")
-    assert line.endswith("(0, 0, 0) is the origin and LPS the orientation of a, b, the data do not tell")
+    assert line.startswith(f"2 prediction(s) are in {tmp_path}; the data tell no spacing of b: written with 1 mm; ")
+    assert line.endswith("the data tell no geometry of a, b: written with origin (0, 0, 0) and LPS axes")
     spacings = [sitk.ReadImage(str(tmp_path / f"{name}.nii.gz")).GetSpacing() for name in "ab"]
     np.testing.assert_allclose(spacings, [(0.7, 0.8, 3.0), (1, 1, 1)], rtol=1e-6)
 
