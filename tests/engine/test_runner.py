@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from medseg_kd.engine import BFloat16OptimWrapper, Runner
 from medseg_kd.errors import UserError
@@ -98,9 +97,9 @@ def test_bf16_trains_on_the_cpu_in_bf16(phantom, tmp_path):
 
 
 def test_the_log_shows_what_a_user_watches(run):
-    log = next(run.rglob("*.log")).read_text(encoding="utf-8")
+    log = min(run.rglob("*.log")).read_text(encoding="utf-8")
     line = next(line for line in log.splitlines() if "[4/4]" in line)
     for part in ("loss", "loss_ce", "loss_dice", "lr", "s/iter", "data wait", "memory", "eta"):
         assert part in line
     assert "Could not import" not in log
-    assert Config.fromfile(next(run.glob("*.py"))).train_cfg.max_iters == 4
+    assert "max_iters=4" in next(run.glob("*.py")).read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """A run small enough for a test: a network of two convolutions on the phantom."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+_RUNS = itertools.count()
 CONFIG = Path(__file__).parents[2] / "configs/unet/unet_r18v1c_d8_40k_synapse.py"
 
 
@@ -27,6 +29,8 @@ def tiny_config(phantom: Path, work_dir: Path, max_iters: int = 4, **changes: An
     """The seed's recipe with the tiny network on a phantom."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(work_dir)
+    # MMEngine tells runs apart by name and second; two of these may start within one.
+    cfg.experiment_name = f"tiny_{next(_RUNS)}"
     cfg.model.network = dict(type=TinyNet)
     cfg.model.output_weights = (1.0,)
     cfg.train_cfg.update(max_iters=max_iters, val_interval=max_iters)
