@@ -21,6 +21,7 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        _part()
     except UserError as error:
         # A data-loading process wraps the message into its own traceback.
         sys.exit(_fail(str(error).rpartition(_FROM_WORKER)[2].strip(), 2))
@@ -29,6 +30,13 @@ def run(main: Callable[[], None]) -> None:
     except torch.OutOfMemoryError as error:
         advice = "Lower train_dataloader.batch_size or model.slice_batch, or train in bf16 with --amp"
         sys.exit(_fail(f"the GPU's memory is full: {str(error).splitlines()[0]}\n{advice}", 1))
+
+
+def _part() -> None:
+    """End a distributed run together: a process that leaves while another still writes can bring both down."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _fail(message: str, code: int) -> int:

@@ -83,7 +83,8 @@ def _parse(path: Path) -> Config:
     try:
         return Config.fromfile(path)
     except SyntaxError as error:
-        raise UserError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
+        file = path if error.filename in (None, "<unknown>") else error.filename
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
     except (ConfigParsingError, ImportError, NameError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
 
