@@ -105,6 +105,8 @@ def _check_key(cfg: Config, key: str) -> None:
             node = node[int(part)]
         elif isinstance(node, Mapping) and part in node:
             node = node[part]
+        elif isinstance(node, Mapping) and depth and part in _accepted(node):
+            return
         else:
             raise UserError(_unknown(key, ".".join(parents[:depth]), part, node))
     if isinstance(node, Mapping) and leaf not in node and parents and leaf not in _accepted(node):
@@ -112,7 +114,7 @@ def _check_key(cfg: Config, key: str) -> None:
 
 
 def _accepted(node: Mapping[str, Any]) -> set[str]:
-    """Arguments of the type that a config dict builds; the key itself where anything goes."""
+    """Arguments of the type that a config dict builds; none for a dict that builds nothing."""
     kind = node.get("type")
     if isinstance(kind, str):
         kind = next((found for each in _REGISTRIES if (found := each.get(kind))), None)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.utils import ProgressBar
 
 from medseg_kd.evaluation import score_case
@@ -96,7 +95,7 @@ class TeacherCheckHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Score the teacher on the first validation case."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.bare_model
         teacher = getattr(model, "teacher", None)
         if teacher is None or not hasattr(teacher, "predict_volume") or runner.val_loop is None:
             return
