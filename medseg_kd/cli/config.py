@@ -46,8 +46,8 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: No such file, an error in it, an option whose key does not exist, or parts that do not agree.
     """
-    path = _find(args.config)
-    cfg = _parse(path)
+    cfg = read_config(args.config)
+    path = Path(cfg.filename)
     for key in args.cfg_options or {}:
         _check_key(cfg, key)
     try:
@@ -62,6 +62,15 @@ def load_config(args: argparse.Namespace) -> Config:
     _hold_out(cfg)
     _check_classes(cfg)
     return cfg
+
+
+def read_config(name: str | Path) -> Config:
+    """Read a config by its path, from here or from the packaged configs.
+
+    Raises:
+        UserError: No such file, or an error in it.
+    """
+    return _parse(_find(str(name)))
 
 
 def _find(name: str) -> Path:

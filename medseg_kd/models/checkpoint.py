@@ -191,21 +191,35 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
         UserError: A key is missing, left over, or of another shape; all are listed (up to eight of each kind).
     """
     given = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    check_weights(module, given, f"{source} does not fit {type(module).__name__}")
+    module.load_state_dict(given)
+
+
+def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str) -> None:
+    """Refuse weights whose names and shapes are not the module's.
+
+    Args:
+        module: The module that is to take the weights; it may lie on the meta device.
+        weights: Name to tensor.
+        complaint: Begins the message.
+
+    Raises:
+        UserError: As for :func:`load_weights`.
+    """
     wanted = module.state_dict()
     problems = {
-        "missing in the checkpoint": [key for key in wanted if key not in given],
-        "not in the model": [key for key in given if key not in wanted],
+        "missing in the checkpoint": [key for key in wanted if key not in weights],
+        "not in the model": [key for key in weights if key not in wanted],
         "of another shape": [
-            f"{key}: checkpoint {tuple(given[key].shape)}, model {tuple(wanted[key].shape)}"
+            f"{key}: checkpoint {tuple(weights[key].shape)}, model {tuple(wanted[key].shape)}"
             for key in wanted
-            if key in given and given[key].shape != wanted[key].shape
+            if key in weights and weights[key].shape != wanted[key].shape
         ],
     }
     if any(problems.values()):
-        lines = [f"{source} does not fit {type(module).__name__}: its weights belong to another network or config."]
+        lines = [f"{complaint}: its weights belong to another network or config."]
         for what, keys in problems.items():
             if keys:
                 more = f"\n    ... and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
                 lines.append(f"  {len(keys)} {what}:\n    " + "\n    ".join(keys[:_SHOWN_KEYS]) + more)
         raise UserError("\n".join(lines))
-    module.load_state_dict(given)

@@ -1,9 +1,11 @@
-"""Padding on the right and at the bottom, so that coordinates stay what they were."""
+"""Sizes that a network takes, and padding to them on the right and at the bottom, so that coordinates stay."""
 
 import math
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from medseg_kd.errors import UserError
 
 
 def pad_to(x: Tensor, size: tuple[int, int], value: float) -> Tensor:
@@ -17,3 +19,20 @@ def pad_to(x: Tensor, size: tuple[int, int], value: float) -> Tensor:
 def divisible_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
     """The smallest (height, width) not below ``size`` that ``divisor`` divides."""
     return math.ceil(size[0] / divisor) * divisor, math.ceil(size[1] / divisor) * divisor
+
+
+def check_divisible(x: Tensor, divisor: int, network: str) -> None:
+    """Refuse an input (N, C, H, W) whose height or width is no multiple of ``divisor``.
+
+    Raises:
+        UserError: One line with the sizes that work and those nearest to the input's.
+    """
+    height, width = x.shape[-2:]
+    if height % divisor or width % divisor:
+        below = [max(side // divisor * divisor, divisor) for side in (height, width)]
+        above = divisible_size((height, width), divisor)
+        near = dict.fromkeys(f"{h}x{w}" for h, w in (below, above))
+        raise UserError(
+            f"{network} takes heights and widths that are multiples of {divisor}, but got {height}x{width}; nearest: "
+            f"{' and '.join(near)}. A Segmentor around it pads and crops by itself"
+        )

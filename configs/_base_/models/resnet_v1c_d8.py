@@ -1,11 +1,11 @@
+from mmengine.config import read_base
+
+with read_base():
+    from .full_resolution import *
+
 from mmseg.models.backbones import ResNetV1c
-from mmseg.models.losses import CrossEntropyLoss
 
-from medseg_kd.models import RandomRotateFlip, Segmentor, SlicePreprocessor, SoftDiceLoss
-
-model = dict(
-    type=Segmentor,
-    num_classes=9,
+model.update(
     network=dict(
         backbone=dict(
             type=ResNetV1c,
@@ -17,6 +17,4 @@ model = dict(
             norm_cfg=dict(type="BN"),
         )
     ),
-    losses=[dict(type=CrossEntropyLoss, avg_non_ignore=True), dict(type=SoftDiceLoss)],
-    data_preprocessor=dict(type=SlicePreprocessor, augmentation=dict(type=RandomRotateFlip)),
 )
