@@ -44,6 +44,7 @@ setup(
         "monai>=1.5,<2",
         "numpy>=2,<3",
         "scipy>=1.11",
+        "einops>=0.7",
         "h5py>=3.10",
         "SimpleITK>=2.3",
         "medpy>=0.5",

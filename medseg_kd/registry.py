@@ -3,7 +3,8 @@
 A type that is not registered here is looked up in MMSegmentation, then in MMEngine, so that
 ``dict(type='mmseg.ResNetV1c')`` and, with ``default_scope = 'medseg_kd'``, ``dict(type='ResNetV1c')`` both resolve.
 ``locations`` names the packages that are imported when a type is first asked for. The kinds that the project adds
-nothing to have a registry too: without one, MMEngine warns at each look-up.
+nothing to have a registry too: without one, MMEngine warns at each look-up. ``dict(type='monai.SegResNet')`` is one of
+MONAI's networks.
 """
 
 import mmseg.registry
@@ -17,6 +18,7 @@ def _child(name: str, *locations: str) -> Registry:
 
 
 MODELS = _child("MODELS", "medseg_kd.models", "medseg_kd.distill")
+MONAI = Registry("model", parent=MODELS, scope="monai", locations=["medseg_kd.models.networks.monai_nets"])
 DATASETS = _child("DATASETS", "medseg_kd.datasets")
 TRANSFORMS = _child("TRANSFORMS", "medseg_kd.datasets", "mmseg.datasets.transforms")
 DATA_SAMPLERS = _child("DATA_SAMPLERS", "medseg_kd.datasets")

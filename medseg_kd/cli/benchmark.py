@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError
 from ..evaluation import benchmark as evaluation
+from . import benchmark_network
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmark.py", description="Measure parts of this project.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_evaluate(commands.add_parser("evaluate", help="scoring one case: ours beside MedPy, MONAI and SciPy"))
+    benchmark_network.add(commands.add_parser("network", help="a config's network beside another implementation"))
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 

@@ -1,7 +1,8 @@
 """The segmentor: any network that maps slices to class logits, with its losses and its prediction of whole cases."""
 
+import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from medseg_kd.errors import UserError
 from medseg_kd.models.padding import divisible_size, pad_to
 from medseg_kd.models.preprocessor import SlicePreprocessor, set_labels
 from medseg_kd.models.slice_batch import ON_CPU, PROBE, batch_sizes, probe
-from medseg_kd.registry import MODELS
+from medseg_kd.registry import MODELS, MONAI
 
 
 @MODELS.register_module()
@@ -26,8 +27,9 @@ class Segmentor(BaseModel):
     of logits, the main ones first.
 
     Args:
-        network: Config or module. ``num_classes`` (or ``out_channels``) and ``in_channels=1`` are filled in where
-            its constructor takes them and the config does not say.
+        network: Config or module; ``monai.<Name>`` is a network of MONAI. ``num_classes`` (or ``out_channels``),
+            ``in_channels=1`` and ``spatial_dims=2`` are filled in where its constructor takes them and the config does
+            not say.
         num_classes: Classes with background.
         losses: Configs of losses called as ``loss(logits, label, ignore_index=...)`` with a ``loss_name``:
             MMSegmentation's or ours. None builds a segmentor that cannot be trained.
@@ -219,14 +221,36 @@ def _resize(logits: Tensor, size: torch.Size) -> Tensor:
 
 
 def _build_network(network: dict[str, Any] | nn.Module, num_classes: int) -> nn.Module:
-    """Build the network, its class count and single input channel filled in where its constructor takes them."""
+    """Build the network; what every slice network is given is filled in where its constructor takes it."""
     if isinstance(network, nn.Module):
         return network
-    network = dict(network)
-    constructor = network["type"] if callable(network["type"]) else MODELS.get(network["type"])
-    if constructor is not None:
-        accepted = inspect.signature(constructor).parameters
-        for key, value in (("num_classes", num_classes), ("out_channels", num_classes), ("in_channels", 1)):
-            if key in accepted:
-                network.setdefault(key, value)
-    return MODELS.build(network)
+    signature = inspect.signature(_constructor(network))
+    known = {"num_classes": num_classes, "out_channels": num_classes, "in_channels": 1, "spatial_dims": 2}
+    options = {key: value for key, value in known.items() if key in signature.parameters}
+    options.update({key: value for key, value in network.items() if key not in ("type", "_scope_")})
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise UserError(f"model.network: {error}. {network['type']} takes {signature}") from error
+    return MODELS.build({**options, **network})
+
+
+def _constructor(network: dict[str, Any]) -> Callable[..., nn.Module]:
+    """What ``model.network.type`` names.
+
+    Raises:
+        UserError: It names nothing.
+    """
+    kind = network.get("type")
+    if callable(kind):
+        return kind
+    try:
+        constructor = MODELS.get(kind) if kind else None
+    except RuntimeError:
+        constructor = None
+    if constructor is None:
+        registry = MONAI if str(kind).startswith("monai.") else MODELS
+        near = difflib.get_close_matches(str(kind).removeprefix("monai."), registry.module_dict, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "name a class, or a registered one by its name"
+        raise UserError(f"model.network.type is {kind!r}, which is no network; {hint}")
+    return constructor

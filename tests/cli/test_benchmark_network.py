@@ -1,0 +1,64 @@
+"""``tools/benchmark.py network`` and ``tools/model_table.py``."""
+
+import pytest
+
+from medseg_kd.cli import benchmark, model_table
+from medseg_kd.errors import UserError
+
+CONFIG = "configs/fcn/fcn_r18_d8_40k_synapse.py"
+SMALL = ["--size", "32", "32", "--batch", "1", "--repeat", "1", "--device", "cpu"]
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A file with another implementation: the same network."""
+    file = tmp_path / "theirs.py"
+    file.write_text(
+        "from mmengine.config import Config\n"
+        "from medseg_kd.registry import MODELS\n"
+        "def build():\n"
+        f"    return MODELS.build(Config.fromfile({CONFIG!r}).model).network\n"
+    )
+    return file
+
+
+def test_a_network_beside_another(theirs, capsys):
+    benchmark.main(["network", CONFIG, "--beside", f"{theirs}:build", *SMALL])
+    printed = capsys.readouterr().out
+    assert "parameters: ours 13,264,306, theirs 13,264,306" in printed
+    rows = [line for line in printed.splitlines() if "memory" in line]
+    assert len(rows) == 2 and all(row.endswith(" 1.00 |") for row in rows)
+
+
+@pytest.mark.parametrize(("name", "message"), [("none.py:build", "no such file"), ("{}:biuld", "it has .*build")])
+def test_another_network_that_is_not_there(theirs, name, message):
+    with pytest.raises(UserError, match=message):
+        benchmark.main(["network", CONFIG, "--beside", name.format(theirs), *SMALL])
+
+
+def test_a_row_for_each_config(capsys, tmp_path):
+    page = tmp_path / "models.md"
+    page.write_text("# Models\n<!-- model table -->\nold\n<!-- end of model table -->\nend\n")
+    model_table.main([CONFIG, *SMALL, "--insert", str(page)])
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if CONFIG in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1] == "13.26"
+    assert all(float(cell) > 0 for cell in cells[2:])
+    text = page.read_text()
+    assert text.startswith("# Models\n<!-- model table -->\n") and text.endswith("<!-- end of model table -->\nend\n")
+    assert row in text and "old" not in text
+
+
+def test_a_page_without_a_place_for_the_table(tmp_path):
+    page = tmp_path / "models.md"
+    page.write_text("# Models\n")
+    with pytest.raises(UserError, match="has no line <!-- model table -->"):
+        model_table.main([CONFIG, *SMALL, "--insert", str(page)])
+    assert page.read_text() == "# Models\n"
+
+
+def test_by_default_all_networks_are_measured(root):
+    names = model_table._all_configs()
+    assert CONFIG in names and "configs/unet/unet_r50_s4_d8_40k_synapse.py" in names
+    assert not [name for name in names if "demo" in name or "distill" in name or "_base_" in name]
+    assert all((root / name).is_file() for name in names)
