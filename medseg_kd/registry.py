@@ -7,14 +7,27 @@ nothing to have a registry too: without one, MMEngine warns at each look-up. ``d
 MONAI's networks.
 """
 
+from importlib import import_module
+from typing import Any
+
 import mmseg.registry
 from mmengine.registry import Registry
+
+
+class _Registry(Registry):
+    """A registry that leaves ``mmrazor.`` types to the bridge, since MMRazor itself does not import."""
+
+    def get(self, key: str) -> Any:
+        """See MMEngine's class."""
+        if key.startswith("mmrazor."):
+            return import_module("medseg_kd.distill.mmrazor_bridge").find(key)
+        return super().get(key)
 
 
 def _child(name: str, *locations: str) -> Registry:
     """A child of MMSegmentation's registry of this name."""
     parent = getattr(mmseg.registry, name)
-    return Registry(parent.name, parent=parent, scope="medseg_kd", locations=list(locations))
+    return _Registry(parent.name, parent=parent, scope="medseg_kd", locations=list(locations))
 
 
 MODELS = _child("MODELS", "medseg_kd.models", "medseg_kd.distill")

@@ -5,10 +5,12 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleDict, Sequential
 from torch import Tensor, nn
 
+from medseg_kd.distill import mmrazor_bridge
 from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
@@ -71,9 +73,7 @@ class ConfigurableDistiller(BaseModule):
         self.student_recorders = RecorderManager(student_recorders)
         self.teacher_recorders = RecorderManager(teacher_recorders)
         self.connectors = ModuleDict({name: _build_connector(cfg) for name, cfg in (connectors or {}).items()})
-        self.distill_losses = ModuleDict(
-            {name: MODELS.build(dict(cfg)) for name, cfg in (distill_losses or {}).items()}
-        )
+        self.distill_losses = ModuleDict({name: _build(cfg) for name, cfg in (distill_losses or {}).items()})
         self.loss_forward_mappings = {name: dict(records) for name, records in (loss_forward_mappings or {}).items()}
         self._check()
 
@@ -85,6 +85,10 @@ class ConfigurableDistiller(BaseModule):
         """
         self.student_recorders.attach(student)
         self.teacher_recorders.attach(teacher)
+        for record in (record for records in self.loss_forward_mappings.values() for record in records.values()):
+            if record.get("connector") is not None and not record["from_student"]:
+                source = self.teacher_recorders.recorders[record["recorder"]].source
+                mmrazor_bridge.set_margin(self.connectors[record["connector"]], teacher, source)
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
         """Losses on what the recorders hold.
@@ -114,6 +118,16 @@ class ConfigurableDistiller(BaseModule):
         except UserError as error:
             places = ", ".join(f"{key} from {self._place(record)}" for key, record in records.items())
             raise UserError(f"distill_losses.{name} ({places}): {error}") from error
+        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            if not mmrazor_bridge.is_mmrazor(loss) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            got = ", ".join(
+                f"{key} {_shape(arguments[key])} from {self._place(record)}" for key, record in records.items()
+            )
+            raise UserError(
+                f"distill_losses.{name}: MMRazor's {type(loss).__name__} cannot take {got} ({error}). The page "
+                "docs/mmrazor.md says which of MMRazor's losses take feature maps"
+            ) from error
 
     def _get(
         self,
@@ -178,8 +192,18 @@ class ConfigurableDistiller(BaseModule):
 def _build_connector(cfg: Config | Sequence[Config]) -> nn.Module:
     """Build a connector; a list of configs gives a sequence."""
     if isinstance(cfg, Mapping):
-        return MODELS.build(dict(cfg))
-    return Sequential(*(MODELS.build(dict(one)) for one in cfg))
+        return _build(cfg)
+    return Sequential(*(_build(one) for one in cfg))
+
+
+def _build(cfg: Config) -> nn.Module:
+    """Build a loss or connector."""
+    return mmrazor_bridge.adapt(MODELS.build(dict(cfg)))
+
+
+def _shape(value: Any) -> str:
+    """A tensor's shape; what else it is for other values."""
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from medseg_kd.errors import UserError
@@ -73,7 +73,10 @@ class Recorder:
 
 @MODELS.register_module(name=["ModuleOutputs", "ModuleOutputsRecorder"])
 class ModuleOutputs(Recorder):
-    """Records what a module returns, one record for each call."""
+    """Records what a module returns, one record for each call.
+
+    What a single layer returns is copied: an in-place activation after it would overwrite the record.
+    """
 
     _module: nn.Module
     _hook: RemovableHandle
@@ -95,7 +98,8 @@ class ModuleOutputs(Recorder):
         self._hook.remove()
 
     def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self.records.append(output)
+        copy = isinstance(output, Tensor) and _is_layer(module)
+        self.records.append(output.clone() if copy else output)
 
 
 @MODELS.register_module(name=["ModuleInputs", "ModuleInputsRecorder"])
@@ -160,6 +164,11 @@ class RecorderManager:
     def __exit__(self, *exception: object) -> None:
         for recorder in self.recorders.values():
             recorder.stop()
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether a module is one layer with parameters, such as a convolution or a norm."""
+    return next(module.children(), None) is None and next(module.parameters(), None) is not None
 
 
 def _unknown(what: str, source: str, model: nn.Module, names: Iterable[str]) -> UserError:
