@@ -30,7 +30,7 @@ class ConfigurableDistiller(BaseModule):
         student_recorders: Name to recorder config, for the student.
         teacher_recorders: The same for the teacher.
         connectors: Name to connector config, or to a list of them that are applied in turn.
-        distill_losses: Name to loss config.
+        distill_losses: Name to loss config; of MMRazor's too, as of its connectors, with ``type='mmrazor.<Name>'``.
         loss_forward_mappings: For each loss, its forward argument to the record that it gets: ``recorder`` (name),
             ``from_student`` (bool), and optionally ``record_idx`` (which call of the module), ``data_idx`` (which item
             of the record), ``connector`` (name), ``connector_idx`` (which item of the connector's output).
