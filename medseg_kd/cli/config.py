@@ -60,6 +60,7 @@ def load_config(args: argparse.Namespace) -> Config:
         if args.data_root and cfg.get(name):
             cfg[name].dataset.data_root = args.data_root
     _hold_out(cfg)
+    _check_scope(cfg)
     _check_classes(cfg)
     return cfg
 
@@ -154,6 +155,16 @@ def _hold_out(cfg: Config) -> None:
 def segmentor_of(model: ConfigDict) -> ConfigDict:
     """The segmentor that a model config trains: of a distillation, the student."""
     return model.get("architecture", model)
+
+
+def _check_scope(cfg: Config) -> None:
+    """Refuse a model that is to be built by MMRazor itself, which does not import."""
+    if cfg.model.get("_scope_") == "mmrazor":
+        raise UserError(
+            f"{cfg.filename}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
+            "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
+            "docs/mmrazor.md has the rest"
+        )
 
 
 def _check_classes(cfg: Config) -> None:

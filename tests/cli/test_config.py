@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from medseg_kd.cli.config import _check_key
+from medseg_kd.cli.config import _check_key, _check_scope
 from medseg_kd.errors import UserError
 from tests.engine.tiny import CONFIG
 
@@ -32,3 +32,8 @@ def test_a_key_that_the_config_has_or_its_type_takes(cfg, key):
 def test_a_key_that_nothing_takes(cfg, key):
     with pytest.raises(UserError, match=key):
         _check_key(cfg, key)
+
+
+def test_a_config_of_mmrazors_scope_says_what_to_change():
+    with pytest.raises(UserError, match="write type='mmrazor.<Name>'"):
+        _check_scope(Config({"model": {"type": "SingleTeacherDistill", "_scope_": "mmrazor"}}))
