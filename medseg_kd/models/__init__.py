@@ -2,8 +2,8 @@
 
 from medseg_kd.models.augmentation import RandomRotateFlip
 from medseg_kd.models.losses import SoftDiceLoss
-from medseg_kd.models.networks import FCN, UNet
+from medseg_kd.models.networks import FCN, AttentionUNet, UNet
 from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.segmentor import Segmentor
 
-__all__ = ["FCN", "RandomRotateFlip", "Segmentor", "SlicePreprocessor", "SoftDiceLoss", "UNet"]
+__all__ = ["FCN", "AttentionUNet", "RandomRotateFlip", "Segmentor", "SlicePreprocessor", "SoftDiceLoss", "UNet"]

@@ -18,6 +18,7 @@ SEED = (
     "fcn/fcn_r50_d8_40k_synapse.py",
     "unet/unet_r18v1c_d8_40k_synapse.py",
     "unet/unet_r50_s4_d8_40k_synapse.py",
+    "attn_unet/attn_ma_unet_r18v1c_synapse_40k.py",
 )
 
 

@@ -1,6 +1,7 @@
 """Networks: modules that map (N, 1, H, W) to logits, and tell of their stages in ``feature_info``."""
 
+from medseg_kd.models.networks.attention_unet import AttentionUNet
 from medseg_kd.models.networks.fcn import FCN
 from medseg_kd.models.networks.unet import UNet
 
-__all__ = ["FCN", "UNet"]
+__all__ = ["FCN", "AttentionUNet", "UNet"]

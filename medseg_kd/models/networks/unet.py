@@ -14,23 +14,29 @@ from medseg_kd.registry import MODELS
 
 
 class UpBlock(nn.Module):
-    """One decoder step: bring the deeper feature to the skip's size and width, concatenate, two 3x3 convolutions.
+    """One decoder step: bring the deeper feature to the skip's size and width, concatenate, 3x3 convolutions.
 
     Args:
         in_channels: Channels of the deeper feature.
         skip_channels: Channels of the skip and of the output.
         norm_cfg: Normalisation of every convolution.
         act_cfg: Activation of every convolution.
+        num_convs: Number of 3x3 convolutions.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, norm_cfg: dict[str, Any], act_cfg: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        norm_cfg: dict[str, Any],
+        act_cfg: dict[str, Any],
+        num_convs: int = 2,
+    ) -> None:
         super().__init__()
         layer = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.reduce = ConvModule(in_channels, skip_channels, 1, **layer)
-        self.fuse = nn.Sequential(
-            ConvModule(2 * skip_channels, skip_channels, 3, padding=1, **layer),
-            ConvModule(skip_channels, skip_channels, 3, padding=1, **layer),
-        )
+        widths = [2 * skip_channels] + [skip_channels] * (num_convs - 1)
+        self.fuse = nn.Sequential(*(ConvModule(width, skip_channels, 3, padding=1, **layer) for width in widths))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Fuse (N, in_channels, h, w) with the skip (N, skip_channels, H, W) into (N, skip_channels, H, W)."""
@@ -53,7 +59,11 @@ class UNet(BaseModule):
         norm_cfg: Normalisation of decoder and classifiers.
         act_cfg: Activation of the decoder.
         dropout_ratio: Channel dropout before each classifier.
+        num_convs: Number of 3x3 convolutions in each decoder step.
     """
+
+    block: type[UpBlock] = UpBlock
+    """A decoder step."""
 
     def __init__(
         self,
@@ -63,6 +73,7 @@ class UNet(BaseModule):
         norm_cfg: dict[str, Any] | None = None,
         act_cfg: dict[str, Any] | None = None,
         dropout_ratio: float = 0.1,
+        num_convs: int = 2,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -72,7 +83,8 @@ class UNet(BaseModule):
         self.feature_info = resnet_feature_info(self.backbone)
         channels = [stage["channels"] for stage in reversed(self.feature_info)]
         self.decoder = nn.ModuleList(
-            UpBlock(deep, shallow, norm_cfg, act_cfg) for deep, shallow in zip(channels, channels[1:], strict=False)
+            self.block(deep, shallow, norm_cfg=norm_cfg, act_cfg=act_cfg, num_convs=num_convs)
+            for deep, shallow in zip(channels, channels[1:], strict=False)
         )
         self.head = _classifier(channels[-1], num_classes, dropout_ratio)
         self.auxiliary_head = _classifier(channels[1], num_classes, dropout_ratio) if auxiliary else None
