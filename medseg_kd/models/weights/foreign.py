@@ -1,0 +1,93 @@
+"""Reading other projects' checkpoint files without running anything in them.
+
+A checkpoint of MMEngine's runner holds its message hub, others hold NumPy scalars, argument objects or paths: classes
+that ``torch.load(weights_only=True)`` refuses, though only the tensors are wanted. Here each class and function that
+PyTorch does not know is replaced by an inert placeholder before PyTorch's own restricted unpickler reads the file.
+"""
+
+import os
+import pickletools
+import zipfile
+import zlib
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from medseg_kd.errors import UserError
+from medseg_kd.models.checkpoint import read_checkpoint
+
+# PyTorch's format before the zip file: a magic number, the version, the system and the object, each a pickle.
+_PICKLES_BEFORE_ZIP = 4
+
+
+class Placeholder:
+    """Stands for an object whose class or function was not loaded: takes any arguments and state, and keeps none."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Placeholder":
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read_foreign(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint of another project.
+
+    Args:
+        path: What ``torch.save`` wrote, in any of its formats but TorchScript and tar, or an ``.npz`` of arrays.
+
+    Returns:
+        Its content; a bare ``state_dict``, and an ``.npz``, as ``{"state_dict": ...}``. Objects of other classes than
+        tensors and plain containers are :class:`Placeholder`.
+
+    Raises:
+        UserError: The file is missing or damaged, or what it holds goes beyond placeholders (it calls the operating
+            system, or fills a container class of its own).
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise UserError(f"checkpoint not found: {name}")
+    if name.endswith(".npz"):
+        return {"state_dict": _read_npz(name)}
+    with torch.serialization.safe_globals([(Placeholder, global_) for global_ in _globals_of(name)]):
+        return read_checkpoint(name)
+
+
+def _read_npz(name: str) -> dict[str, torch.Tensor]:
+    """The arrays of an ``.npz`` as tensors."""
+    try:
+        with np.load(name, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{name} cannot be read as an .npz of numeric arrays ({error})") from error
+
+
+def _globals_of(name: str) -> set[str]:
+    """Names of all classes and functions that a file asks for; none where it is no pickle, which reading it tells."""
+    found: set[str] = set()
+    try:
+        with open(name, "rb") as file:
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as archive:
+                    for member in archive.namelist():
+                        if member.endswith("data.pkl"):
+                            found.update(_globals_in(archive.open(member)))
+            else:
+                file.seek(0)
+                for _ in range(_PICKLES_BEFORE_ZIP):
+                    found.update(_globals_in(file))
+    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return found
+    return found
+
+
+def _globals_in(pickled: IO[bytes]) -> Iterator[str]:
+    """The globals of the next pickle of a file, by disassembly; Python 2's names as Python 3's."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "GLOBAL":
+            module, _, name = str(argument).partition(" ")
+            module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+            yield f"{module}.{name}"
