@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
 from torch import nn
 
@@ -180,7 +181,7 @@ def _config_of(run: str) -> str:
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) -> None:
-    """Load weights, all of them and nothing else.
+    """Load weights, all of them and nothing else; only an auxiliary head may be absent, see :func:`check_weights`.
 
     Args:
         module: Receives the weights.
@@ -192,11 +193,14 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
     """
     given = {key.removeprefix("module."): value for key, value in state_dict.items()}
     check_weights(module, given, f"{source} does not fit {type(module).__name__}")
-    module.load_state_dict(given)
+    if module.load_state_dict(given, strict=False).missing_keys:
+        print_log(f"{source} has no auxiliary head: it starts anew, should training go on", "current")
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str) -> None:
     """Refuse weights whose names and shapes are not the module's.
+
+    An ``auxiliary_head``, which only training uses, may be absent as a whole: others train the same network without.
 
     Args:
         module: The module that is to take the weights; it may lie on the meta device.
@@ -207,8 +211,10 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
         UserError: As for :func:`load_weights`.
     """
     wanted = module.state_dict()
+    auxiliary = {key for key in wanted if "auxiliary_head" in key.split(".")}
+    optional = set() if auxiliary & weights.keys() else auxiliary
     problems = {
-        "missing in the checkpoint": [key for key in wanted if key not in weights],
+        "missing in the checkpoint": [key for key in wanted if key not in weights and key not in optional],
         "not in the model": [key for key in weights if key not in wanted],
         "of another shape": [
             f"{key}: checkpoint {tuple(weights[key].shape)}, model {tuple(wanted[key].shape)}"

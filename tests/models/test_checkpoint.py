@@ -253,6 +253,20 @@ def test_weights_that_do_not_fit_are_listed_and_none_is_loaded():
     assert torch.equal(target[0].bias, before)
 
 
+def test_an_auxiliary_head_may_be_absent_as_a_whole():
+    """The rest is loaded; part of it, or another layer, is missed."""
+    parts = {"head": nn.Linear(3, 2), "auxiliary_head": nn.Linear(3, 2)}
+    target, before = nn.Sequential(nn.ModuleDict(parts)), parts["auxiliary_head"].weight.clone()
+    given = {"0.head.weight": torch.ones(2, 3), "0.head.bias": torch.ones(2)}
+    load_weights(target, given, "a.pth")
+    assert torch.equal(parts["head"].weight, torch.ones(2, 3))
+    assert torch.equal(parts["auxiliary_head"].weight, before)
+    with pytest.raises(UserError, match=r"1 missing in the checkpoint:\n    0\.auxiliary_head\.weight"):
+        load_weights(target, {**given, "0.auxiliary_head.bias": torch.ones(2)}, "a.pth")
+    with pytest.raises(UserError, match=r"1 missing in the checkpoint:\n    0\.head\.bias"):
+        load_weights(target, {"0.head.weight": torch.ones(2, 3)}, "a.pth")
+
+
 def test_long_lists_are_cut():
     with pytest.raises(UserError) as error:
         load_weights(nn.Identity(), {f"layer{i}": torch.ones(1) for i in range(20)}, "a.pth")
