@@ -93,6 +93,11 @@ class SingleTeacherDistill(BaseModel):
         """The frozen segmentor."""
         return self._teacher[0]
 
+    @property
+    def tapped_teachers(self) -> dict[str, nn.Module]:
+        """Name to model, of the models that the sources of teacher recorders are looked up in."""
+        return {"teacher": self.teacher}
+
     def init_weights(self) -> None:
         """Initialise the student and the connectors, then load the teacher."""
         super().init_weights()
