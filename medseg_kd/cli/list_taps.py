@@ -3,12 +3,10 @@
 import argparse
 
 import torch
-from mmengine.registry import DefaultScope
 
-from medseg_kd.cli.config import read_config
+from medseg_kd.cli.config import build_model, read_config
 from medseg_kd.distill.taps import Tap, find_taps
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
 
 _BATCH = 2  # BatchNorm in training mode needs more than one value a channel.
 
@@ -38,8 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.size and min(args.size) < 1:
         raise UserError(f"--size {args.size[0]} {args.size[1]}: both must be at least 1")
     cfg = read_config(args.config)
-    with DefaultScope.overwrite_default_scope("medseg_kd"):
-        model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     student = getattr(model, "student", model)
     size = args.size or getattr(student.data_preprocessor, "size", None) or (512, 512)
     print(f"Shapes for an input of {(_BATCH, 1, *size)}")

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from medseg_kd.distill import SingleTeacherDistill
+from medseg_kd.distill.pair_config import find_method, pair_config
 from medseg_kd.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -80,10 +81,23 @@ def test_a_pair_is_short_and_names_no_module_and_no_channel(pair):
     assert model.teacher_ckpt == f"work_dirs/{_teacher_config(text).stem}"
 
 
+@pytest.mark.parametrize("pair", sorted((CONFIGS / "distill").rglob("*.py")), ids=lambda path: path.name)
+def test_a_pair_is_what_the_tool_writes(pair):
+    text = pair.read_text(encoding="utf-8")
+    method = find_method(pair.stem.split("_")[0])
+    assert method.stem == pair.parent.name.lower()
+    teacher, student = _teacher_config(text), _config(text, r"from \.\.\.((?!_base_)[\w.]+) import \*")
+    assert pair_config(method, teacher, student, pair, f"work_dirs/{teacher.stem}") == text
+
+
+def _config(text: str, line: str) -> Path:
+    """The config that a line of a pair imports."""
+    return CONFIGS / (re.search(line, text)[1].replace(".", "/") + ".py")
+
+
 def _teacher_config(text: str) -> Path:
     """The config that a pair takes its teacher from."""
-    name = re.search(r"from \.\.\.([\w.]+) import model as teacher", text)[1]
-    return CONFIGS / (name.replace(".", "/") + ".py")
+    return _config(text, r"from \.\.\.([\w.]+) import model as teacher")
 
 
 def test_a_text_style_config_builds_the_same_network(tmp_path):
