@@ -167,14 +167,14 @@ def test_a_missing_teacher_matters_to_training_alone(tmp_path):
 def test_weights_of_another_teacher_are_refused(teacher_run):
     algorithm = SingleTeacherDistill(segmentor(), segmentor(), {"type": "KD"}, teacher_ckpt=str(teacher_run))
     with pytest.raises(UserError, match=r"the teacher's checkpoint .*iter_20.pth does not fit Segmentor"):
-        algorithm.load_teacher()
+        algorithm.load_teachers()
 
 
 def test_no_teacher_checkpoint_is_a_warning(caplog):
     algorithm = SingleTeacherDistill(plain(), plain(), {"type": "KD"})
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
-    algorithm.load_teacher()
+    algorithm.load_teachers()
     logger.removeHandler(caplog.handler)
     assert "model.teacher_ckpt is not set" in caplog.text
 
@@ -210,7 +210,7 @@ def test_teacher_dtype():
     algorithm.student.network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     losses = algorithm(*batch(), mode="loss")
     assert seen == [torch.bfloat16, torch.float32] and losses["distill.loss_kd"].dtype == torch.float32
-    with pytest.raises(UserError, match="teacher_dtype is 'int8', expected one of bf16"):
+    with pytest.raises(UserError, match="teacher_dtype is 'int8', expected auto, None or one of bf16"):
         distil(teacher_dtype="int8")
 
 

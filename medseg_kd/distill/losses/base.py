@@ -16,10 +16,16 @@ class DistillLoss(nn.Module):
     Args:
         loss_weight: Multiplies the result.
         ignore_index: Label of pixels that take no part.
+
+    Attributes:
+        same_channels: The two maps must have the same number of channels.
+        same_size: They must have the same height and width.
+        softmax_over: Axes of (N, C, H, W) over which the loss forms the softmax of the maps; None if it forms none.
     """
 
     same_channels = True
     same_size = False
+    softmax_over: tuple[int, ...] | None = None
 
     def __init__(self, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__()
