@@ -130,7 +130,7 @@ class ConfigurableDistiller(BaseModule):
             its_own = mmrazor_bridge.is_mmrazor(loss)
             if isinstance(error, torch.OutOfMemoryError) or not (its_own or _differ(arguments.values())):
                 raise
-            reason = f"{type(loss).__name__}: {first_line(error)}"
+            reason = ("MMRazor's " if its_own else "") + f"{type(loss).__name__} says: {first_line(error)}"
             told = self._misfit(name, reason, raw, self._given(name, arguments))
             hint = ". docs/mmrazor.md says which of MMRazor's losses take feature maps" if its_own else ""
             raise UserError(told + hint) from error
@@ -157,16 +157,16 @@ class ConfigurableDistiller(BaseModule):
     def _misfit(self, name: str, reason: str, raw: Config, given: str, same_size: bool = True) -> str:
         """Why a loss failed, on what, and what would make it fit."""
         records = self.loss_forward_mappings[name]
-        told = f"distill_losses.{name}: {reason}. It got {given}."
-        if several := [key for key in records if isinstance(raw[key], (list, tuple))]:
-            return f"{told} Choose one item with data_idx in loss_forward_mappings.{name}.{several[0]}"
+        told = f"distill_losses.{name}: {reason}. It got {given}"
+        if several := [key for key in records if _has_items(raw[key])]:
+            return f"{told}. Choose one item with data_idx in loss_forward_mappings.{name}.{several[0]}"
         own = [key for key, record in records.items() if record["from_student"]]
         others = [key for key, record in records.items() if not record["from_student"]]
         if len(own) != 1 or len(others) != 1:
             return told
         entry = records[own[0]].get("connector")
         if config := connector_for(raw[own[0]], raw[others[0]], same_size):
-            told += f" What fits is connectors=dict({entry or records[own[0]]['recorder']}={config})"
+            told += f". What fits is connectors=dict({entry or records[own[0]]['recorder']}={config})"
             if entry is None:
                 told += f", with connector={records[own[0]]['recorder']!r} in loss_forward_mappings.{name}.{own[0]}"
         return told
@@ -230,7 +230,7 @@ def _build_connector(name: str, cfg: Config | Sequence[Config]) -> nn.Module:
     return _build(cfg, where)
 
 
-def _build(cfg: Config, where: str) -> nn.Module:
+def _build(cfg: Any, where: str) -> nn.Module:
     """Build a loss or connector."""
     return mmrazor_bridge.adapt(build_part(cfg, where))
 
@@ -239,7 +239,12 @@ def _differ(arguments: Iterable[Any]) -> bool:
     """Whether the shapes of a loss's arguments may be why it failed."""
     arguments = list(arguments)
     shapes = {argument.shape for argument in arguments if isinstance(argument, Tensor)}
-    return len(shapes) > 1 or any(isinstance(argument, (list, tuple)) for argument in arguments)
+    return len(shapes) > 1 or any(map(_has_items, arguments))
+
+
+def _has_items(record: Any) -> bool:
+    """Whether a record is several tensors, of which a loss may want one."""
+    return isinstance(record, (list, tuple)) and any(isinstance(item, Tensor) for item in record)
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

@@ -146,7 +146,7 @@ class Pooled(Plain):
 
 MISFITS = {
     "channels": ({"type": "CWDLoss"}, Plain, None, r"CWDLoss needs the same number of channels"),
-    "channels of another's loss": ({"type": nn.MSELoss}, Plain, None, r"MSELoss: The size of tensor a \(4\) must"),
+    "channels of another's loss": ({"type": nn.MSELoss}, Plain, None, r"MSELoss says: The size of tensor a \(4\) must"),
     "size": ({"type": "HCLLoss"}, Pooled, None, r"HCLLoss needs the same number of channels"),
     "wrong input of a connector": (
         {"type": "CWDLoss"},
