@@ -1,5 +1,6 @@
 """A teacher: a frozen segmentor that runs for its recorders."""
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -57,7 +58,7 @@ class Teacher:
         self._network_suffices = hasattr(self.model, "network")
         self._run: Callable[[Tensor], Any] = self._forward
         if compiled is not False:
-            self._run = torch.compile(self._forward, **({} if compiled is True else compiled))
+            self._run = _compile(self._forward, {} if compiled is True else compiled)
 
     @property
     def source(self) -> str:
@@ -134,6 +135,15 @@ def find_weights(ckpt: str) -> str:
         UserError: It is not there; the message names the command that trains it.
     """
     return ckpt if "://" in ckpt else str(resolve_checkpoint(ckpt))
+
+
+def _compile(function: Callable[[Tensor], Any], options: dict[str, Any]) -> Callable[[Tensor], Any]:
+    """Compile with the options of a config. It happens at the first call, so that the recorders' hooks are inside."""
+    try:
+        return torch.compile(function, **options)
+    except (TypeError, RuntimeError) as error:
+        known = ", ".join(list(inspect.signature(torch.compile).parameters)[1:])
+        raise UserError(f"model.teacher_compile={options}: {error}. Options of torch.compile: {known}") from error
 
 
 def _find_dtype(dtype: Any) -> Any:

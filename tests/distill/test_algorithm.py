@@ -12,7 +12,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from pairs import batch, plain, segmentor
 
-from medseg_kd.distill import CWD, KD, SingleTeacherDistill
+from medseg_kd.distill import AT, CWD, KD, ReviewKD, SingleTeacherDistill
 from medseg_kd.errors import UserError
 from medseg_kd.models import FCN
 from medseg_kd.registry import MODELS
@@ -120,6 +120,23 @@ def test_features_are_freed_after_the_step():
         algorithm(*batch(), mode="loss")
     for recorders in (algorithm.distiller.student_recorders, algorithm.distiller.teacher_recorders):
         assert not recorders.recorders["logits"].records
+
+
+@pytest.mark.parametrize("method", [{"type": AT}, {"type": ReviewKD, "mid_channel": 8}])
+def test_tapped_stages_are_freed_after_the_step(method):
+    algorithm = distil(segmentor(), segmentor(FCN), method)
+    features = []
+    for model in (algorithm.student, algorithm.teacher):
+        for stage in model.feature_info:
+            module = model.get_submodule(stage["module"])
+            module.register_forward_hook(lambda module, inputs, output: features.append(weakref.ref(output)))
+    losses = algorithm(*batch(), mode="loss")
+    gc.collect()
+    assert len(features) == 8 and all(feature() is None for feature in features[:4])
+    sum(losses.values()).backward()
+    del losses
+    gc.collect()
+    assert all(feature() is None for feature in features)
 
 
 def test_student_starts_from_the_weights_that_it_has_alone():
