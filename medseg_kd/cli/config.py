@@ -10,11 +10,12 @@ from typing import Any
 import mmengine.runner
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.utils import ConfigParsingError
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 from medseg_kd import registry
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _TOP_LEVEL = {
@@ -72,6 +73,19 @@ def read_config(name: str | Path) -> Config:
         UserError: No such file, or an error in it.
     """
     return _parse(_find(str(name)))
+
+
+def build_model(cfg: Config) -> Any:
+    """Build the model of a config.
+
+    Raises:
+        UserError: A type in it is not registered, or its parts do not fit together.
+    """
+    try:
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
+            return MODELS.build(cfg.model)
+    except KeyError as error:
+        raise UserError(f"{cfg.filename}: the model cannot be built: {error.args[0]}") from error
 
 
 def _find(name: str) -> Path:

@@ -5,8 +5,9 @@ import argparse
 from mmengine.config import Config
 
 from medseg_kd.cli.config import add_shared_arguments, load_config
+from medseg_kd.distill.teacher import find_weights
 from medseg_kd.engine import BFloat16OptimWrapper, Runner
-from medseg_kd.models.checkpoint import last_checkpoint, resolve_checkpoint
+from medseg_kd.models.checkpoint import last_checkpoint
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,8 +24,9 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     if args.amp:
         cfg.optim_wrapper.type = BFloat16OptimWrapper
-    if cfg.model.get("teacher_ckpt"):
-        cfg.model.teacher_ckpt = str(resolve_checkpoint(cfg.model.teacher_ckpt))
+    for entry, key in ((cfg.model, "teacher_ckpt"), *((each, "ckpt") for each in cfg.model.get("teachers", ()))):
+        if entry.get(key):
+            entry[key] = find_weights(entry[key])
     if args.resume:
         _resume(cfg)
     Runner.from_cfg(cfg).train()

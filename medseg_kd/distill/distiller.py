@@ -11,11 +11,15 @@ from mmengine.model import BaseModule, ModuleDict, Sequential
 from torch import Tensor, nn
 
 from medseg_kd.distill import mmrazor_bridge
+from medseg_kd.distill.building import build_part
+from medseg_kd.distill.misfit import MisfitError, connector_for, describe, first_line
 from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
 Config = dict[str, Any]
+# What PyTorch and losses of others raise on shapes that they cannot work with.
+_MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError)
 _RECORD_KEYS = ("recorder", "from_student", "record_idx", "data_idx", "connector", "connector_idx")
 
 
@@ -70,10 +74,12 @@ class ConfigurableDistiller(BaseModule):
         Raises:
             UserError: A name in the config does not exist.
         """
-        self.student_recorders = RecorderManager(student_recorders)
-        self.teacher_recorders = RecorderManager(teacher_recorders)
-        self.connectors = ModuleDict({name: _build_connector(cfg) for name, cfg in (connectors or {}).items()})
-        self.distill_losses = ModuleDict({name: _build(cfg) for name, cfg in (distill_losses or {}).items()})
+        self.student_recorders = RecorderManager(student_recorders, "distiller.student_recorders")
+        self.teacher_recorders = RecorderManager(teacher_recorders, "distiller.teacher_recorders")
+        self.connectors = ModuleDict({name: _build_connector(name, cfg) for name, cfg in (connectors or {}).items()})
+        self.distill_losses = ModuleDict(
+            {name: _build(cfg, f"distiller.distill_losses.{name}") for name, cfg in (distill_losses or {}).items()}
+        )
         self.loss_forward_mappings = {name: dict(records) for name, records in (loss_forward_mappings or {}).items()}
         self._check()
 
@@ -107,49 +113,76 @@ class ConfigurableDistiller(BaseModule):
         self.teacher_recorders.clear()
 
     def _compute(self, name: str, label: Tensor | None) -> Tensor:
-        """One loss; what it refuses is told with the places that its arguments come from."""
+        """One loss; what cannot be compared is told with its places, shapes and the connector that fits."""
         records = self.loss_forward_mappings[name]
-        arguments = {key: self._get(**record) for key, record in records.items()}
+        raw = {key: self._recorded(record) for key, record in records.items()}
+        arguments = {key: self._connected(name, key, raw) for key in records}
         loss = self.distill_losses[name]
-        if "label" in inspect.signature(loss.forward).parameters:
-            arguments.setdefault("label", label)
+        labelled = {"label": label} if "label" in inspect.signature(loss.forward).parameters else {}
         try:
-            return loss(**arguments)
+            return loss(**{**labelled, **arguments})
+        except MisfitError as error:
+            told = self._misfit(name, error.reason, raw, self._given(name, arguments), error.same_size)
+            raise UserError(told) from error
         except UserError as error:
-            places = ", ".join(f"{key} from {self._place(record)}" for key, record in records.items())
-            raise UserError(f"distill_losses.{name} ({places}): {error}") from error
-        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            if not mmrazor_bridge.is_mmrazor(loss) or isinstance(error, torch.OutOfMemoryError):
+            raise UserError(f"distill_losses.{name} ({self._given(name, arguments)}): {error}") from error
+        except _MISFITS as error:
+            its_own = mmrazor_bridge.is_mmrazor(loss)
+            if isinstance(error, torch.OutOfMemoryError) or not (its_own or _differ(arguments.values())):
                 raise
-            got = ", ".join(
-                f"{key} {_shape(arguments[key])} from {self._place(record)}" for key, record in records.items()
-            )
-            raise UserError(
-                f"distill_losses.{name}: MMRazor's {type(loss).__name__} cannot take {got} ({error}). The page "
-                "docs/mmrazor.md says which of MMRazor's losses take feature maps"
-            ) from error
+            reason = ("MMRazor's " if its_own else "") + f"{type(loss).__name__} says: {first_line(error)}"
+            told = self._misfit(name, reason, raw, self._given(name, arguments))
+            hint = ". docs/mmrazor.md says which of MMRazor's losses take feature maps" if its_own else ""
+            raise UserError(told + hint) from error
 
-    def _get(
-        self,
-        recorder: str,
-        from_student: bool,
-        record_idx: int = 0,
-        data_idx: int | None = None,
-        connector: str | None = None,
-        connector_idx: int | None = None,
-    ) -> Any:
-        """One record, through its connector."""
-        recorders = self.student_recorders if from_student else self.teacher_recorders
-        data = recorders.recorders[recorder].get(record_idx, data_idx)
+    def _recorded(self, record: Config) -> Any:
+        """One record."""
+        recorders = self.student_recorders if record["from_student"] else self.teacher_recorders
+        return recorders.recorders[record["recorder"]].get(record.get("record_idx", 0), record.get("data_idx"))
+
+    def _connected(self, name: str, key: str, raw: Config) -> Any:
+        """A record of a loss after its connector."""
+        record, data = self.loss_forward_mappings[name][key], raw[key]
+        connector, index = record.get("connector"), record.get("connector_idx")
         if connector is not None:
-            data = self.connectors[connector](data)
-        return data if connector_idx is None else data[connector_idx]
+            try:
+                data = self.connectors[connector](data)
+            except _MISFITS as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                reason = f"connector {connector!r} does not take the {key}'s {describe(data)}: {first_line(error)}"
+                raise UserError(self._misfit(name, reason, raw, self._given(name, raw, False), False)) from error
+        return data if index is None else data[index]
 
-    def _place(self, record: Config) -> str:
+    def _misfit(self, name: str, reason: str, raw: Config, given: str, same_size: bool = True) -> str:
+        """Why a loss failed, on what, and what would make it fit."""
+        records = self.loss_forward_mappings[name]
+        told = f"distill_losses.{name}: {reason}. It got {given}"
+        if several := [key for key in records if _has_items(raw[key])]:
+            return f"{told}. Choose one item with data_idx in loss_forward_mappings.{name}.{several[0]}"
+        own = [key for key, record in records.items() if record["from_student"]]
+        others = [key for key, record in records.items() if not record["from_student"]]
+        if len(own) != 1 or len(others) != 1:
+            return told
+        entry = records[own[0]].get("connector")
+        if config := connector_for(raw[own[0]], raw[others[0]], same_size):
+            told += f". What fits is connectors=dict({entry or records[own[0]]['recorder']}={config})"
+            if entry is None:
+                told += f", with connector={records[own[0]]['recorder']!r} in loss_forward_mappings.{name}.{own[0]}"
+        return told
+
+    def _given(self, name: str, values: Config, connected: bool = True) -> str:
+        """The arguments of a loss with their places, in words."""
+        records = self.loss_forward_mappings[name]
+        return ", ".join(
+            f"{key} {describe(values[key])} from {self._place(records[key], connected)}" for key in records
+        )
+
+    def _place(self, record: Config, connected: bool) -> str:
         """Where a record comes from, in words."""
         recorders = self.student_recorders if record["from_student"] else self.teacher_recorders
         whose = "student" if record["from_student"] else "teacher"
-        through = f" through connector {record['connector']!r}" if record.get("connector") else ""
+        through = f" through connector {record['connector']!r}" if connected and record.get("connector") else ""
         return f"the {whose}'s {recorders.recorders[record['recorder']].source}{through}"
 
     def _check(self) -> None:
@@ -189,21 +222,29 @@ class ConfigurableDistiller(BaseModule):
             _known(record["connector"], self.connectors, where, "connectors")
 
 
-def _build_connector(cfg: Config | Sequence[Config]) -> nn.Module:
+def _build_connector(name: str, cfg: Config | Sequence[Config]) -> nn.Module:
     """Build a connector; a list of configs gives a sequence."""
-    if isinstance(cfg, Mapping):
-        return _build(cfg)
-    return Sequential(*(_build(one) for one in cfg))
+    where = f"distiller.connectors.{name}"
+    if isinstance(cfg, (list, tuple)):
+        return Sequential(*(_build(one, f"{where}[{index}]") for index, one in enumerate(cfg)))
+    return _build(cfg, where)
 
 
-def _build(cfg: Config) -> nn.Module:
+def _build(cfg: Any, where: str) -> nn.Module:
     """Build a loss or connector."""
-    return mmrazor_bridge.adapt(MODELS.build(dict(cfg)))
+    return mmrazor_bridge.adapt(build_part(cfg, where))
 
 
-def _shape(value: Any) -> str:
-    """A tensor's shape; what else it is for other values."""
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+def _differ(arguments: Iterable[Any]) -> bool:
+    """Whether the shapes of a loss's arguments may be why it failed."""
+    arguments = list(arguments)
+    shapes = {argument.shape for argument in arguments if isinstance(argument, Tensor)}
+    return len(shapes) > 1 or any(map(_has_items, arguments))
+
+
+def _has_items(record: Any) -> bool:
+    """Whether a record is several tensors, of which a loss may want one."""
+    return isinstance(record, (list, tuple)) and any(isinstance(item, Tensor) for item in record)
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from medseg_kd.distill.building import build_part
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
@@ -141,15 +142,26 @@ class RecorderManager:
 
     Args:
         recorders: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
+        where: Their place in the config, for messages.
     """
 
-    def __init__(self, recorders: Mapping[str, dict[str, Any]] | None = None) -> None:
-        self.recorders: dict[str, Recorder] = {name: MODELS.build(dict(cfg)) for name, cfg in (recorders or {}).items()}
+    def __init__(self, recorders: Mapping[str, dict[str, Any]] | None = None, where: str = "recorders") -> None:
+        self.where = where
+        self.recorders: dict[str, Recorder] = {
+            name: build_part(cfg, f"{where}.{name}") for name, cfg in (recorders or {}).items()
+        }
 
     def attach(self, model: nn.Module) -> None:
-        """Find the sources of all recorders in ``model``."""
-        for recorder in self.recorders.values():
-            recorder.attach(model)
+        """Find the sources of all recorders in ``model``.
+
+        Raises:
+            UserError: A source is not there.
+        """
+        for name, recorder in self.recorders.items():
+            try:
+                recorder.attach(model)
+            except UserError as error:
+                raise UserError(f"{self.where}.{name}: {error}") from error
 
     def clear(self) -> None:
         """Let go of everything that was recorded."""
@@ -172,9 +184,14 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _unknown(what: str, source: str, model: nn.Module, names: Iterable[str]) -> UserError:
-    """The error for a source that the model does not have."""
+    """The error for a source that the model does not have: names that end as it does come first."""
     known = [name for name in names if name]
-    nearest = difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4) or known[:_NEAREST]
+    nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
+    nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
+    shown = list(dict.fromkeys(nearest or known))[:_NEAREST]
+    inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
     return UserError(
-        f"{type(model).__name__} has no {what} {source!r} to record. The nearest names:\n    " + "\n    ".join(nearest)
+        f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    "
+        + "\n    ".join(shown)
+        + "\ntools/list_taps.py prints all of a config's model, with their shapes"
     )

@@ -86,7 +86,7 @@ class CaseProgressHook(Hook):
 
 @HOOKS.register_module()
 class TeacherCheckHook(Hook):
-    """Before training, log the teacher's Dice on one validation case.
+    """Before training, log the Dice of each teacher on one validation case.
 
     A teacher that scores no better than drawing classes at random (1 / number of classes) is a warning that names its
     checkpoint: the usual causes are weights of another data set, another intensity window, or another class order.
@@ -94,19 +94,23 @@ class TeacherCheckHook(Hook):
     """
 
     def before_train(self, runner: Any) -> None:
-        """Score the teacher on the first validation case."""
-        model = runner.bare_model
-        teacher = getattr(model, "teacher", None)
-        if teacher is None or not hasattr(teacher, "predict_volume") or runner.val_loop is None:
+        """Score the teachers on the first validation case."""
+        teachers = getattr(runner.bare_model, "teachers", ())
+        if runner.val_loop is None or not teachers:
             return
         item = runner.val_dataloader.dataset[0]
+        for teacher in teachers:
+            if hasattr(teacher.model, "predict_volume"):
+                self._check(runner, teacher.model, teacher.source, item)
+
+    def _check(self, runner: Any, teacher: Any, source: str, item: dict[str, Any]) -> None:
+        """Score one teacher on a case."""
         sample = item["data_samples"]
         prediction = teacher.predict_volume(item["inputs"]).numpy()
         truth = sample.gt_sem_seg.data.numpy()
         scores = score_case(prediction, truth, teacher.num_classes, metrics=("dice",))
         present = [float(score["dice"]) for organ, score in scores.items() if (truth == organ).any()]
         dice = float(np.mean(present)) if present else float("nan")
-        source = model.teacher_ckpt or "random weights"
         runner.logger.info(f"teacher ({source}): Dice {dice:.1%} on validation case {sample.case_name}")
         if present and dice <= 1 / teacher.num_classes:
             runner.logger.warning(

@@ -166,6 +166,12 @@ class TestMistakes:
         )
         assert "python train.py configs/unet/unet_r50_s4_d8_40k_synapse.py" in message
 
+    def test_one_of_two_teachers_that_was_never_trained(self, home, phantom):
+        pair = "configs/distill/kd/kd_unet_r50_fcn_r50_unet_r18_40k_synapse.py"
+        options = ("model.teachers.0.ckpt=None", "model.teachers.1.ckpt=work_dirs/fcn_r18_d8_40k_synapse")
+        message = fail("train.py", pair, "--data-root", phantom, "--cfg-options", *options, cwd=home)
+        assert "python train.py configs/fcn/fcn_r18_d8_40k_synapse.py" in message
+
     def test_a_class_count_that_differs(self, home, phantom):
         message = fail("train.py", STUDENT, "--data-root", phantom, "--cfg-options", "model.num_classes=5", cwd=home)
         assert "model.num_classes is 5" in message

@@ -8,11 +8,14 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from medseg_kd.distill import SingleTeacherDistill
+from medseg_kd.distill import MultiTeacherDistill, SingleTeacherDistill
+from medseg_kd.distill.pair_config import find_method, pair_config
 from medseg_kd.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RUNNABLE = sorted(path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts)
+DISTILLATIONS = sorted((CONFIGS / "distill").rglob("*.py"))
+PAIRS = [path for path in DISTILLATIONS if "MultiTeacherDistill" not in path.read_text(encoding="utf-8")]
 SEED = (
     "fcn/fcn_r18_d8_40k_synapse.py",
     "fcn/fcn_r50_d8_40k_synapse.py",
@@ -71,20 +74,34 @@ def test_the_recipe_of_the_seed():
         assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size) == (40000, 2)
 
 
-@pytest.mark.parametrize("pair", sorted((CONFIGS / "distill").rglob("*.py")), ids=lambda path: path.name)
-def test_a_pair_is_short_and_names_no_module_and_no_channel(pair):
+@pytest.mark.parametrize("pair", DISTILLATIONS, ids=lambda path: path.name)
+def test_a_distillation_is_short_and_names_no_module_and_no_channel(pair):
     text = pair.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 15
     assert not re.search(r"channels|source|layer\d|recorders|connectors", text)
     model = MODELS.build(Config.fromfile(pair).model)
-    assert isinstance(model, SingleTeacherDistill)
-    assert model.teacher_ckpt == f"work_dirs/{_teacher_config(text).stem}"
+    assert isinstance(model, SingleTeacherDistill if pair in PAIRS else MultiTeacherDistill)
+    stems = [Path(name.replace(".", "/")).name for name in re.findall(r"from ([\w.]+) import model as", text)]
+    assert [teacher.ckpt for teacher in model.teachers] == [f"work_dirs/{stem}" for stem in stems]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda path: path.name)
+def test_a_pair_is_what_the_tool_writes(pair):
+    text = pair.read_text(encoding="utf-8")
+    method = find_method(pair.stem.split("_")[0])
+    assert method.stem == pair.parent.name.lower()
+    teacher, student = _teacher_config(text), _config(text, r"from \.\.\.((?!_base_)[\w.]+) import \*")
+    assert pair_config(method, teacher, student, pair, f"work_dirs/{teacher.stem}") == text
+
+
+def _config(text: str, line: str) -> Path:
+    """The config that a line of a pair imports."""
+    return CONFIGS / (re.search(line, text)[1].replace(".", "/") + ".py")
 
 
 def _teacher_config(text: str) -> Path:
     """The config that a pair takes its teacher from."""
-    name = re.search(r"from \.\.\.([\w.]+) import model as teacher", text)[1]
-    return CONFIGS / (name.replace(".", "/") + ".py")
+    return _config(text, r"from \.\.\.([\w.]+) import model as teacher")
 
 
 def test_a_text_style_config_builds_the_same_network(tmp_path):

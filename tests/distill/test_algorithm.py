@@ -12,7 +12,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from pairs import batch, plain, segmentor
 
-from medseg_kd.distill import CWD, KD, SingleTeacherDistill
+from medseg_kd.distill import AT, CWD, KD, ReviewKD, SingleTeacherDistill
 from medseg_kd.errors import UserError
 from medseg_kd.models import FCN
 from medseg_kd.registry import MODELS
@@ -122,6 +122,23 @@ def test_features_are_freed_after_the_step():
         assert not recorders.recorders["logits"].records
 
 
+@pytest.mark.parametrize("method", [{"type": AT}, {"type": ReviewKD, "mid_channel": 8}])
+def test_tapped_stages_are_freed_after_the_step(method):
+    algorithm = distil(segmentor(), segmentor(FCN), method)
+    features = []
+    for model in (algorithm.student, algorithm.teacher):
+        for stage in model.feature_info:
+            module = model.get_submodule(stage["module"])
+            module.register_forward_hook(lambda module, inputs, output: features.append(weakref.ref(output)))
+    losses = algorithm(*batch(), mode="loss")
+    gc.collect()
+    assert len(features) == 8 and all(feature() is None for feature in features[:4])
+    sum(losses.values()).backward()
+    del losses
+    gc.collect()
+    assert all(feature() is None for feature in features)
+
+
 def test_student_starts_from_the_weights_that_it_has_alone():
     torch.manual_seed(1)
     alone = MODELS.build(segmentor())
@@ -167,14 +184,14 @@ def test_a_missing_teacher_matters_to_training_alone(tmp_path):
 def test_weights_of_another_teacher_are_refused(teacher_run):
     algorithm = SingleTeacherDistill(segmentor(), segmentor(), {"type": "KD"}, teacher_ckpt=str(teacher_run))
     with pytest.raises(UserError, match=r"the teacher's checkpoint .*iter_20.pth does not fit Segmentor"):
-        algorithm.load_teacher()
+        algorithm.load_teachers()
 
 
 def test_no_teacher_checkpoint_is_a_warning(caplog):
     algorithm = SingleTeacherDistill(plain(), plain(), {"type": "KD"})
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
-    algorithm.load_teacher()
+    algorithm.load_teachers()
     logger.removeHandler(caplog.handler)
     assert "model.teacher_ckpt is not set" in caplog.text
 
@@ -210,7 +227,7 @@ def test_teacher_dtype():
     algorithm.student.network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     losses = algorithm(*batch(), mode="loss")
     assert seen == [torch.bfloat16, torch.float32] and losses["distill.loss_kd"].dtype == torch.float32
-    with pytest.raises(UserError, match="teacher_dtype is 'int8', expected one of bf16"):
+    with pytest.raises(UserError, match="teacher_dtype is 'int8', expected auto, None or one of bf16"):
         distil(teacher_dtype="int8")
 
 

@@ -1,5 +1,6 @@
 """The explicit level: MMRazor's schema, checked when it is built."""
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -103,6 +104,15 @@ MISTAKES = {
     "loss_forward_mappings.loss_kd.teacher.record_index": (1, "'record_index' is not among its keys"),
     "loss_forward_mappings.loss_kd.preds_S": ({}, "'preds_S' is not among the arguments of KDLoss"),
     "loss_forward_mappings.loss_kd.teacher": (None, "loss_kd: KDLoss also needs teacher"),
+    "student_recorders.feat.type": (
+        "ModuleOutput",
+        "student_recorders.feat: .* 'ModuleOutput'; did you mean ModuleOut",
+    ),
+    "connectors.widen.type": ("ConvConector", "connectors.widen: .* 'ConvConector'; did you mean ConvConnector"),
+    "connectors.widen.in_channels": (4, "connectors.widen: ConvConnector: .*'in_channels'. It takes: in_channel, out"),
+    "distill_losses.loss_kd.type": ("KDLos", "distill_losses.loss_kd: .* 'KDLos'; did you mean KDLoss"),
+    "distill_losses.loss_cwd": ("CWDLoss", "distill_losses.loss_cwd is 'CWDLoss', expected dict"),
+    "teacher_recorders.into.source": (None, "teacher_recorders.into: ModuleInputs needs one source"),
 }
 
 
@@ -113,18 +123,94 @@ def test_mistakes_are_refused_when_built(path):
         MODELS.build(changed(path, value))
 
 
-def test_unknown_module_is_refused_when_attached():
-    config = changed("student_recorders.feat.source", "secand")
-    with pytest.raises(UserError, match=r"no module 'secand' .*\n    second"):
+@pytest.mark.parametrize(
+    ("written", "meant"), [("secand", "second"), ("network.second", "second"), ("backbone.last", "last")]
+)
+def test_unknown_module_is_refused_when_attached(written, meant):
+    config = changed("student_recorders.feat.source", written)
+    with pytest.raises(UserError, match=rf"student_recorders.feat: Plain has no module '{written}' .*\n    {meant}\n"):
         run(config)
 
 
-def test_shapes_that_differ_name_the_layers_and_the_connector():
-    config = changed("loss_forward_mappings.loss_cwd.student.connector", None)
+def advised(message: str) -> dict:
+    """The connectors that a message advises."""
+    return eval(re.search(r"connectors=(dict\(.*\))", message)[1].rsplit(", with", 1)[0], {"torch": torch})
+
+
+class Pooled(Plain):
+    """A teacher whose features are half as high."""
+
+    def forward(self, x):
+        return super().forward(x)[:, :, ::2]
+
+
+MISFITS = {
+    "channels": ({"type": "CWDLoss"}, Plain, None, r"CWDLoss needs the same number of channels"),
+    "channels of another's loss": ({"type": nn.MSELoss}, Plain, None, r"MSELoss says: The size of tensor a \(4\) must"),
+    "size": ({"type": "HCLLoss"}, Pooled, None, r"HCLLoss needs the same number of channels"),
+    "wrong input of a connector": (
+        {"type": "CWDLoss"},
+        Plain,
+        (3, 6),
+        r"connector 'it' does not take .*\(2, 4, 8, 8\)",
+    ),
+    "wrong output of a connector": ({"type": "CWDLoss"}, Plain, (4, 5), r"CWDLoss needs the same number of channels"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_shapes_that_differ_name_the_layers_and_the_connector_that_fits(name):
+    loss, kind, channels, reason = MISFITS[name]
+    student, teacher = Plain().eval(), torch.nn.ModuleDict({"net": kind(6).eval()})
+    arguments = ("input", "target") if loss["type"] is nn.MSELoss else ("student", "teacher")
+    config = {
+        "student_recorders": {"feat": {"type": "ModuleOutputs", "source": "second"}},
+        "teacher_recorders": {"feat": {"type": "ModuleOutputs", "source": "net"}},
+        "connectors": {
+            "it": dict(zip(("type", "in_channel", "out_channel"), ("ConvConnector", *channels), strict=True))
+        }
+        if channels
+        else {},
+        "distill_losses": {"loss": loss},
+        "loss_forward_mappings": {
+            "loss": {
+                arguments[0]: {"recorder": "feat", "from_student": True, "connector": "it" if channels else None},
+                arguments[1]: {"recorder": "feat", "from_student": False},
+            }
+        },
+    }
+
+    def loss_of(config):
+        distiller = ConfigurableDistiller(**config)
+        distiller.attach(student, teacher)
+        with distiller.teacher_recorders, distiller.student_recorders, torch.no_grad():
+            student(IMAGE), teacher["net"](IMAGE)
+        return distiller.compute_distill_losses()["loss"]
+
+    height = 4 if kind is Pooled else 8
+    with pytest.raises(UserError, match=reason) as refused:
+        loss_of(config)
+    message = str(refused.value)
+    assert "distill_losses.loss:" in message
+    assert "from the student's second" in message and f"(2, 6, {height}, 8) from the teacher's net" in message
+    config["connectors"] = advised(message)
+    (connector,) = config["connectors"]
+    config["loss_forward_mappings"]["loss"][arguments[0]]["connector"] = connector
+    assert loss_of(config) > 0
+
+
+def test_a_tuple_is_refused_with_data_idx():
+    config = changed("loss_forward_mappings.loss_kd.teacher.data_idx", None)
     _, _, distiller = run(config)
     message = (
-        r"loss_cwd \(student from the student's second, teacher from the teacher's last\).*"
-        r"\(2, 4, 8, 8\).*\(2, 6, 8, 8\).*in_channel=4, out_channel=6"
+        r"teacher a tuple of \(2, 4, 8, 8\) from the teacher's last.*data_idx in loss_forward_mappings.loss_kd.teacher"
     )
     with pytest.raises(UserError, match=message):
+        distiller.compute_distill_losses()
+
+
+def test_an_error_that_has_nothing_to_do_with_shapes_is_left_alone():
+    _, _, distiller = run(deepcopy(CONFIG))
+    distiller.distill_losses["loss_cwd"].compute = lambda *maps: [][1]
+    with pytest.raises(IndexError):
         distiller.compute_distill_losses()

@@ -132,7 +132,7 @@ def test_overhaul_takes_its_margin_from_the_trained_teacher():
     nn.init.zeros_(ours.teacher.network.backbone.layer4[0].downsample[1].bias)
     late = SingleTeacherDistill(ours.student, ours.teacher, {"type": "ConfigurableDistiller", **schema})
     late.distiller.connectors.load_state_dict(ours.distiller.connectors.state_dict())
-    late.load_teacher = lambda: late.teacher.load_state_dict(trained)
+    late.load_teachers = lambda: late.teacher.load_state_dict(trained)
     theirs.train()
     expected = losses_and_gradients(theirs)[0]["distill.loss_ofd"]
     assert expected > 0

@@ -2,12 +2,12 @@
 
 import torch
 
-from medseg_kd.distill import KD, SingleTeacherDistill
+from medseg_kd.distill import KD, MultiTeacherDistill, SingleTeacherDistill
 from medseg_kd.engine import Runner
 from tests.engine.tiny import tiny_config
 
 
-def _distil(phantom, folder, teacher_ckpt):
+def _distil(phantom, folder, teacher_ckpt, **changes):
     cfg = tiny_config(phantom, folder, max_iters=1)
     cfg.model = dict(
         type=SingleTeacherDistill,
@@ -16,6 +16,9 @@ def _distil(phantom, folder, teacher_ckpt):
         teacher_ckpt=teacher_ckpt,
         distiller=dict(type=KD),
     )
+    if changes:
+        teachers = [dict(model=cfg.model.teacher, ckpt=ckpt) for ckpt in teacher_ckpt]
+        cfg.model = dict(type=MultiTeacherDistill, architecture=cfg.model.architecture, teachers=teachers, **changes)
     runner = Runner.from_cfg(cfg)
     runner.train()
     return next(folder.rglob("*.log")).read_text(encoding="utf-8")
@@ -39,3 +42,18 @@ def test_the_checkpoint_of_a_distillation_holds_the_student_alone(phantom, tmp_p
     assert distilled["connectors"] == {}
     sizes = [len(each["optimizer"]["state"]) for each in (distilled, plain)]
     assert sizes[0] == sizes[1]
+
+
+def test_each_of_several_teachers_proves_itself(phantom, tmp_path):
+    runs = [str(tmp_path / name) for name in ("first", "second")]
+    for run in runs:
+        Runner.from_cfg(tiny_config(phantom, run, max_iters=2)).train()
+    log = _distil(phantom, tmp_path / "student", runs, distiller=dict(type=KD))
+    assert "distill.loss_kd" in log
+    for run in runs:
+        assert f"Teacher loaded from {run}/iter_2.pth" in log
+        assert f"teacher ({run}): Dice" in log
+    checkpoint = torch.load(tmp_path / "student/iter_1.pth", weights_only=True)
+    assert (
+        checkpoint["state_dict"].keys() == torch.load(f"{runs[0]}/iter_2.pth", weights_only=True)["state_dict"].keys()
+    )

@@ -1,9 +1,9 @@
 from mmengine.config import read_base
 
 with read_base():
-    from ..._base_.distill.kd import *
     from ...unet.unet_r18v1c_d8_40k_synapse import *
     from ...unet.unet_r50_s4_d8_40k_synapse import model as teacher
+    from ..._base_.distill.kd import *
 
 from medseg_kd.distill import SingleTeacherDistill
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from medseg_kd.errors import UserError
+from medseg_kd.distill.misfit import MisfitError
 
 
 class DistillLoss(nn.Module):
@@ -16,9 +16,16 @@ class DistillLoss(nn.Module):
     Args:
         loss_weight: Multiplies the result.
         ignore_index: Label of pixels that take no part.
+
+    Attributes:
+        same_channels: The two maps must have the same number of channels.
+        same_size: They must have the same height and width.
+        softmax_over: Axes of (N, C, H, W) over which the loss forms the softmax of the maps; None if it forms none.
     """
 
     same_channels = True
+    same_size = False
+    softmax_over: tuple[int, ...] | None = None
 
     def __init__(self, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__()
@@ -51,12 +58,9 @@ class DistillLoss(nn.Module):
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         """Refuse maps that the loss cannot compare."""
         name = type(self).__name__
-        shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
         if student.ndim != 4 or teacher.ndim != 4 or len(student) != len(teacher):
-            raise UserError(f"{name} compares two (N, C, H, W) maps with the same N, but got {shapes}")
+            raise MisfitError(f"{name} compares two (N, C, H, W) maps with the same N", student, teacher)
         if self.same_channels and student.shape[1] != teacher.shape[1]:
-            raise UserError(
-                f"{name} needs the same number of channels, but got {shapes}. Bring the student's to the teacher's "
-                f"with the connector dict(type='ConvConnector', in_channel={student.shape[1]}, "
-                f"out_channel={teacher.shape[1]})"
-            )
+            raise MisfitError(f"{name} needs the same number of channels", student, teacher, self.same_size)
+        if self.same_size and student.shape[2:] != teacher.shape[2:]:
+            raise MisfitError(f"{name} needs maps of the same size", student, teacher, self.same_size)

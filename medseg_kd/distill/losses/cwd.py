@@ -24,6 +24,8 @@ class CWDLoss(DistillLoss):
         ignore_index: Label of pixels that take no part.
     """
 
+    softmax_over = (2, 3)
+
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__(loss_weight, ignore_index)
         self.tau = tau

@@ -37,6 +37,8 @@ class DISTLoss(DistillLoss):
         ignore_index: Label of pixels that take no part.
     """
 
+    softmax_over = (1,)
+
     def __init__(
         self,
         beta: float = 1.0,

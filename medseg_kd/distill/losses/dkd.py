@@ -32,6 +32,8 @@ class DKDLoss(DistillLoss):
         ignore_index: Label of pixels that take no part.
     """
 
+    softmax_over = (1,)
+
     def __init__(
         self,
         tau: float = 1.0,

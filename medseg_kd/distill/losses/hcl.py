@@ -4,7 +4,6 @@ from torch import Tensor
 
 from medseg_kd.distill.losses.base import DistillLoss
 from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, valid_pixels
-from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
 _POOLS = (4, 2, 1)
@@ -23,13 +22,10 @@ class HCLLoss(DistillLoss):
         ignore_index: Label of pixels that take no part.
     """
 
+    same_size = True
+
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """Features of both, (N, C, h, w) alike; (N, H, W) labels."""
-        if student.shape != teacher.shape:
-            raise UserError(
-                f"HCLLoss compares maps of one size, but got student {tuple(student.shape)}, "
-                f"teacher {tuple(teacher.shape)}. The connector ABF resizes the student's feature"
-            )
         valid = valid_pixels(label, student, self.ignore_index)
         total = masked_mean((student - teacher).square(), valid[:, None])
         weight = weights = 1.0

@@ -23,6 +23,8 @@ class KDLoss(DistillLoss):
         ignore_index: Label of pixels that take no part.
     """
 
+    softmax_over = (1,)
+
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__(loss_weight, ignore_index)
         self.tau = tau

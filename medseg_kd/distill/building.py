@@ -1,0 +1,50 @@
+"""Building the parts of a distiller from its config, so that a wrong entry is told with its place."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+
+def build_part(cfg: Any, where: str) -> Any:
+    """Build a recorder, connector or loss.
+
+    Args:
+        cfg: ``dict(type=..., **arguments)``.
+        where: Its place in the config, for messages.
+
+    Raises:
+        UserError: There is no such type (the message holds the nearest names), or it refuses its arguments.
+    """
+    if not isinstance(cfg, Mapping) or "type" not in cfg:
+        raise UserError(f"{where} is {cfg!r}, expected dict(type=..., ...)")
+    arguments = {key: value for key, value in cfg.items() if key not in ("type", "_scope_")}
+    kind = _find(cfg["type"], where)
+    try:
+        inspect.signature(kind).bind(**arguments)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(kind).parameters)
+        raise UserError(
+            f"{where}: {getattr(kind, '__name__', kind)}: {error}. It takes: {known or 'nothing'}"
+        ) from error
+    try:
+        return MODELS.build(dict(cfg))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _find(kind: Any, where: str) -> Any:
+    """The class that a ``type`` names."""
+    if not isinstance(kind, str):
+        return kind
+    with MODELS.switch_scope_and_registry(None) as registry:
+        found = registry.get(kind)
+    if found is None:
+        near = difflib.get_close_matches(kind, MODELS.module_dict, n=3, cutoff=0.5)
+        raise UserError(
+            f"{where}: there is no type {kind!r}" + (f"; did you mean {', '.join(near)}?" if near else " registered")
+        )
+    return found

@@ -1,0 +1,249 @@
+"""Several teachers: one target from the mean of their probabilities, or one loss for each."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial, reduce
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel, BaseModule, ModuleList
+from torch import Tensor, nn
+
+from medseg_kd.distill.algorithm import Distillation
+from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.losses import DistillLoss
+from medseg_kd.distill.losses.pixels import resize
+from medseg_kd.distill.teacher import Teacher
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+_KEYS = ("model", "ckpt", "weight", "distiller")
+_MEAN, _EACH = "mean", "each"
+
+
+@MODELS.register_module()
+class MultiTeacherDistill(Distillation):
+    """Distils several teachers into a student.
+
+    With ``combine='mean'`` the loss sees one teacher, whose distribution is the weighted mean of the distributions that
+    the loss would form of each teacher's logits: softmax over classes at the loss's temperature T for KD, DKD and DIST,
+    softmax over pixels at T for CWD. (What the loss gets as logits is T times its logarithm, so that its softmax gives
+    the mean back.) Logits of unequal size are resized to the largest first, bilinear. A method on features is refused.
+
+    With ``combine='each'`` each teacher has a distiller of its own, with its own connectors; its losses are multiplied
+    by the teacher's weight and logged as ``distill.teacher<i>.<name>``.
+
+    Args:
+        architecture: The student, a config or a built segmentor.
+        teachers: For each teacher ``dict(model=..., ckpt=..., weight=1.0)``: a config or a built segmentor, its run
+            folder or checkpoint, and its weight, of which ``mean`` takes the share. With ``each`` a teacher may have a
+            ``distiller`` of its own.
+        distiller: Config of a distiller: a method, or a :class:`ConfigurableDistiller`, whose teacher recorders have
+            the sources ``network`` (the mean) and ``teachers.<i>.<path>`` with ``mean``, and paths in each teacher with
+            ``each``. May be left out where every teacher has its own.
+        combine: ``mean`` or ``each``.
+        teacher_dtype: See :class:`SingleTeacherDistill`.
+        teacher_compile: Likewise.
+        options: Those of :class:`Distillation`.
+
+    Raises:
+        UserError: An entry of ``teachers`` is wrong, or as for :class:`SingleTeacherDistill`.
+    """
+
+    def __init__(
+        self,
+        architecture: dict[str, Any] | BaseModel,
+        teachers: Sequence[Mapping[str, Any]],
+        distiller: dict[str, Any] | None = None,
+        combine: str = _MEAN,
+        teacher_dtype: str | torch.dtype | None = "auto",
+        teacher_compile: bool | dict[str, Any] = False,
+        **options: Any,
+    ) -> None:
+        _check(teachers, distiller, combine)
+        keys = [f"model.teachers[{index}].ckpt" for index in range(len(teachers))]
+        make = [
+            partial(Teacher, each["model"], each.get("ckpt"), key, teacher_dtype, teacher_compile)
+            for each, key in zip(teachers, keys, strict=True)
+        ]
+        self._weights = [float(each.get("weight", 1)) for each in teachers]
+        self._distillers = [each.get("distiller", distiller) for each in teachers]
+        self._mean: list[MeanTeacher] = []
+        self._is_mean = combine == _MEAN
+        super().__init__(architecture, make, distiller, **options)
+
+    @property
+    def tapped_teachers(self) -> dict[str, nn.Module]:
+        """See :attr:`Distillation.tapped_teachers`."""
+        if self._is_mean:
+            return {"mean of the teachers": self._mean[0]}
+        return {f"teacher {index}": teacher.model for index, teacher in enumerate(self.teachers)}
+
+    def build_distiller(self, distiller: Any) -> "ConfigurableDistiller | EachTeacher":
+        """See :meth:`Distillation.build_distiller`."""
+        if not self._is_mean:
+            parts = [MODELS.build(dict(cfg)) for cfg in self._distillers]
+            for part, teacher in zip(parts, self.teachers, strict=True):
+                part.attach(self.student, teacher.model)
+                teacher.watch([part.teacher_recorders])
+            return EachTeacher(parts, self._weights)
+        mean = MeanTeacher(self.teachers, self._weights).eval()
+        built = MODELS.build(dict(distiller))
+        try:
+            built.attach(self.student, mean)
+        except UserError as error:
+            raise UserError(
+                f"with combine='mean', one teacher that has logits alone (combine='each' has features): {error}"
+            ) from error
+        mean.network.over, mean.network.tau = _distribution(built)
+        self._mean = [mean]
+        return built
+
+    def run_teachers(self, inputs: Tensor) -> None:
+        """See :meth:`Distillation.run_teachers`."""
+        if self._is_mean:
+            self._mean[0].network(inputs)
+        else:
+            super().run_teachers(inputs)
+
+
+class MeanTeacher(nn.Module):
+    """What the distiller sees of several teachers: ``network`` gives their mean, ``teachers.<i>`` is each of them."""
+
+    def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.teachers = nn.ModuleList(teacher.model for teacher in teachers)
+        self.network = MeanLogits(teachers, weights)
+
+    def forward(self, inputs: Tensor, mode: str = "tensor") -> Tensor:
+        """Logits of the mean, (N, C, h, w)."""
+        return self.network(inputs)
+
+
+class MeanLogits(nn.Module):
+    """Logits whose distribution is the weighted mean of the teachers' distributions.
+
+    Attributes:
+        over: Axes of (N, C, H, W) that a distribution lies on.
+        tau: Its temperature.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float]) -> None:
+        super().__init__()
+        self._teachers = list(teachers)
+        self._log_weights = [math.log(weight / sum(weights)) for weight in weights]
+        self.over: tuple[int, ...] = (1,)
+        self.tau = 1.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to tau * log of the mean of softmax(z / tau), (N, C, h, w) in float32 or better."""
+        logits = [teacher(inputs) for teacher in self._teachers]
+        with torch.autocast(inputs.device.type, enabled=False):
+            size = (max(z.shape[-2] for z in logits), max(z.shape[-1] for z in logits))
+            shares = (self._share(*each, size) for each in zip(logits, self._log_weights, strict=True))
+            return self.tau * reduce(torch.logaddexp, shares)
+
+    def _share(self, z: Tensor, log_weight: float, size: tuple[int, int]) -> Tensor:
+        """Logarithm of weight * softmax(z / tau), (N, C, H, W) of that size."""
+        z = resize(z.to(torch.promote_types(z.dtype, torch.float32)), size) / self.tau
+        return z - z.logsumexp(self.over, keepdim=True) + log_weight
+
+
+class EachTeacher(BaseModule):
+    """A distiller for each teacher, seen as one.
+
+    Args:
+        parts: The distillers, attached.
+        weights: Multiply their losses.
+    """
+
+    def __init__(self, parts: Sequence[ConfigurableDistiller], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.parts = ModuleList(parts)
+        self.weights = list(weights)
+
+    @property
+    def student_recorders(self) -> Any:
+        """Context in which the student's recorders record."""
+        return _together(part.student_recorders for part in self.parts)
+
+    @property
+    def teacher_recorders(self) -> Any:
+        """Context in which the teachers' recorders record."""
+        return _together(part.teacher_recorders for part in self.parts)
+
+    @property
+    def connectors(self) -> nn.ModuleDict:
+        """The connectors of all distillers, as ``teacher<i>.<name>``."""
+        named = {f"teacher{index}": part.connectors for index, part in enumerate(self.parts)}
+        return nn.ModuleDict({name: connectors for name, connectors in named.items() if len(connectors)})
+
+    def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
+        """See :meth:`ConfigurableDistiller.compute_distill_losses`."""
+        return {
+            f"teacher{index}.{name}": weight * value
+            for index, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True))
+            for name, value in part.compute_distill_losses(label).items()
+        }
+
+    def clear(self) -> None:
+        """Let go of all recorded features."""
+        for part in self.parts:
+            part.clear()
+
+
+@contextmanager
+def _together(managers: Any) -> Iterator[None]:
+    """Enter all of them."""
+    with ExitStack() as stack:
+        for manager in managers:
+            stack.enter_context(manager)
+        yield
+
+
+def _distribution(distiller: ConfigurableDistiller) -> tuple[tuple[int, ...], float]:
+    """Axes and temperature of the distribution that the losses on the mean form of its logits.
+
+    Raises:
+        UserError: They form none, or not the same.
+    """
+    found: dict[tuple[tuple[int, ...], float], str] = {}
+    for name, records in distiller.loss_forward_mappings.items():
+        given = [record["recorder"] for record in records.values() if not record["from_student"]]
+        if "network" not in (distiller.teacher_recorders.recorders[recorder].source for recorder in given):
+            continue
+        loss = distiller.distill_losses[name]
+        if not isinstance(loss, DistillLoss) or loss.softmax_over is None:
+            raise UserError(
+                f"combine='mean' averages the distributions that a loss forms of the teachers' logits, but {name} "
+                f"({type(loss).__name__}) forms none. Choose combine='each', or KD, DKD, DIST or CWD"
+            )
+        found[loss.softmax_over, float(getattr(loss, "tau", 1))] = name
+    if len(found) != 1:
+        raise UserError(
+            "combine='mean' makes one target for losses on the teachers' 'network', but "
+            + (f"{' and '.join(found.values())} take other temperatures or axes" if found else "no loss takes it")
+            + ". Choose combine='each'"
+        )
+    return next(iter(found))
+
+
+def _check(teachers: Any, distiller: Any, combine: str) -> None:
+    """Refuse wrong entries."""
+    if combine not in (_MEAN, _EACH):
+        raise UserError(f"model.combine is {combine!r}, expected {_MEAN!r} or {_EACH!r}")
+    if not isinstance(teachers, (list, tuple)) or not teachers:
+        raise UserError("model.teachers: expected a list with dict(model=..., ckpt=..., weight=1.0) for each teacher")
+    for index, each in enumerate(teachers):
+        where = f"model.teachers[{index}]"
+        if not isinstance(each, Mapping) or "model" not in each or (unknown := set(each) - set(_KEYS)):
+            what = f"it has no key {unknown.pop()!r}" if isinstance(each, Mapping) and "model" in each else "no 'model'"
+            raise UserError(f"{where}: {what}; expected dict({', '.join(f'{key}=...' for key in _KEYS)})")
+        weight = each.get("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise UserError(f"{where}.weight is {weight!r}, expected a number above 0")
+        if combine == _MEAN and "distiller" in each:
+            raise UserError(f"{where}.distiller: with combine='mean' all teachers share model.distiller")
+        if distiller is None and "distiller" not in each:
+            raise UserError(f"{where} has no distiller, and model.distiller is not set either")

@@ -1,0 +1,68 @@
+"""What is said where a loss cannot compare what it is given, and the connector that would make it fit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from medseg_kd.errors import UserError
+
+
+class MisfitError(UserError):
+    """Two maps that a loss cannot compare.
+
+    Args:
+        reason: What the loss needs, without the shapes.
+        student: The student's map.
+        teacher: The teacher's map.
+        same_size: The loss needs equal height and width too.
+    """
+
+    def __init__(self, reason: str, student: Tensor, teacher: Tensor, same_size: bool = False) -> None:
+        self.reason = reason
+        self.same_size = same_size
+        connector = connector_for(student, teacher, same_size)
+        advice = f". Bring the student's to the teacher's shape with the connector {connector}" if connector else ""
+        super().__init__(f"{reason}, but got student {describe(student)}, teacher {describe(teacher)}{advice}")
+
+
+def connector_for(student: Any, teacher: Any, same_size: bool = False) -> str:
+    """Config of the connector that brings a student's feature to the shape of the teacher's.
+
+    Args:
+        student: The student's feature.
+        teacher: The teacher's.
+        same_size: Height and width must agree too.
+
+    Returns:
+        The config as Python text; empty where the two are no maps (N, C, H, W), or where nothing has to change.
+    """
+    if not all(isinstance(x, Tensor) and x.ndim == 4 for x in (student, teacher)):
+        return ""
+    parts = []
+    if student.shape[1] != teacher.shape[1]:
+        parts.append(f"dict(type='ConvConnector', in_channel={student.shape[1]}, out_channel={teacher.shape[1]})")
+    if same_size and student.shape[2:] != teacher.shape[2:]:
+        parts.append(_resize(student.shape[2:], teacher.shape[2:]))
+    return f"[{', '.join(parts)}]" if len(parts) > 1 else "".join(parts)
+
+
+def _resize(size: Sequence[int], to: Sequence[int]) -> str:
+    """Config of what resizes a map; a smaller one averages."""
+    if all(own >= other for own, other in zip(size, to, strict=True)):
+        return f"dict(type=torch.nn.AdaptiveAvgPool2d, output_size={tuple(to)})"
+    return f"dict(type=torch.nn.Upsample, size={tuple(to)}, mode='bilinear')"
+
+
+def describe(data: Any) -> str:
+    """The shape of a record; of a tuple or list those of its items."""
+    if isinstance(data, Tensor):
+        return str(tuple(data.shape))
+    if isinstance(data, (list, tuple)):
+        return f"a {type(data).__name__} of {', '.join(map(describe, data)) or 'nothing'}"
+    return f"a {type(data).__name__}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,62 @@
+"""What can be tapped in a model: its modules that run in a forward pass, with the shapes of what they return."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Tap:
+    """A module that ran.
+
+    Attributes:
+        source: Its path from the model, what a recorder takes as ``source``.
+        kind: Its type.
+        outputs: What each call returned: ``data_idx`` to shape, for a single tensor None to shape.
+        stage: Its index in the model's ``feature_info``, shallow to deep; None where it is no stage.
+    """
+
+    source: str
+    kind: str
+    outputs: list[dict[int | None, str]] = field(default_factory=list)
+    stage: int | None = None
+
+
+@torch.no_grad()
+def find_taps(model: nn.Module, inputs: Tensor) -> list[Tap]:
+    """Run a model once and note what its modules return.
+
+    Args:
+        model: A segmentor, in the mode that it is to be seen in.
+        inputs: (N, 1, H, W).
+
+    Returns:
+        The modules that ran, in the order of the model, which is the order of a recorder's ``record_idx`` too where one
+        ran several times. Modules that return no tensor are left out.
+    """
+    stages = {stage["module"]: index for index, stage in enumerate(getattr(model, "feature_info", None) or ())}
+    modules = [(source, module) for source, module in model.named_modules() if source]
+    taps = {id(module): Tap(source, type(module).__name__, stage=stages.get(source)) for source, module in modules}
+
+    def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if shapes := _shapes(output):
+            taps[id(module)].outputs.append(shapes)
+
+    hooks = [module.register_forward_hook(record) for _, module in modules]
+    try:
+        model(inputs, mode="tensor")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [tap for tap in taps.values() if tap.outputs]
+
+
+def _shapes(output: Any) -> dict[int | None, str]:
+    """``data_idx`` to shape of what a module returned."""
+    if isinstance(output, Tensor):
+        return {None: str(tuple(output.shape))}
+    if isinstance(output, (list, tuple)):
+        return {index: str(tuple(item.shape)) for index, item in enumerate(output) if isinstance(item, Tensor)}
+    return {}

@@ -1,0 +1,156 @@
+"""A teacher: a frozen segmentor that runs for its recorders."""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from medseg_kd.distill.recorders import RecorderManager
+from medseg_kd.errors import UserError
+from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_checkpoint
+from medseg_kd.registry import MODELS
+
+_DTYPES = {
+    None: None,
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+    "fp32": torch.float32,
+    "float32": torch.float32,
+}
+
+
+class Teacher:
+    """A frozen segmentor; being no module, it is in no ``parameters()``, ``state_dict()``, optimizer or DDP.
+
+    Args:
+        model: A config, ``dict(cfg_path=...)`` or a built segmentor.
+        ckpt: A run folder (its last checkpoint is taken), a checkpoint, or an address; read by :meth:`load`. None
+            leaves a built segmentor as it is; one from a config gets the weights that its config names.
+        key: The entry of the config that ``ckpt`` comes from, for messages.
+        dtype: ``bf16``, ``fp16`` or ``fp32``, whatever the surroundings say; None as they say; ``auto`` is ``bf16``
+            on a GPU that has it, else None.
+        compiled: ``torch.compile`` the forward pass; a dict holds its options.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any] | BaseModel,
+        ckpt: str | None = None,
+        key: str = "model.teacher_ckpt",
+        dtype: str | torch.dtype | None = "auto",
+        compiled: bool | dict[str, Any] = False,
+    ) -> None:
+        self.model = build_segmentor(model).eval().requires_grad_(False)
+        self.ckpt = ckpt
+        self._key = key
+        self._dtype = _find_dtype(dtype)
+        self._is_given = isinstance(model, nn.Module)
+        self._is_ready = False
+        self._network_suffices = hasattr(self.model, "network")
+        self._run: Callable[[Tensor], Any] = self._forward
+        if compiled is not False:
+            self._run = _compile(self._forward, {} if compiled is True else compiled)
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from, in words."""
+        return self.ckpt or ("the weights it was built with" if self._is_given else "random weights")
+
+    def watch(self, recorders: Iterable[RecorderManager]) -> None:
+        """Tell what is recorded: where all of it lies in the ``network``, nothing else is run."""
+        sources = [recorder.source for manager in recorders for recorder in manager.recorders.values()]
+        self._network_suffices &= all(source.split(".")[0] == "network" for source in sources)
+
+    def load(self) -> None:
+        """Load the weights, once; later calls do nothing.
+
+        Raises:
+            UserError: The checkpoint is missing or belongs to another network.
+        """
+        if self._is_ready:
+            return
+        if self.ckpt is not None:
+            path = find_weights(self.ckpt)
+            load_weights(self.model, read_checkpoint(path)["state_dict"], f"the teacher's checkpoint {path}")
+            print_log(f"Teacher loaded from {path}", "current")
+        elif not self._is_given:
+            self.model.init_weights()
+            print_log(
+                f"{self._key} is not set, so the teacher has the weights that its own config gives it: unless they are "
+                f"trained ones, it teaches noise. Set {self._key} to its run folder under work_dirs/",
+                "current",
+                logging.WARNING,
+            )
+        self._is_ready = True
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Run for the recorders.
+
+        Args:
+            inputs: (N, 1, H, W), divisible by what the model needs.
+
+        Returns:
+            Logits (N, C, h, w), at the native resolution where recorders need no more than the network.
+        """
+        with self._precision(inputs.device.type):
+            output = self._run(inputs)
+        return output[0] if isinstance(output, (list, tuple)) else output
+
+    def _precision(self, device: str) -> AbstractContextManager:
+        """Autocast, or none."""
+        dtype = self._dtype
+        if dtype == "auto":
+            dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else None
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(device, dtype, enabled=dtype != torch.float32)
+
+    def _forward(self, inputs: Tensor) -> Any:
+        return self.model.network(inputs) if self._network_suffices else self.model(inputs, mode="tensor")
+
+
+def build_segmentor(model: dict[str, Any] | BaseModel) -> BaseModel:
+    """Build a segmentor; ``dict(cfg_path=...)`` names a config file whose ``model`` is taken, as in MMRazor."""
+    if isinstance(model, nn.Module):
+        return model
+    if "cfg_path" in model:
+        model = Config.fromfile(model["cfg_path"]).model
+    return MODELS.build(model)
+
+
+def find_weights(ckpt: str) -> str:
+    """The checkpoint that a config names: an address as it is, of a run folder the last one.
+
+    Raises:
+        UserError: It is not there; the message names the command that trains it.
+    """
+    return ckpt if "://" in ckpt else str(resolve_checkpoint(ckpt))
+
+
+def _compile(function: Callable[[Tensor], Any], options: dict[str, Any]) -> Callable[[Tensor], Any]:
+    """Compile with the options of a config. It happens at the first call, so that the recorders' hooks are inside."""
+    try:
+        return torch.compile(function, **options)
+    except (TypeError, RuntimeError) as error:
+        known = ", ".join(list(inspect.signature(torch.compile).parameters)[1:])
+        raise UserError(f"model.teacher_compile={options}: {error}. Options of torch.compile: {known}") from error
+
+
+def _find_dtype(dtype: Any) -> Any:
+    """The precision that a config names: a dtype, ``auto`` or None."""
+    if dtype == "auto" or dtype in _DTYPES.values():
+        return dtype
+    if dtype not in _DTYPES:
+        names = ", ".join(name for name in _DTYPES if name)
+        raise UserError(f"model.teacher_dtype is {dtype!r}, expected auto, None or one of {names}")
+    return _DTYPES[dtype]

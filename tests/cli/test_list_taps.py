@@ -1,0 +1,62 @@
+"""tools/list_taps.py: what it prints can be recorded."""
+
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from medseg_kd.cli.list_taps import main
+from medseg_kd.distill import ModuleOutputs
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+from tests.cli.commands import ROOT, command
+
+LINE = re.compile(r"^  (\S+) +(\S+) +(\(.+?\))(?:  +(.+))?$")
+
+
+def rows(text: str) -> list[tuple[str, ...]]:
+    """Source, type, shape and remark of each line."""
+    return [match.groups(default="") for line in text.splitlines() if (match := LINE.match(line))]
+
+
+def test_every_line_is_what_a_recorder_gets(capsys):
+    config = str(ROOT / "configs/demo/unet_r18_half_phantom.py")
+    main([config, "--size", "64", "32"])
+    printed = rows(capsys.readouterr().out)
+    model = MODELS.build(Config.fromfile(config).model)
+    with_indices = 0
+    recorders = {source: ModuleOutputs(source) for source, *_ in printed}
+    for recorder in recorders.values():
+        recorder.attach(model)
+        recorder.start()
+    model(torch.zeros(2, 1, 64, 32), mode="tensor")
+    for source, kind, shape, remark in printed:
+        indices = {key: int(value) for key, value in re.findall(r"(record_idx|data_idx)=(\d+)", remark)}
+        with_indices += len(indices)
+        assert str(tuple(recorders[source].get(**indices).shape)) == shape
+        assert type(dict(model.named_modules())[source]).__name__ == kind
+    assert with_indices > 6
+    stages = {source: remark for source, _, _, remark in printed if "stage" in remark}
+    assert stages == {f"network.backbone.layer{i + 1}": f"stage {i} of feature_info" for i in range(4)}
+    assert ("network", "UNet", "(2, 9, 8, 4)", "data_idx=1") in printed
+    assert not [source for source in recorders if source.startswith(("losses", "data_preprocessor"))]
+
+
+def test_a_distillation_shows_the_student_then_the_teacher(capsys):
+    main([str(ROOT / "configs/demo/cwd_unet_r18_phantom.py"), "--size", "64", "64"])
+    student, teacher = capsys.readouterr().out.split("\nteacher: UNet, eval mode\n")
+    assert "student: UNet, training mode" in student
+    for text, channels in ((student, 256), (teacher, 512)):
+        assert ("network.backbone.layer4", "ResLayer", f"(2, {channels}, 8, 8)", "stage 3 of feature_info") in rows(
+            text
+        )
+    sources = [{source for source, *_ in rows(text)} for text in (student, teacher)]
+    assert sources[0] - sources[1] and all("auxiliary_head" in source for source in sources[0] - sources[1])
+
+
+def test_mistakes_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--size 0 8"):
+        main([str(ROOT / "configs/demo/unet_r18_phantom.py"), "--size", "0", "8"])
+    done = command("tools/list_taps.py", "configs/unet/unet.py", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: config not found")
