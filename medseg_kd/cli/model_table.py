@@ -21,7 +21,7 @@ from medseg_kd.models.profiling import (
 )
 from medseg_kd.registry import MODELS
 
-_APART = {"_base_", "demo", "distill"}
+_APART = {"_base_", "compare", "demo", "distill", "mmseg_kd"}
 _COLUMNS = (
     "Config",
     "Parameters (M)",
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Parameters, operations, time and memory of each config's segmentor, as a Markdown table. The "
         "segmentor of a distillation config is its student.",
     )
-    parser.add_argument("configs", nargs="*", help="configs (default: all but configs/demo and configs/distill)")
+    parser.add_argument("configs", nargs="*", help="configs (default: all of the documented networks)")
     parser.add_argument("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="(512 512)")
     parser.add_argument("--batch", type=int, default=1, help="slices (1)")
     parser.add_argument("--repeat", type=int, default=5, help="runs of which the median is shown (5)")
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"| --- |{' ---: |' * (len(_COLUMNS) - 1)}",
     ]
     print("\n".join(lines), flush=True)
-    for name in args.configs or _all_configs():
+    for name in args.configs or all_configs():
         cells = _measure(name, (args.batch, 1, *args.size), args.repeat, device)
         lines.append(f"| {' | '.join([name, *cells])} |")
         print(lines[-1], flush=True)
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.insert.write_text(before + "\n".join([_BEGIN, "", *lines, "", _END]) + after, encoding="utf-8")
 
 
-def _all_configs() -> list[str]:
-    """The configs of networks, by the path that train.py takes."""
+def all_configs() -> list[str]:
+    """The configs of the networks as they are documented, by the path that train.py takes."""
     root = configs_dir()
     found = (path.relative_to(root) for path in sorted(root.rglob("*.py")))
     return [f"configs/{path.as_posix()}" for path in found if not _APART & set(path.parts)]

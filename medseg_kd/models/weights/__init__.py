@@ -18,7 +18,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "mmseg_kd": (
         "unet/unet_r18v1c_d8_40k_synapse.py",
         "unet/unet_r50_s4_d8_40k_synapse.py",
-        "unet/unet_r50_d32_40k_synapse.py",
+        "mmseg_kd/unet_r50_d32_40k_synapse.py",
         "fcn/fcn_r18_d8_40k_synapse.py",
         "fcn/fcn_r50_d8_40k_synapse.py",
     ),

@@ -1,7 +1,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .unet_r50_s4_d8_40k_synapse import *
+    from ..unet.unet_r50_s4_d8_40k_synapse import *
 
 from mmseg.models.backbones import ResNet
 

@@ -1,0 +1,48 @@
+"""``tools/check_pairs.py``: networks and methods in turn, each of them every day."""
+
+from datetime import date
+
+import pytest
+import torch
+from torch import nn
+
+from medseg_kd.cli import check_pairs
+from medseg_kd.cli.model_table import all_configs
+from medseg_kd.distill.losses import CWDLoss
+from medseg_kd.errors import UserError
+
+NETWORKS = all_configs()
+DAY = date.today().toordinal()
+FCN = "configs/fcn/fcn_r18_d8_40k_synapse.py"
+
+
+@pytest.mark.parametrize("turn", range(len(NETWORKS)))
+def test_a_rotating_subset_of_all_pairs(turn):
+    """Each network is teacher once and student once; each method comes at least once."""
+    teacher = NETWORKS[turn]
+    student = NETWORKS[(turn + DAY) % len(NETWORKS)]
+    method = check_pairs.METHODS[(turn + DAY // len(NETWORKS)) % len(check_pairs.METHODS)]
+    assert check_pairs.check_pair(teacher, student, method) > 0
+
+
+def test_a_count_of_those_that_work(capsys):
+    check_pairs.main(["--configs", FCN, "--methods", "cwd", "--size", "32"])
+    assert "1/1 combinations work" in capsys.readouterr().out
+
+
+def not_finite(self, student, teacher, label=None):
+    return student.sum() * torch.nan
+
+
+def cut_off(self, student, teacher, label=None):
+    return nn.functional.mse_loss(student.detach(), teacher) * torch.ones((), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"), [(not_finite, "losses are not finite"), (cut_off, "other parameters than feed the taps")]
+)
+def test_a_pair_that_does_not_work(forward, message, monkeypatch, capsys):
+    monkeypatch.setattr(CWDLoss, "forward", forward)
+    with pytest.raises(UserError, match=message):
+        check_pairs.main(["--configs", FCN, "--methods", "cwd", "--size", "32"])
+    assert "0/1 combinations work" in capsys.readouterr().out
