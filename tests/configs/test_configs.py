@@ -22,6 +22,7 @@ SEED = (
     "unet/unet_r18v1c_d8_40k_synapse.py",
     "unet/unet_r50_s4_d8_40k_synapse.py",
     "attn_unet/attn_ma_unet_r18v1c_synapse_40k.py",
+    "medical_seg/missformer_40k_synapse.py",
 )
 
 
