@@ -201,6 +201,7 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
     """Refuse weights whose names and shapes are not the module's.
 
     An ``auxiliary_head``, which only training uses, may be absent as a whole: others train the same network without.
+    The part that owns a weight may take other shapes than its own: it says so in ``takes_shape(name, shape)``.
 
     Args:
         module: The module that is to take the weights; it may lie on the meta device.
@@ -219,7 +220,7 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
         "of another shape": [
             f"{key}: checkpoint {tuple(weights[key].shape)}, model {tuple(wanted[key].shape)}"
             for key in wanted
-            if key in weights and weights[key].shape != wanted[key].shape
+            if key in weights and not _takes(module, key, wanted[key].shape, weights[key].shape)
         ],
     }
     if any(problems.values()):
@@ -229,3 +230,12 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
                 more = f"\n    ... and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
                 lines.append(f"  {len(keys)} {what}:\n    " + "\n    ".join(keys[:_SHOWN_KEYS]) + more)
         raise UserError("\n".join(lines))
+
+
+def _takes(module: nn.Module, key: str, own: torch.Size, given: torch.Size) -> bool:
+    """Whether a weight of shape ``given`` can be loaded where the module has one of shape ``own``."""
+    if own == given:
+        return True
+    owner, _, name = key.rpartition(".")
+    part = dict(module.named_modules()).get(owner)
+    return hasattr(part, "takes_shape") and part.takes_shape(name, given)
