@@ -2,18 +2,17 @@
 
 from medseg_kd.models.augmentation import RandomRotateFlip
 from medseg_kd.models.losses import SoftDiceLoss
-from medseg_kd.models.networks import FCN, AttentionUNet, UNet
+from medseg_kd.models.networks import FCN, AttentionUNet, SwinUNETR, UNet
 from medseg_kd.models.preprocessor import SlicePreprocessor
-from medseg_kd.models.pretrained import Pretrained
 from medseg_kd.models.segmentor import Segmentor
 
 __all__ = [
     "FCN",
     "AttentionUNet",
-    "Pretrained",
     "RandomRotateFlip",
     "Segmentor",
     "SlicePreprocessor",
     "SoftDiceLoss",
+    "SwinUNETR",
     "UNet",
 ]

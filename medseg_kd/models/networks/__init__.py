@@ -2,6 +2,7 @@
 
 from medseg_kd.models.networks.attention_unet import AttentionUNet
 from medseg_kd.models.networks.fcn import FCN
+from medseg_kd.models.networks.swin_unetr import SwinUNETR
 from medseg_kd.models.networks.unet import UNet
 
-__all__ = ["FCN", "AttentionUNet", "UNet"]
+__all__ = ["FCN", "AttentionUNet", "SwinUNETR", "UNet"]

@@ -1,0 +1,2 @@
+def convert(state):
+    return dict(state)
