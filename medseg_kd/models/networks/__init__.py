@@ -2,7 +2,8 @@
 
 from medseg_kd.models.networks.attention_unet import AttentionUNet
 from medseg_kd.models.networks.fcn import FCN
+from medseg_kd.models.networks.mednext import MedNeXt
 from medseg_kd.models.networks.swin_unetr import SwinUNETR
 from medseg_kd.models.networks.unet import UNet
 
-__all__ = ["FCN", "AttentionUNet", "SwinUNETR", "UNet"]
+__all__ = ["FCN", "AttentionUNet", "MedNeXt", "SwinUNETR", "UNet"]

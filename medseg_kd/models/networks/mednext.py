@@ -1,8 +1,7 @@
-"""MedNeXt: the published two-dimensional network, composed of MONAI's blocks."""
+"""MedNeXt: the published network in two dimensions, composed of MONAI's blocks."""
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, MedNeXtUpBlock
@@ -12,21 +11,29 @@ from medseg_kd.models.padding import check_divisible
 from medseg_kd.registry import MODELS
 
 
+class UpBlock(MedNeXtUpBlock):
+    """Doubles height and width; MONAI's block with the sum of its two branches padded instead of each of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, h, w) to (N, out_channels, 2h, 2w)."""
+        return F.pad(MedNeXtBlock.forward(self, x) + self.res_conv(x), (1, 0, 1, 0))
+
+
 @MODELS.register_module()
 class MedNeXt(BaseModule):
     """MedNeXt (Roy et al., MICCAI 2023) without deep supervision; the defaults are the published base network.
 
-    A level halves the size and doubles the channels of the one above it. ``encoder`` has one stage of blocks for each
-    level, the last of them the bottleneck, and ``decoder`` one for each level but the last; ``down[i]`` and ``up[i]``
-    lead from level i to level i + 1 and back. A resampling block has the expansion ratio of the stage that it feeds, as
-    in the authors' code; MONAI's own ``MedNeXt`` gives ``down`` that of the stage before.
+    Each level has half the size and twice the channels of the one above it. ``encoder`` has a stage of blocks for each
+    level, the bottleneck included, and ``decoder`` one for each level above it. ``down[i]`` leads from level i to level
+    i + 1 and ``up[i]`` back, with the expansion ratio of the stage that they lead to. MONAI's own ``MedNeXt`` gives
+    ``down`` the ratio of the stage that it leaves, so that the published weights do not fit it.
 
     Args:
         num_classes: Classes with background.
         in_channels: Channels of the image.
         channels: Channels of the first level.
-        expansion_ratios: Width of the inner convolution over the channels, for each stage from the first of the encoder
-            through the bottleneck to the last of the decoder: 2 * levels - 1 numbers.
+        expansion_ratios: Channels inside the blocks over those outside, for each stage in the order of the data: down
+            the encoder and up the decoder. 2 * levels - 1 numbers.
         block_counts: Blocks of each stage, in the same order.
         kernel_size: Side of the depthwise kernels.
     """
@@ -42,7 +49,40 @@ class MedNeXt(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        deepest = len(expansion_ratios) // 2
-        widths = [channels * 2**level for level in range(deepest + 1)]
-        ratios = list(expansion_ratios)
-        common = {"kernel_size": kernel_size, "use_residual_connection": True, "dim": "2d"}
+        levels = len(expansion_ratios) // 2 + 1
+        widths = [channels * 2**level for level in range(levels)]
+        stages = list(zip(widths + widths[-2::-1], expansion_ratios, block_counts, strict=True))
+        block = {"kernel_size": kernel_size, "use_residual_connection": True, "dim": "2d"}
+
+        def stage(width: int, ratio: int, count: int) -> nn.Sequential:
+            return nn.Sequential(*(MedNeXtBlock(width, width, ratio, **block) for _ in range(count)))
+
+        self.stem = nn.Conv2d(in_channels, channels, 1)
+        self.encoder = nn.ModuleList(stage(*told) for told in stages[:levels])
+        self.decoder = nn.ModuleList(stage(*told) for told in stages[:-levels:-1])
+        self.down = nn.ModuleList(
+            MedNeXtDownBlock(width // 2, width, ratio, **block) for width, ratio, _ in stages[1:levels]
+        )
+        self.up = nn.ModuleList(UpBlock(2 * width, width, ratio, **block) for width, ratio, _ in stages[:-levels:-1])
+        self.head = MedNeXtOutBlock(channels, num_classes, "2d")
+        self.size_divisor = 2 ** (levels - 1)
+        self.feature_info = [
+            {"module": f"encoder.{level}", "channels": width, "reduction": 2**level}
+            for level, width in enumerate(widths)
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W), both multiples of 16, to logits (N, C, H, W).
+
+        Raises:
+            UserError: The network does not take that size.
+        """
+        check_divisible(x, self.size_divisor, type(self).__name__)
+        x = self.encoder[0](self.stem(x))
+        skips = []
+        for down, stage in zip(self.down, self.encoder[1:], strict=True):
+            skips.append(x)
+            x = stage(down(x))
+        for up, stage in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = stage(skips.pop() + up(x))
+        return self.head(x)
