@@ -1,12 +1,14 @@
 """MedNeXt: the published network in two dimensions, composed of MONAI's blocks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, MedNeXtUpBlock
 from torch import Tensor, nn
 
+from medseg_kd.errors import UserError
 from medseg_kd.models.padding import check_divisible
 from medseg_kd.registry import MODELS
 
@@ -36,6 +38,9 @@ class MedNeXt(BaseModule):
             the encoder and up the decoder. 2 * levels - 1 numbers.
         block_counts: Blocks of each stage, in the same order.
         kernel_size: Side of the depthwise kernels.
+
+    Raises:
+        UserError: The numbers of ratios and of counts do not make an encoder and a decoder.
     """
 
     def __init__(
@@ -49,10 +54,15 @@ class MedNeXt(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if len(expansion_ratios) != len(block_counts) or len(block_counts) % 2 == 0:
+            raise UserError(
+                f"MedNeXt has {len(expansion_ratios)} expansion_ratios and {len(block_counts)} block_counts; it needs "
+                "as many of both, an odd number: one for each stage down to the bottleneck and up again"
+            )
         levels = len(expansion_ratios) // 2 + 1
         widths = [channels * 2**level for level in range(levels)]
         stages = list(zip(widths + widths[-2::-1], expansion_ratios, block_counts, strict=True))
-        block = {"kernel_size": kernel_size, "use_residual_connection": True, "dim": "2d"}
+        block: dict[str, Any] = {"kernel_size": kernel_size, "use_residual_connection": True, "dim": "2d"}
 
         def stage(width: int, ratio: int, count: int) -> nn.Sequential:
             return nn.Sequential(*(MedNeXtBlock(width, width, ratio, **block) for _ in range(count)))
@@ -72,7 +82,7 @@ class MedNeXt(BaseModule):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W), both multiples of 16, to logits (N, C, H, W).
+        """Map (N, in_channels, H, W), both multiples of ``size_divisor`` (16), to logits (N, C, H, W).
 
         Raises:
             UserError: The network does not take that size.

@@ -19,7 +19,7 @@ class WindowAxis:
     The axis is padded to whole windows. In Swin one of at most ``size`` tokens is a single window of its own length,
     which is not shifted. Here that is a matter of values, not of shapes or operations, so that one graph serves short
     and long axes: a short one is padded and rolled like any other, but its padding is hidden, nothing counts as wrapped
-    around, and ``place`` tells where the roll has put its tokens. The padding of a long axis is attended to, as in MONAI.
+    around, and ``place`` tells where the roll has put its tokens. The padding of a long axis is seen, as in MONAI.
 
     Attributes:
         count: Number of windows.
@@ -58,7 +58,7 @@ class WindowAttention(monai_swin.WindowAttention):
         super().__init__(channels, num_heads, (window_size, window_size), True, attn_drop_rate, drop_rate)
         self.shift = shift
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Map (N, h, w, C) to (N, h, w, C)."""
         batch, height, width, channels = x.shape
         side, heads, shift = self.window_size[0], self.num_heads, self.shift
@@ -87,7 +87,7 @@ class WindowAttention(monai_swin.WindowAttention):
         hidden = ~(rows.real[:, None] & columns.real).flatten()
         # MONAI numbers the tokens of a short window in its own rows and takes the positions of a whole one for them.
         number = (rows.place[:, None] * columns.real.sum() + columns.place).flatten()
-        index = self.relative_position_index[number[:, None], number]
+        index: Tensor = self.relative_position_index[number[:, None], number]  # type: ignore[index]
         return self.relative_position_bias_table[index].permute(2, 0, 1) + torch.where(hidden, _HIDDEN, 0.0)
 
 
@@ -209,22 +209,27 @@ class SwinEncoder(nn.Module):
         drop_path_rate: float,
     ) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(2, in_channels, channels, norm_layer=None, spatial_dims=2)
+        self.patch_embed = PatchEmbed(2, in_channels, channels, norm_layer=None, spatial_dims=2)  # type: ignore[arg-type]
         self.pos_drop = nn.Dropout(drop_rate)
-        drop_paths = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
-        for index, (rates, heads) in enumerate(zip(drop_paths, num_heads, strict=True)):
-            stage = SwinStage(
-                channels * 2**index,
-                rates.tolist(),
-                num_heads=heads,
-                window_size=window_size,
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
+        total, stages = sum(depths), []
+        for index, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            first = sum(depths[:index])
+            drop_paths = [drop_path_rate * block / max(total - 1, 1) for block in range(first, first + depth)]
+            stages.append(
+                SwinStage(
+                    channels * 2**index,
+                    drop_paths,
+                    num_heads=heads,
+                    window_size=window_size,
+                    drop_rate=drop_rate,
+                    attn_drop_rate=attn_drop_rate,
+                )
             )
-            setattr(self, f"layers{index + 1}", nn.ModuleList([stage]))
+        # MONAI keeps each of its four stages in a list of one.
+        self.layers1, self.layers2, self.layers3, self.layers4 = (nn.ModuleList([stage]) for stage in stages)
         self.maps = nn.ModuleList(StageMap(channels * 2**index) for index in range(len(depths) + 1))
 
-    def forward(self, x: Tensor, normalize: bool = True) -> list[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """Map (N, in_channels, H, W) to maps (N, C * 2**i, H / 2**(i + 1), W / 2**(i + 1)), i = 0 to 4."""
         x = self.pos_drop(self.patch_embed(x)).permute(0, 2, 3, 1)
         maps = [self.maps[0](x)]
