@@ -2,7 +2,7 @@
 
 from medseg_kd.models.augmentation import RandomRotateFlip
 from medseg_kd.models.losses import SoftDiceLoss
-from medseg_kd.models.networks import FCN, AttentionUNet, MISSFormer, TransUNet, UNet
+from medseg_kd.models.networks import FCN, AttentionUNet, MISSFormer, MedNeXt, SwinUNETR, TransUNet, UNet
 from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.pretrained import Pretrained
 from medseg_kd.models.segmentor import Segmentor
@@ -11,11 +11,13 @@ __all__ = [
     "FCN",
     "AttentionUNet",
     "MISSFormer",
+    "MedNeXt",
     "Pretrained",
     "RandomRotateFlip",
     "Segmentor",
     "SlicePreprocessor",
     "SoftDiceLoss",
+    "SwinUNETR",
     "TransUNet",
     "UNet",
 ]

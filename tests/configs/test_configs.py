@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from torch.optim import AdamW
 
 from medseg_kd.distill import MultiTeacherDistill, SingleTeacherDistill
 from medseg_kd.distill.pair_config import find_method, pair_config
@@ -22,7 +23,11 @@ SEED = (
     "unet/unet_r18v1c_d8_40k_synapse.py",
     "unet/unet_r50_s4_d8_40k_synapse.py",
     "attn_unet/attn_ma_unet_r18v1c_synapse_40k.py",
+<<<<<<< HEAD
     "medical_seg/missformer_40k_synapse.py",
+=======
+    "medical_seg/mednext_40k_synapse.py",
+>>>>>>> h-mednext
 )
 
 
@@ -73,6 +78,22 @@ def test_the_recipe_of_the_seed():
         schedule = cfg.param_scheduler[0]
         assert (schedule.power, schedule.eta_min, schedule.end, schedule.by_epoch) == (0.9, 1e-4, 40000, False)
         assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size) == (40000, 2)
+
+
+def test_swin_unetr_warms_up_and_falls_along_a_cosine():
+    cfg = Config.fromfile(CONFIGS / "medical_seg/swin_unetr_base_40k_synapse.py")
+    optimizer = AdamW([torch.zeros(1, requires_grad=True)], lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = [PARAM_SCHEDULERS.build({**told, "optimizer": optimizer}) for told in cfg.param_scheduler]
+    optimizer.step()
+    rates = []
+    for _ in range(cfg.train_cfg.max_iters):
+        rates.append(optimizer.param_groups[0]["lr"])
+        for scheduler in schedulers:
+            scheduler.step()
+    assert cfg.optim_wrapper.optimizer.weight_decay == 1e-5
+    assert [rates[i] for i in (0, 250, 500, 20250)] == pytest.approx([4e-7, 1e-4, 2e-4, 1e-4], rel=0.01)
+    assert rates.index(max(rates)) in (499, 500)
+    assert rates[-1] < 1e-11
 
 
 @pytest.mark.parametrize("pair", DISTILLATIONS, ids=lambda path: path.name)

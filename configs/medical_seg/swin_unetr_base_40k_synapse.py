@@ -1,0 +1,11 @@
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.synapse import *
+    from .._base_.default_runtime import *
+    from .._base_.models.full_resolution import *
+    from .._base_.schedules.schedule_adamw_40k import *
+
+from medseg_kd.models import SwinUNETR
+
+model.update(network=dict(type=SwinUNETR))

@@ -1,0 +1,98 @@
+"""MedNeXt: the published network in two dimensions, composed of MONAI's blocks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, MedNeXtUpBlock
+from torch import Tensor, nn
+
+from medseg_kd.errors import UserError
+from medseg_kd.models.padding import check_divisible
+from medseg_kd.registry import MODELS
+
+
+class UpBlock(MedNeXtUpBlock):
+    """Doubles height and width; MONAI's block with the sum of its two branches padded instead of each of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, h, w) to (N, out_channels, 2h, 2w)."""
+        return F.pad(MedNeXtBlock.forward(self, x) + self.res_conv(x), (1, 0, 1, 0))
+
+
+@MODELS.register_module()
+class MedNeXt(BaseModule):
+    """MedNeXt (Roy et al., MICCAI 2023) without deep supervision; the defaults are the published base network.
+
+    Each level has half the size and twice the channels of the one above it. ``encoder`` has a stage of blocks for each
+    level, the bottleneck included, and ``decoder`` one for each level above it. ``down[i]`` leads from level i to level
+    i + 1 and ``up[i]`` back, with the expansion ratio of the stage that they lead to. MONAI's own ``MedNeXt`` gives
+    ``down`` the ratio of the stage that it leaves, so that the published weights do not fit it.
+
+    Args:
+        num_classes: Classes with background.
+        in_channels: Channels of the image.
+        channels: Channels of the first level.
+        expansion_ratios: Channels inside the blocks over those outside, for each stage in the order of the data: down
+            the encoder and up the decoder. 2 * levels - 1 numbers.
+        block_counts: Blocks of each stage, in the same order.
+        kernel_size: Side of the depthwise kernels.
+
+    Raises:
+        UserError: The numbers of ratios and of counts do not make an encoder and a decoder.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 1,
+        channels: int = 32,
+        expansion_ratios: Sequence[int] = (2, 3, 4, 4, 4, 4, 4, 3, 2),
+        block_counts: Sequence[int] = (2, 2, 2, 2, 2, 2, 2, 2, 2),
+        kernel_size: int = 3,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if len(expansion_ratios) != len(block_counts) or len(block_counts) % 2 == 0:
+            raise UserError(
+                f"MedNeXt has {len(expansion_ratios)} expansion_ratios and {len(block_counts)} block_counts; it needs "
+                "as many of both, an odd number: one for each stage down to the bottleneck and up again"
+            )
+        levels = len(expansion_ratios) // 2 + 1
+        widths = [channels * 2**level for level in range(levels)]
+        stages = list(zip(widths + widths[-2::-1], expansion_ratios, block_counts, strict=True))
+        block: dict[str, Any] = {"kernel_size": kernel_size, "use_residual_connection": True, "dim": "2d"}
+
+        def stage(width: int, ratio: int, count: int) -> nn.Sequential:
+            return nn.Sequential(*(MedNeXtBlock(width, width, ratio, **block) for _ in range(count)))
+
+        self.stem = nn.Conv2d(in_channels, channels, 1)
+        self.encoder = nn.ModuleList(stage(*told) for told in stages[:levels])
+        self.decoder = nn.ModuleList(stage(*told) for told in stages[:-levels:-1])
+        self.down = nn.ModuleList(
+            MedNeXtDownBlock(width // 2, width, ratio, **block) for width, ratio, _ in stages[1:levels]
+        )
+        self.up = nn.ModuleList(UpBlock(2 * width, width, ratio, **block) for width, ratio, _ in stages[:-levels:-1])
+        self.head = MedNeXtOutBlock(channels, num_classes, "2d")
+        self.size_divisor = 2 ** (levels - 1)
+        self.feature_info = [
+            {"module": f"encoder.{level}", "channels": width, "reduction": 2**level}
+            for level, width in enumerate(widths)
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W), both multiples of ``size_divisor`` (16), to logits (N, C, H, W).
+
+        Raises:
+            UserError: The network does not take that size.
+        """
+        check_divisible(x, self.size_divisor, type(self).__name__)
+        x = self.encoder[0](self.stem(x))
+        skips = []
+        for down, stage in zip(self.down, self.encoder[1:], strict=True):
+            skips.append(x)
+            x = stage(down(x))
+        for up, stage in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = stage(skips.pop() + up(x))
+        return self.head(x)

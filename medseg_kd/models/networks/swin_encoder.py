@@ -1,0 +1,239 @@
+"""The Swin encoder of Swin-UNETR, written so that one graph serves every input size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.networks.blocks import MLPBlock, PatchEmbed
+from monai.networks.layers import DropPath
+from monai.networks.nets import swin_unetr as monai_swin
+from torch import Tensor, nn
+
+_HIDDEN = -100.0  # added to the attention of tokens that must not see each other; Swin's own value
+
+
+class WindowAxis:
+    """Windows of ``size`` tokens along an axis of ``length`` tokens, rolled by ``shift``.
+
+    The axis is padded to whole windows. In Swin one of at most ``size`` tokens is a single window of its own length,
+    which is not shifted. Here that is a matter of values, not of shapes or operations, so that one graph serves short
+    and long axes: a short one is padded and rolled like any other, but its padding is hidden, nothing counts as wrapped
+    around, and ``place`` tells where the roll has put its tokens. The padding of a long axis is seen, as in MONAI.
+
+    Attributes:
+        count: Number of windows.
+        padded: Length with the padding.
+        place: (size,) place of each token in its window.
+        real: (size,) False for the padding of a short axis.
+        wrapped: (count, size) True for tokens that the roll brought from the other end of a long axis.
+    """
+
+    def __init__(self, length: int, size: int, shift: int, device: torch.device) -> None:
+        self.count = (length + size - 1) // size
+        self.padded = self.count * size
+        token = torch.arange(size, device=device)
+        short = token[-1] + 1 >= length
+        self.place = torch.where(short, (token + shift) % size, token)
+        self.real = self.place < length
+        position = torch.arange(self.padded, device=device)
+        self.wrapped = ((position >= self.padded - shift) & (position >= size)).view(self.count, size)
+
+
+class WindowAttention(monai_swin.WindowAttention):
+    """Multi-head attention inside windows, with a bias for the relative position.
+
+    Args:
+        channels: C.
+        num_heads: Attention heads.
+        window_size: Side of a window in tokens.
+        shift: How far the windows are moved, in tokens.
+        attn_drop_rate: Dropout of the attention.
+        drop_rate: Dropout after the projection.
+    """
+
+    def __init__(
+        self, channels: int, num_heads: int, window_size: int, shift: int, attn_drop_rate: float, drop_rate: float
+    ) -> None:
+        super().__init__(channels, num_heads, (window_size, window_size), True, attn_drop_rate, drop_rate)
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Map (N, h, w, C) to (N, h, w, C)."""
+        batch, height, width, channels = x.shape
+        side, heads, shift = self.window_size[0], self.num_heads, self.shift
+        rows, columns = (WindowAxis(length, side, shift, x.device) for length in (height, width))
+        x = F.pad(x, (0, 0, 0, columns.padded - width, 0, rows.padded - height))
+        if shift:
+            x = x.roll((-shift, -shift), (1, 2))
+        qkv = self.qkv(x).view(batch, rows.count, side, columns.count, side, 3, heads, channels // heads)
+        # The fused kernels take (batch, heads, n, d) and repeat along the batch what they add. Windows that share one
+        # bias join the batch; shifted ones, with a mask each, join the heads.
+        windows, bias = rows.count * columns.count, self._bias(rows, columns)
+        joined = (batch, windows * heads) if shift else (batch * windows, heads)
+        if shift:
+            bias = (bias + _shift_mask(rows, columns)[:, None]).flatten(0, 1)
+        q, k, v = (part.reshape(*joined, side**2, -1) for part in qkv.permute(5, 0, 1, 3, 6, 2, 4, 7))
+        dropout = self.attn_drop.p if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout)
+        x = x.reshape(batch, rows.count, columns.count, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
+        x = x.reshape(batch, rows.padded, columns.padded, channels)
+        if shift:
+            x = x.roll((shift, shift), (1, 2))
+        return self.proj_drop(self.proj(x[:, :height, :width]))
+
+    def _bias(self, rows: WindowAxis, columns: WindowAxis) -> Tensor:
+        """(heads, n, n): what is added to the attention of the n tokens of any window."""
+        hidden = ~(rows.real[:, None] & columns.real).flatten()
+        # MONAI numbers the tokens of a short window in its own rows and takes the positions of a whole one for them.
+        number = (rows.place[:, None] * columns.real.sum() + columns.place).flatten()
+        index: Tensor = self.relative_position_index[number[:, None], number]  # type: ignore[index]
+        return self.relative_position_bias_table[index].permute(2, 0, 1) + torch.where(hidden, _HIDDEN, 0.0)
+
+
+def _shift_mask(rows: WindowAxis, columns: WindowAxis) -> Tensor:
+    """(K, n, n) for K windows: 0 where two tokens were neighbours before the roll, else -100."""
+    region = 2 * rows.wrapped[:, None, :, None].long() + columns.wrapped[None, :, None, :]
+    region = region.flatten(0, 1).flatten(1)
+    return torch.where(region[:, :, None] == region[:, None, :], 0.0, _HIDDEN)
+
+
+class SwinBlock(nn.Module):
+    """Attention inside windows, then an MLP, each with a residual.
+
+    Args:
+        channels: C.
+        num_heads: Attention heads.
+        window_size: Side of a window in tokens.
+        shifted: Move the windows by half of their side.
+        drop_rate: Dropout after the projections.
+        attn_drop_rate: Dropout of the attention.
+        drop_path_rate: Chance that a residual is left out.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        window_size: int,
+        shifted: bool,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        shift = window_size // 2 if shifted else 0
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = WindowAttention(channels, num_heads, window_size, shift, attn_drop_rate, drop_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLPBlock(channels, 4 * channels, drop_rate, dropout_mode="swin")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, h, w, C) to (N, h, w, C)."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PatchMerging(monai_swin.PatchMerging):
+    """Halves height and width and doubles the channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, h, w, C) of even height and width to (N, h/2, w/2, 2C)."""
+        batch, height, width, channels = x.shape
+        x = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(x.reshape(batch, height // 2, width // 2, 4 * channels)))
+
+
+class SwinStage(nn.Module):
+    """Blocks without and with shift in turn, then a patch merging.
+
+    Args:
+        channels: C.
+        drop_paths: Chance of each block that its residuals are left out; as many as blocks.
+        block: The other arguments of :class:`SwinBlock`.
+    """
+
+    def __init__(self, channels: int, drop_paths: Sequence[float], **block: Any) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(
+                SwinBlock(channels, shifted=index % 2 == 1, drop_path_rate=rate, **block)
+                for index, rate in enumerate(drop_paths)
+            )
+        )
+        self.downsample = PatchMerging(channels, spatial_dims=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, h, w, C) to (N, h/2, w/2, 2C)."""
+        return self.downsample(self.blocks(x))
+
+
+class StageMap(nn.LayerNorm):
+    """Tokens normalised over their channels, without weights, as a map for the decoder."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, elementwise_affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, h, w, C) to a contiguous (N, C, h, w): the decoder's convolutions then share one memory format."""
+        return super().forward(x).permute(0, 3, 1, 2).contiguous()
+
+
+class SwinEncoder(nn.Module):
+    """Swin Transformer (Liu et al., ICCV 2021) with the parameter names of MONAI's.
+
+    MONAI's own reads the size in Python (masks, window sizes, padding), so that a graph of it serves one size. This one
+    computes them inside the graph and attends through ``scaled_dot_product_attention``.
+
+    Args:
+        in_channels: Channels of the image.
+        channels: C, of the patch embedding; each stage doubles them.
+        depths: Blocks of each stage.
+        num_heads: Attention heads of each stage.
+        window_size: Side of a window in tokens.
+        drop_rate: Dropout of the embedding and after the projections.
+        attn_drop_rate: Dropout of the attention.
+        drop_path_rate: Chance that a residual is left out in the last block; it grows linearly from 0.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        depths: Sequence[int],
+        num_heads: Sequence[int],
+        window_size: int,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(2, in_channels, channels, norm_layer=None, spatial_dims=2)  # type: ignore[arg-type]
+        self.pos_drop = nn.Dropout(drop_rate)
+        total, stages = sum(depths), []
+        for index, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            first = sum(depths[:index])
+            drop_paths = [drop_path_rate * block / max(total - 1, 1) for block in range(first, first + depth)]
+            stages.append(
+                SwinStage(
+                    channels * 2**index,
+                    drop_paths,
+                    num_heads=heads,
+                    window_size=window_size,
+                    drop_rate=drop_rate,
+                    attn_drop_rate=attn_drop_rate,
+                )
+            )
+        # MONAI keeps each of its four stages in a list of one.
+        self.layers1, self.layers2, self.layers3, self.layers4 = (nn.ModuleList([stage]) for stage in stages)
+        self.maps = nn.ModuleList(StageMap(channels * 2**index) for index in range(len(depths) + 1))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map (N, in_channels, H, W) to maps (N, C * 2**i, H / 2**(i + 1), W / 2**(i + 1)), i = 0 to 4."""
+        x = self.pos_drop(self.patch_embed(x)).permute(0, 2, 3, 1)
+        maps = [self.maps[0](x)]
+        for layers, to_map in zip((self.layers1, self.layers2, self.layers3, self.layers4), self.maps[1:], strict=True):
+            x = layers[0](x)
+            maps.append(to_map(x))
+        return maps
