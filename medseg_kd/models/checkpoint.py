@@ -237,5 +237,5 @@ def _takes(module: nn.Module, key: str, own: torch.Size, given: torch.Size) -> b
     if own == given:
         return True
     owner, _, name = key.rpartition(".")
-    part = dict(module.named_modules()).get(owner)
-    return hasattr(part, "takes_shape") and part.takes_shape(name, given)
+    takes_shape = getattr(dict(module.named_modules()).get(owner), "takes_shape", None)
+    return takes_shape is not None and takes_shape(name, given)

@@ -17,8 +17,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "9")
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Trainable numbers of a network."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """Numbers that a network's parameters hold, frozen ones too."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def flops(network: nn.Module, x: Tensor) -> int:

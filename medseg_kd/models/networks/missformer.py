@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.networks.missformer_blocks import BridgeLayer, TransformerBlock, to_maps, to_tokens
+from medseg_kd.models.networks.missformer_unused import unused_parameters
 from medseg_kd.models.padding import check_divisible
 from medseg_kd.registry import MODELS
 
@@ -103,9 +104,8 @@ class MISSFormer(BaseModule):
     bridge's deepest map and fuses the others into it. Every feed-forward is the enhanced Mix-FFN with its skip
     ("mix_skip" in the authors' code). Keys and values of every stage are reduced to the grid of the deepest one.
 
-    The 42.46 M parameters that are published count 7.01 M that no output depends on (the transformer blocks and the
-    linear layer of a decoder step without a skip, two further norms in each feed-forward) and two channels of the
-    stem, since grey was repeated three times. They are left out here: 35.45 M, and the same function.
+    35.45 of the 42.46 M parameters make the output; :func:`unused_parameters` says what the others are. They are frozen
+    and take no part in training.
 
     As in the authors' code the linear layers and convolutions of decoder and head start from Xavier's uniform
     initialisation with zero biases, encoder and bridge from PyTorch's own; the attention scale is the usual one.
@@ -151,6 +151,7 @@ class MISSFormer(BaseModule):
             for stage in reversed(range(stages - 1))
         )
         self.head = Head(channels[0], num_classes)
+        self.unused = unused_parameters(channels, depths, bridge_layers)
         self.decoder.apply(_start_from_xavier)
         self.head.apply(_start_from_xavier)
 

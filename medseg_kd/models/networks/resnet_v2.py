@@ -111,7 +111,7 @@ class ResNetV2(nn.Module):
 
 def _stage(in_channels: int, channels: int, depth: int, stride: int) -> nn.Sequential:
     """Residual units ``unit1`` (with the stride) to ``unit<depth>``."""
-    units = OrderedDict(unit1=Bottleneck(in_channels, channels, stride))
+    units: OrderedDict[str, nn.Module] = OrderedDict(unit1=Bottleneck(in_channels, channels, stride))
     for index in range(2, depth + 1):
         units[f"unit{index}"] = Bottleneck(channels, channels)
     return nn.Sequential(units)

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from medseg_kd.models.weights.stem import sum_input_channels
 
-# No output of the authors' network depends on these: its deepest decoder step has no skip and only expands, and the
-# feed-forward calls the first of its three norms.
+# No output of the authors' network depends on these; see missformer_unused.py.
 _UNUSED = re.compile(r"^decoder_3\.(concat_linear|layer_former_[12])\.|\.(mlp|mixffn[1-4])\.norm[23]\.")
 _BRIDGE_REDUCTION = re.compile(r"^bridge\.\d\.reduce\.\d\.")
 _BRIDGE_WIDTH = 64
@@ -54,7 +53,7 @@ def _renamings() -> dict[str, str]:
 def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of our ``MISSFormer`` from the authors' ``state_dict``; names that are not theirs stay as they are.
 
-    - Weights that no output depends on are left out.
+    - Weights that no output depends on go to ``unused``, under their own names.
     - The stem saw grey three times: its kernel is summed over its input channels.
     - The reducing convolutions of the bridge give k tokens of 64 channels a position. There the channels of token j are
       outputs j, k + j, 2k + j, ...; here they lie side by side.
@@ -64,6 +63,7 @@ def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
     converted = {}
     for name, value in state.items():
         if _UNUSED.search(name):
+            converted[f"unused.{name.replace('.', '__')}"] = value
             continue
         for theirs, ours in renamings.items():
             name = name.replace(theirs, ours)

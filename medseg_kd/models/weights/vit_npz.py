@@ -69,8 +69,8 @@ def read_encoder(path: str | os.PathLike, encoder: Mapping[str, Tensor], num_hea
     problems += [f"{key}: not in the network" for key in arrays]
     if problems:
         raise UserError(
-            f"{os.fspath(path)} does not fit the encoder: it belongs to another network, or to other sizes of this one.\n  "
-            + "\n  ".join(problems)
+            f"{os.fspath(path)} does not fit the encoder: it belongs to another network, or to other sizes of this one."
+            + "".join(f"\n  {problem}" for problem in problems)
         )
     return weights
 
