@@ -1,5 +1,6 @@
 """TransUNet."""
 
+import copy
 from typing import ClassVar
 
 import numpy as np
@@ -48,13 +49,15 @@ class TestTransUNet(NetworkContract):
         assert not fourth[..., -1, :].any() and not fourth[..., -1].any()
         assert fourth[..., :-1, :-1].any(1).all()
 
-    def test_positions_reach_the_logits(self, net):
-        other = MODELS.build(self.network).eval()
-        other.load_state_dict(net.state_dict())
-        torch.nn.init.normal_(other.vit.position_embedding.grid)
-        x = torch.rand(1, 1, 64, 64)
+    def test_positions_tell_equal_patches_apart(self, net):
+        vit = copy.deepcopy(net.vit).eval()
+        same = torch.rand(1, 512, 1, 1).expand(1, 512, 3, 5)
         with torch.no_grad():
-            assert not torch.allclose(other(x), net.eval()(x), atol=1e-3)
+            alike = vit(same)
+            torch.nn.init.normal_(vit.position_embedding.grid)
+            apart = vit(same)
+        torch.testing.assert_close(alike, alike[..., :1, :1].expand_as(alike))
+        assert apart.flatten(2).std(-1).min() > 1e-2
 
 
 @pytest.mark.parametrize(("img_size", "count"), [(224, 105_277_081), (512, 105_912_985)])
