@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError
 from ..evaluation import benchmark as evaluation
-from . import benchmark_network
+from . import benchmark_distill, benchmark_network
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_evaluate(commands.add_parser("evaluate", help="scoring one case: ours beside MedPy, MONAI and SciPy"))
     benchmark_network.add(commands.add_parser("network", help="a config's network beside another implementation"))
+    benchmark_distill.add(commands.add_parser("distill", help="a distillation step over student step and teacher"))
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 

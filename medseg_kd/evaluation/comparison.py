@@ -94,6 +94,29 @@ def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str]
     return [runs[0], *(_aligned(run, runs[0]) for run in runs[1:])]
 
 
+def mean_of_runs(runs: Sequence[RunScores], name: str) -> RunScores:
+    """One run whose scores are the means of several, such as those of different seeds.
+
+    Args:
+        runs: aligned with each other (see :func:`read_runs`).
+        name: of the result.
+
+    Returns:
+        The mean over the runs of each case and organ, not-a-number left out; missed and invented organs are summed.
+    """
+    values = {
+        metric: np.vectorize(lambda *scores: nan_mean(scores), otypes=[float])(*(run.values[metric] for run in runs))
+        for metric in METRICS
+    }
+    return replace(
+        runs[0],
+        name=name,
+        values=values,
+        missed=sum(run.missed for run in runs),
+        false_alarms=sum(run.false_alarms for run in runs),
+    )
+
+
 def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Difference:
     """Compare paired values.
 

@@ -107,7 +107,7 @@ def test_text_style(home):
         (("kd", TEACHER, STUDENT, "--out", "a-folder/pair.txt"), "ends with .py"),
         (("kd", "configs/demo/unet_r18_headneck.py", STUDENT), "student predicts 9 classes .* the teacher 6"),
         (("at", "monai_unet.py", STUDENT), "the teacher's network BasicUNet has no feature_info"),
-        (("kd", "silent.py", STUDENT), "the model cannot be built: Segmentr is not in the"),
+        (("kd", "silent.py", STUDENT), "the model cannot be built: DynUNet_ is not in the"),
         (("kd", "a-folder/text.py", STUDENT), "pair.py cannot import a-folder/text.py: 'a-folder'"),
         (("kd", "class/text.py", STUDENT), "cannot import class/text.py: 'class' on the way"),
     ],
@@ -116,7 +116,7 @@ def test_mistakes_leave_no_file(home, arguments, message):
     for folder in (".", "a-folder", "class"):
         Path(folder).mkdir(exist_ok=True)
         Path(folder, "text.py").write_text(TEXT_STYLE)
-    Path("silent.py").write_text(TEXT_STYLE + "model['type'] = 'Segmentr'\n")
+    Path("silent.py").write_text(TEXT_STYLE + "model['network'] = dict(type='DynUNet_')\n")
     Path("monai_unet.py").write_text(
         "from monai.networks.nets import BasicUNet\nfrom medseg_kd.models import Segmentor\n"
         "model = dict(type=Segmentor, num_classes=9, network=dict(type=BasicUNet, spatial_dims=2))\n"

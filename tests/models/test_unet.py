@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from medseg_kd.models import UNet
+from medseg_kd.models import FineResNetV1c, UNet
 from tests.models.network_contract import NetworkContract
 from tests.models.test_fcn import BACKBONE
 
@@ -31,3 +31,18 @@ class TestUNetR50(NetworkContract):
 
     def test_stages(self, net):
         assert [stage["channels"] for stage in net.feature_info] == [256, 512, 1024, 2048]
+
+
+class TestUNetForSmallSlices(NetworkContract):
+    network = dict(
+        type=UNet,
+        backbone=dict(
+            type=FineResNetV1c, depth=18, in_channels=1, base_channels=16, stem_channels=16, norm_cfg=dict(type="BN")
+        ),
+        num_classes=9,
+    )
+    outputs_in_training = 2
+    reduction = 2
+
+    def test_stages(self, net):
+        assert [stage["reduction"] for stage in net.feature_info] == [2, 4, 8, 16]

@@ -90,7 +90,7 @@ class UNet(BaseModule):
         self.auxiliary_head = _classifier(channels[1], num_classes, dropout_ratio) if auxiliary else None
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Map (N, in_channels, H, W) to logits (N, C, H/4, W/4); in training also the auxiliary logits."""
+        """Map (N, in_channels, H, W) to logits (N, C, h, w), sized as the first stage; in training also auxiliary."""
         *skips, x = self.backbone(x)
         levels = []
         for block, skip in zip(self.decoder, reversed(skips), strict=True):

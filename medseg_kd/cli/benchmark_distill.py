@@ -1,0 +1,91 @@
+"""``tools/benchmark.py distill``: what distillation adds to the student's step and the teacher's forward pass."""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from prettytable import PrettyTable
+from torch import Tensor, nn
+
+from medseg_kd.cli.config import read_config, segmentor_of
+from medseg_kd.distill import AT, CWD, DIST, DKD, KD, ReviewKD, SingleTeacherDistill
+from medseg_kd.errors import UserError
+from medseg_kd.models.profiling import Step, interleaved_seconds, ratio
+from medseg_kd.registry import MODELS
+
+METHODS = {"KD": KD, "AT": AT, "DKD": DKD, "DIST": DIST, "CWD": CWD, "ReviewKD": ReviewKD}
+_PARTS = "student step + teacher forward"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.description = (
+        "Time of one distillation step of each method (losses, backward pass, gradients cleared; no optimizer) over "
+        "that of its parts: one step of the student without a teacher and one forward pass of the teacher's network. "
+        "All in one run, taken in turn."
+    )
+    teacher, student = "configs/unet/unet_r50_s4_d8_40k_synapse.py", "configs/unet/unet_r18v1c_d8_40k_synapse.py"
+    parser.add_argument("--teacher", default=teacher, metavar="CONFIG", help="(%(default)s)")
+    parser.add_argument("--student", default=student, metavar="CONFIG", help="(%(default)s)")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="(all)")
+    parser.add_argument("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="(512 512)")
+    parser.add_argument("--batch", type=int, default=2, help="slices (2)")
+    parser.add_argument("--repeat", type=int, default=7, help="counted runs of each (7)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--amp", action="store_true", help="under bf16 autocast")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if min(*arguments.size, arguments.batch, arguments.repeat) < 1:
+        raise UserError("--size, --batch and --repeat must be at least 1.")
+    device = torch.device(arguments.device)
+    torch.manual_seed(0)
+    student, teacher = (
+        MODELS.build(segmentor_of(read_config(path).model)).to(device)
+        for path in (arguments.student, arguments.teacher)
+    )
+    x = torch.rand(arguments.batch, 1, *arguments.size, device=device)
+    label = torch.randint(student.num_classes, (arguments.batch, 1, *arguments.size), device=device)
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=each)) for each in label]
+
+    def precision() -> torch.autocast | nullcontext:
+        return torch.autocast(device.type, torch.bfloat16) if arguments.amp else nullcontext()
+
+    def step_of(model: nn.Module, before: Callable[[], object] = lambda: None) -> Step:
+        def step() -> None:
+            with precision():
+                before()
+                losses: dict[str, Tensor] = model(x, samples, mode="loss")
+            sum(losses.values()).backward()  # type: ignore[union-attr]
+            model.zero_grad(set_to_none=True)
+
+        return step
+
+    @torch.no_grad()
+    def teach() -> None:
+        teacher.network(x)
+
+    student.train()
+    steps = {_PARTS: step_of(student, teach)}
+    for name in arguments.methods:
+        model = SingleTeacherDistill(student, teacher, dict(type=METHODS[name])).to(device).train()
+        steps[name] = step_of(model)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"{arguments.teacher} -> {arguments.student}: {tuple(x.shape)}, {'bf16' if arguments.amp else 'float32'}, "
+        f"{where}, PyTorch {torch.__version__}, {arguments.repeat} runs of each",
+        flush=True,
+    )
+    seconds = interleaved_seconds(steps, arguments.repeat, device)
+    table = PrettyTable(["step", "time", "over its parts"], align="r")
+    table.align["step"] = "l"
+    for name, taken in seconds.items():
+        median, least, largest = ratio(taken, seconds[_PARTS])
+        over = "" if name == _PARTS else f"{median:.2f} ({least:.2f} to {largest:.2f})"
+        table.add_row([name, f"{statistics.median(taken):.3f} s", over])
+    print(table)

@@ -1,0 +1,126 @@
+"""tools/sweep.py, and how runs are executed."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+
+from medseg_kd.cli import experiments
+from medseg_kd.cli.experiments import Run, execute, facts, is_tested
+from medseg_kd.cli.sweep import main
+from medseg_kd.errors import UserError
+from tests.cli.commands import succeed
+from tests.cli.experiment_runs import Forked, write_config
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a config, whose runs are forked."""
+    write_config(tmp_path, "student", 8)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Forked, "started", [], raising=False)
+    monkeypatch.setattr(experiments, "start_process", Forked)
+    return tmp_path
+
+
+def test_a_grid_is_scored_on_cases_that_were_not_trained_on(home, phantom, capsys):
+    keys = ("--key", "optim_wrapper.optimizer.lr", "--values", "0.1", "--key", "model.ignore_index")
+    arguments = ["student.py", *keys, "--values", "255", "--hold-out", "1", "--seeds", "3", "5"]
+    main([*arguments, "--data-root", str(phantom)])
+    folder = Path("work_dirs/sweep/student/lr=0.1,ignore_index=255")
+    assert sorted(path.name for path in folder.iterdir()) == ["seed3", "seed5"]
+    log = (folder / "seed3/train.log").read_text(encoding="utf-8")
+    config = torch.load(folder / "seed3/iter_2.pth", weights_only=True)["meta"]["cfg"]
+    assert "exclude_cases" in config and "seed=3" in config.replace(" ", "")
+    assert "Iter(val)" not in log
+    rows = (folder / "seed5/test/per_case.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert {row.split(",")[1] for row in rows} == {"case0002"}
+
+    dice = [json.loads((folder / f"seed{seed}/test/metrics.json").read_text())["transunet"]["mDice"] for seed in (3, 5)]
+    out = capsys.readouterr().out
+    assert f"| 0.1, 255 | {statistics.fmean(dice):.2f} ± {statistics.stdev(dice):.2f} |" in out
+    assert "scored on 1 training case(s): case0002" in out
+    assert len(Forked.started) == 4
+    main([*arguments, "--data-root", str(phantom)])
+    assert len(Forked.started) == 4
+    assert capsys.readouterr().out.splitlines()[-3:] == out.splitlines()[-3:]
+
+
+def test_an_interrupted_run_goes_on(home, phantom):
+    """Stopped after two of four iterations: the log of the second training begins at the third."""
+    options = ("train_cfg.max_iters=4", "default_hooks.checkpoint.interval=2")
+    run = Run("student.py", Path("run"), options, data_root=str(phantom))
+    execute([run])
+    (whole,) = Path("run").glob("*/vis_data/scalars.json")
+    before = torch.load("run/iter_4.pth", weights_only=True)["state_dict"]
+
+    Path("run/iter_4.pth").unlink()
+    Path("run/last_checkpoint").unlink()
+    state = json.loads(Path("run/run.json").read_text())
+    Path("run/run.json").write_text(json.dumps({"origin": state["origin"]}))
+    whole.unlink()
+    early = Run("student.py", Path("early"), ("train_cfg.max_iters=2", "param_scheduler.1.end=250"), (), str(phantom))
+    execute([early])
+    Path("early/iter_2.pth").replace("run/iter_2.pth")
+    assert not is_tested(run)
+    execute([run])
+    assert "[3/4]" in Path("run/train.log").read_text(encoding="utf-8")
+    assert "[2/4]" not in Path("run/train.log").read_text(encoding="utf-8")
+    after = torch.load("run/iter_4.pth", weights_only=True)["state_dict"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert facts(run)["seconds"] > 0
+
+
+def test_processes_end_with_the_command(home):
+    """A failure of one run ends the other, which would run for a minute."""
+    sleeping = []
+
+    class Scripted(Forked):
+        def __init__(self, command, log, environment):
+            self.fails = "fails" in command[2:]
+            log.write_text("out of luck")
+            self.ended = False
+            sleeping.append(self)
+
+        @property
+        def returncode(self):
+            return 1 if self.fails else None
+
+        def poll(self):
+            return self.returncode
+
+        def terminate(self):
+            self.ended = True
+
+        def wait(self):
+            assert self.ended
+
+    experiments.start_process = Scripted
+    with pytest.raises(UserError, match="out of luck"):
+        execute([Run("student.py", Path("sleeps")), Run("student.py", Path("fails"))], jobs=2)
+    assert [each.ended for each in sleeping] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--key", "model.x", "--values", "1", "--hold-out", "1"), "no key 'x'"),
+        (("--key", "a", "--key", "b", "--values", "1", "--hold-out", "1"), "each key needs its own values"),
+        (("--key", "train_cfg.max_iters", "--values", "1", "--hold-out", "3"), "hold out fewer"),
+        (("--key", "train_cfg.max_iters", "--values", "1", "--hold-out", "1", "--jobs", "0"), "at least 1"),
+    ],
+)
+def test_mistakes(home, phantom, arguments, message):
+    with pytest.raises(UserError, match=message):
+        main(["student.py", *arguments, "--data-root", str(phantom)])
+    assert not Forked.started
+
+
+def test_the_command(tmp_path, phantom):
+    """In processes of its own."""
+    write_config(tmp_path, "student", 8)
+    arguments = ("--key", "optim_wrapper.optimizer.lr", "--values", "0.1", "--val-cases", "case0001", "--seeds", "0")
+    log = succeed("tools/sweep.py", "student.py", *arguments, "--data-root", phantom, cwd=tmp_path)
+    assert "| 0.1 |" in log
