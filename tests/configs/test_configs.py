@@ -12,6 +12,7 @@ from torch.optim import AdamW
 from medseg_kd.distill import MultiTeacherDistill, SingleTeacherDistill
 from medseg_kd.distill.pair_config import find_method, pair_config
 from medseg_kd.registry import DATASETS, MODELS
+from tests.distill.pairs import batch
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RUNNABLE = sorted(path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts)
@@ -55,6 +56,16 @@ def test_the_model_builds_and_gives_full_resolution_logits(path):
     with torch.no_grad():
         logits = model(torch.rand(1, 1, 64, 48), mode="tensor")
     assert logits.shape == (1, len(classes), 64, 48)
+
+
+@pytest.mark.parametrize("name", SEED)
+def test_any_slice_size_trains_and_is_predicted(name):
+    model = MODELS.build(Config.fromfile(CONFIGS / name).model)
+    images, samples = batch((250, 250), n=1)
+    losses = model.train().loss(images, samples)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(value.isfinite() for value in losses.values())
+    assert model.eval().predict_volume(images).shape == (1, 250, 250)
 
 
 def test_the_data_sets_build(path, phantom):

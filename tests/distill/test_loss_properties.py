@@ -271,6 +271,36 @@ def test_dist_of_a_constant_student_is_finite_and_calm():
     assert value == 2 and student.grad.abs().max() < 1
 
 
+@pytest.mark.parametrize("peak", [0.3, 7.1])
+def test_dist_of_a_student_with_constant_classes_is_calm_on_large_maps(peak):
+    """Pixels may differ from each other by rounding alone, of the mean of 32,768 of them too."""
+    teacher = case(0, h=128, w=128)[1].float()
+    student = torch.zeros_like(teacher)
+    student[:, 0] = peak
+    student.requires_grad_()
+    value = DISTLoss(beta=0)(student, teacher)
+    value.backward()
+    assert value == 1 and student.grad.eq(0).all()
+
+
+def test_dist_of_a_class_that_the_student_hardly_sees():
+    """In float32 as in float64, value and gradient, though its probabilities are of the order of float32's rounding."""
+    student, teacher, label = case(0, h=128, w=128)
+    student[:, 2] -= 18
+    label[:, :40] = 255
+    values, gradients = [], []
+    for dtype in (torch.float32, torch.float64):
+        x = student.to(dtype).requires_grad_()
+        value = DISTLoss()(x, teacher.to(dtype), label)
+        value.backward()
+        values.append(value.item())
+        gradients.append(x.grad.double())
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    for classes in (slice(None), 2):
+        ours, exact = (gradient[:, classes] for gradient in gradients)
+        assert (ours - exact).norm() < 1e-2 * exact.norm()
+
+
 def test_other_mistakes_are_refused():
     student, teacher, _ = case(0)
     with pytest.raises(UserError, match="same N"):

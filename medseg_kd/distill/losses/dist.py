@@ -11,6 +11,7 @@ from medseg_kd.distill.losses.pixels import masked_mean, to_larger, valid_pixels
 from medseg_kd.registry import MODELS
 
 _EPS = 1e-8
+_ROUNDING = 2
 
 
 @MODELS.register_module()
@@ -59,29 +60,30 @@ class DISTLoss(DistillLoss):
         student, teacher = to_larger(student, teacher)
         valid = valid_pixels(label, student, self.ignore_index).flatten()
         p_s, p_t = ((z.movedim(1, -1).flatten(0, 2) / self.tau).softmax(dim=1) for z in (student, teacher))
-        rows = 1 - _correlation(_centred_rows(p_s), _centred_rows(p_t), dim=1)
-        columns = 1 - _correlation(_centred_columns(p_s, valid), _centred_columns(p_t, valid), dim=0)
+        row_s, row_t = (p - p.mean(dim=1, keepdim=True) for p in (p_s, p_t))
+        rows = 1 - _correlation(row_s, row_t, 1 / p_s.shape[1], dim=1)
+        mean_s, mean_t = (_mean_of_columns(p, valid) for p in (p_s, p_t))
+        column_s, column_t = ((p - m).masked_fill(~valid[:, None], 0) for p, m in ((p_s, mean_s), (p_t, mean_t)))
+        columns = 1 - _correlation(column_s, column_t, mean_s.detach(), dim=0)
         kept = valid.any() & (p_t.masked_fill(~valid[:, None], 0).amax(dim=0) >= self.min_teacher_prob)
         return self.tau**2 * (self.beta * masked_mean(rows, valid) + self.gamma * masked_mean(columns, kept))
 
 
-def _centred_rows(p: Tensor) -> Tensor:
-    """Rows of (M, C), each minus its mean."""
-    return p - p.mean(dim=1, keepdim=True)
+def _mean_of_columns(p: Tensor, valid: Tensor) -> Tensor:
+    """Means (C,) of the columns of (M, C) over the rows that the (M,) mask holds.
+
+    Summed in float64: an error that all rows share counts M times, and would be as large as a rare class.
+    """
+    total = p.masked_fill(~valid[:, None], 0).sum(dim=0, dtype=torch.float64)
+    return (total / valid.sum().clamp(min=1)).to(p.dtype)
 
 
-def _centred_columns(p: Tensor, valid: Tensor) -> Tensor:
-    """Columns of (M, C), each minus its mean over the rows that the (M,) mask holds; 0 in the other rows."""
-    void = ~valid[:, None]
-    mean = p.masked_fill(void, 0).sum(dim=0) / valid.sum().clamp(min=1)
-    return (p - mean).masked_fill(void, 0)
-
-
-def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
+def _correlation(a: Tensor, b: Tensor, mean: Tensor | float, dim: int) -> Tensor:
     """rho along ``dim`` of two centred matrices.
 
-    Where a is constant to rounding, rho is 0 and has no gradient: that of the formula is about 1e8 there, of noise.
+    Where a is constant to rounding, measured by the mean that was taken from it, rho is 0 and has no gradient: that of
+    the formula is about 1e8 there, of noise.
     """
     norm = vector_norm(a, dim=dim)
-    noise = 2 * torch.finfo(a.dtype).eps * math.sqrt(a.shape[dim])
+    noise = _ROUNDING * torch.finfo(a.dtype).eps * math.sqrt(a.shape[dim]) * mean
     return ((a * b).sum(dim) / (norm * vector_norm(b, dim=dim) + _EPS)).masked_fill(norm <= noise, 0)

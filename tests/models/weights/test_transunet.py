@@ -74,7 +74,9 @@ def test_every_weight_finds_its_place(side):
     ours = net.state_dict()
     for name, authors in {
         "resnet.root.conv.weight": "transformer.embeddings.hybrid_model.root.conv.weight",
-        "resnet.block2.unit1.conv_proj.weight": "transformer.embeddings.hybrid_model.body.block2.unit1.downsample.weight",
+        "resnet.block2.unit1.conv_proj.weight": (
+            "transformer.embeddings.hybrid_model.body.block2.unit1.downsample.weight"
+        ),
         "resnet.block2.unit2.gn3.bias": "transformer.embeddings.hybrid_model.body.block2.unit2.gn3.bias",
         "vit.blocks.1.mlp.fc2.weight": "transformer.encoder.layer.1.ffn.fc2.weight",
         "vit.blocks.1.mlp_norm.weight": "transformer.encoder.layer.1.ffn_norm.weight",

@@ -1,6 +1,7 @@
 """Google's npz of the hybrid vision transformer, made here with its names, shapes and order of axes."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_code_in_a_file_is_not_run(save, net):
 
 
 def test_a_damaged_file_and_a_missing_one(save, net, tmp_path):
-    (tmp_path / "cut.npz").write_bytes(open(save(google()), "rb").read()[:1000])
+    (tmp_path / "cut.npz").write_bytes(Path(save(google())).read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be read"):
         net.load_pretrained(str(tmp_path / "cut.npz"))
     with pytest.raises(UserError, match="not found"):
