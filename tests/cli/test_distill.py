@@ -107,7 +107,7 @@ def test_text_style(home):
         (("kd", TEACHER, STUDENT, "--out", "a-folder/pair.txt"), "ends with .py"),
         (("kd", "configs/demo/unet_r18_headneck.py", STUDENT), "student predicts 9 classes .* the teacher 6"),
         (("at", "monai_unet.py", STUDENT), "the teacher's network BasicUNet has no feature_info"),
-        (("kd", "silent.py", STUDENT), "the model cannot be built: DynUNet_ is not in the"),
+        (("kd", "silent.py", STUDENT), "DynUNet_.*is no network"),
         (("kd", "a-folder/text.py", STUDENT), "pair.py cannot import a-folder/text.py: 'a-folder'"),
         (("kd", "class/text.py", STUDENT), "cannot import class/text.py: 'class' on the way"),
     ],
