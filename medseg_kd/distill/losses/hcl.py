@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, valid_pixels
+from medseg_kd.distill.losses.pixels import masked_mean, pool_filled, valid_pixels
 from medseg_kd.registry import MODELS
 
 _POOLS = (4, 2, 1)
@@ -27,13 +27,14 @@ class HCLLoss(DistillLoss):
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """Features of both, (N, C, h, w) alike; (N, H, W) labels."""
         valid = valid_pixels(label, student, self.ignore_index)
-        total = masked_mean((student - teacher).square(), valid[:, None])
+        difference = (student - teacher).masked_fill(~valid[:, None], 0)
+        total = difference.square().sum() / (valid.sum() * student.shape[1]).clamp(min=1)
         weight = weights = 1.0
         for size in _POOLS:
             if size >= student.shape[-2]:
                 continue
             weight /= 2
             weights += weight
-            difference, cells = masked_pool(student - teacher, valid, (size, size))
-            total = total + weight * masked_mean(difference.square(), cells[:, None])
+            means, cells = pool_filled(difference, valid, (size, size))
+            total = total + weight * masked_mean(means.square(), cells[:, None])
         return total / weights
