@@ -7,11 +7,15 @@ nothing to have a registry too: without one, MMEngine warns at each look-up. ``d
 MONAI's networks.
 """
 
+import inspect
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 import mmseg.registry
 from mmengine.registry import Registry
+
+from medseg_kd.errors import UserError
 
 
 class _Registry(Registry):
@@ -22,6 +26,27 @@ class _Registry(Registry):
         if key.startswith("mmrazor."):
             return import_module("medseg_kd.distill.mmrazor_bridge").find(key)
         return super().get(key)
+
+
+def check_arguments(kind: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
+    """Refuse arguments that a type does not take, and the lack of those that it needs, before it is built.
+
+    Args:
+        kind: A class or function.
+        arguments: What it is to be called with.
+        where: Its place in the config, for the message.
+
+    Raises:
+        UserError: The two do not fit; the message says what it takes.
+    """
+    signature = inspect.signature(kind)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        known = ", ".join(signature.parameters)
+        raise UserError(
+            f"{where}: {getattr(kind, '__name__', kind)}: {error}. It takes: {known or 'nothing'}"
+        ) from error
 
 
 def _child(name: str, *locations: str) -> Registry:

@@ -12,12 +12,11 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.distill import AT, CWD, DIST, DKD, KD, ReviewKD, SingleTeacherDistill
-from medseg_kd.errors import UserError
-from medseg_kd.models.profiling import Step, interleaved_seconds, ratio
+from medseg_kd.cli.measuring import add_measuring_arguments, measured_shape
+from medseg_kd.distill import METHODS, SingleTeacherDistill
+from medseg_kd.models.profiling import Step, device_name, interleaved_seconds, ratio
 from medseg_kd.registry import MODELS
 
-METHODS = {"KD": KD, "AT": AT, "DKD": DKD, "DIST": DIST, "CWD": CWD, "ReviewKD": ReviewKD}
 _PARTS = "student step + teacher forward"
 
 
@@ -32,25 +31,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher", default=teacher, metavar="CONFIG", help="(%(default)s)")
     parser.add_argument("--student", default=student, metavar="CONFIG", help="(%(default)s)")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="(all)")
-    parser.add_argument("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="(512 512)")
-    parser.add_argument("--batch", type=int, default=2, help="slices (2)")
-    parser.add_argument("--repeat", type=int, default=7, help="counted runs of each (7)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_measuring_arguments(parser, size=512, batch=2, repeat=7)
     parser.add_argument("--amp", action="store_true", help="under bf16 autocast")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if min(*arguments.size, arguments.batch, arguments.repeat) < 1:
-        raise UserError("--size, --batch and --repeat must be at least 1.")
+    shape = measured_shape(arguments)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     student, teacher = (
         MODELS.build(segmentor_of(read_config(path).model)).to(device)
         for path in (arguments.student, arguments.teacher)
     )
-    x = torch.rand(arguments.batch, 1, *arguments.size, device=device)
-    label = torch.randint(student.num_classes, (arguments.batch, 1, *arguments.size), device=device)
+    x = torch.rand(shape, device=device)
+    label = torch.randint(student.num_classes, shape, device=device)
     samples = [SegDataSample(gt_sem_seg=PixelData(data=each)) for each in label]
 
     def precision() -> torch.autocast | nullcontext:
@@ -75,10 +70,9 @@ def _run(arguments: argparse.Namespace) -> None:
     for name in arguments.methods:
         model = SingleTeacherDistill(student, teacher, dict(type=METHODS[name])).to(device).train()
         steps[name] = step_of(model)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(
-        f"{arguments.teacher} -> {arguments.student}: {tuple(x.shape)}, {'bf16' if arguments.amp else 'float32'}, "
-        f"{where}, PyTorch {torch.__version__}, {arguments.repeat} runs of each",
+        f"{arguments.teacher} -> {arguments.student}: {shape}, {'bf16' if arguments.amp else 'float32'}, "
+        f"{device_name(device)}, PyTorch {torch.__version__}, {arguments.repeat} runs of each",
         flush=True,
     )
     seconds = interleaved_seconds(steps, arguments.repeat, device)

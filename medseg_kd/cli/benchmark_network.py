@@ -12,10 +12,12 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from medseg_kd.cli.config import read_config, segmentor_of
+from medseg_kd.cli.measuring import add_measuring_arguments, measured_shape
 from medseg_kd.errors import UserError
-from medseg_kd.models.checkpoint import check_weights
+from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.profiling import (
     Step,
+    device_name,
     inference_step,
     interleaved_seconds,
     parameter_count,
@@ -42,17 +44,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a Python file and the function in it that returns the other network, which maps (N, 1, H, W) to logits",
     )
     parser.add_argument("--source", choices=SOURCES, help="convert the other network's weights as this source's")
-    parser.add_argument("--size", type=int, nargs=2, default=[224, 224], metavar=("H", "W"), help="(224 224)")
-    parser.add_argument("--batch", type=int, default=2, help="slices (2)")
-    parser.add_argument("--repeat", type=int, default=7, help="counted runs of each (7)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_measuring_arguments(parser, size=224, batch=2, repeat=7)
     parser.add_argument("--channels-last", action="store_true", help="both networks in channels_last memory format")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if min(*arguments.size, arguments.batch, arguments.repeat) < 1:
-        raise UserError("--size, --batch and --repeat must be at least 1.")
+    shape = measured_shape(arguments)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     ours = MODELS.build(segmentor_of(read_config(arguments.config).model)).network.to(device)
@@ -60,9 +58,9 @@ def _run(arguments: argparse.Namespace) -> None:
     layout = torch.channels_last if arguments.channels_last else torch.contiguous_format
     for network in (ours, theirs):
         network.to(memory_format=layout)  # type: ignore[call-overload]
-    x = torch.rand(arguments.batch, 1, *arguments.size, device=device).contiguous(memory_format=layout)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"input {tuple(x.shape)}, float32, {where}, PyTorch {torch.__version__}, {arguments.repeat} runs of each")
+    x = torch.rand(shape, device=device).contiguous(memory_format=layout)
+    where = f"{device_name(device)}, PyTorch {torch.__version__}"
+    print(f"input {shape}, float32, {where}, {arguments.repeat} runs of each")
     print(f"parameters: ours {parameter_count(ours):,}, theirs {parameter_count(theirs):,}")
     if arguments.source:
         _load(ours, theirs, arguments.source, arguments.beside)
@@ -92,9 +90,7 @@ def _load(ours: nn.Module, theirs: nn.Module, source: str, name: str) -> None:
             noise = torch.rand(value.shape, generator=generator).to(value)
             state[key] = noise + 0.5 if key.endswith(("running_var", "weight")) else value + 0.1 * (noise - 0.5)
     theirs.load_state_dict(state)
-    weights = convert(source, state)
-    check_weights(ours, weights, f"{name} does not fit {type(ours).__name__}")
-    ours.load_state_dict(weights)
+    load_weights(ours, convert(source, state), name)
 
 
 def _differences(ours: nn.Module, theirs: nn.Module, x: Tensor) -> tuple[float, float]:

@@ -17,12 +17,11 @@ from torch import Tensor
 from medseg_kd.cli.config import read_config
 from medseg_kd.cli.model_table import all_configs
 from medseg_kd.configs_dir import configs_dir
-from medseg_kd.distill import SingleTeacherDistill
+from medseg_kd.distill import METHODS, SingleTeacherDistill
 from medseg_kd.distill.pair_config import find_method, pair_config
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
-METHODS = ("kd", "at", "dkd", "dist", "cwd", "reviewkd")
 _RATE = 1e-3
 
 
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "loss is finite, each student parameter that feeds a tap gets a gradient, the teacher gets none.",
     )
     parser.add_argument("--configs", nargs="+", help="networks (default: all of the documented ones)")
-    parser.add_argument("--methods", nargs="+", default=METHODS, help=f"({' '.join(METHODS)})")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"({' '.join(METHODS)})")
     parser.add_argument("--size", type=int, default=64, help="height and width of the slices (64)")
     args = parser.parse_args(argv)
     configs = args.configs or all_configs()

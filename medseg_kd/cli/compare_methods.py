@@ -11,12 +11,12 @@ from pathlib import Path
 from medseg_kd.cli import distill
 from medseg_kd.cli.experiments import NO_VALIDATION, Run, add_execution_arguments, execute, is_tested
 from medseg_kd.cli.methods_page import PLAIN, TEACHER, Comparison, page
+from medseg_kd.distill import METHODS
 from medseg_kd.distill.pair_config import find_method
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.case import PROTOCOLS
 
 _TEACHER, _STUDENT = "configs/compare/teacher_headneck.py", "configs/compare/student_headneck.py"
-METHODS = ("KD", "AT", "DKD", "DIST", "CWD", "ReviewKD")
 KEPT_BELOW = "<!-- What stands below this line is kept when the page is made again. -->"
 
 

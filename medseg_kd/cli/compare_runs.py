@@ -9,7 +9,7 @@ from ..errors import UserError
 from ..evaluation.case import PROTOCOLS
 from ..evaluation.comparison import RESAMPLES, RunScores, differences, read_runs
 from ..evaluation.summary import PERCENT, TITLES
-from ..evaluation.tables import UNITS
+from ..evaluation.tables import UNITS, markdown
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,7 +71,7 @@ def report(runs: Sequence[RunScores], protocol: str, metrics: Sequence[str], lat
     parts = [
         f"Protocol {protocol}, {len(runs[0].cases)} case(s). {organ_metric} of each organ on the right. "
         f"Best in bold: {best}.",
-        _markdown(header, [[run.name, *_marked(row, "**{}**")] for run, row in zip(runs, rows, strict=True)]),
+        markdown(header, [[run.name, *_marked(row, "**{}**")] for run, row in zip(runs, rows, strict=True)]),
         f"Organ-cases missed and invented: {absent}.{_absent_convention(runs, protocol)}",
     ]
     if latex:
@@ -127,7 +127,7 @@ def _difference_part(run: RunScores, baseline: RunScores, metric: str, seed: int
         rows.append([name, mean, interval, p, str(found.pairs), str(found.left_out)])
     return [
         f"{run.name} minus {baseline.name}: {TITLES[metric]} ({_unit(metric, run)}), {better} 0 is better",
-        _markdown(["organ", "difference", "95% interval", "p", "pairs", "left out"], rows),
+        markdown(["organ", "difference", "95% interval", "p", "pairs", "left out"], rows),
     ]
 
 
@@ -136,11 +136,6 @@ def _unit(metric: str, run: RunScores) -> str:
         return "%"
     (unit,) = run.units
     return UNITS.get(unit, unit)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _latex(runs: Sequence[RunScores], header: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:

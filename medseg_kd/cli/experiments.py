@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -134,12 +134,6 @@ def is_trained(run: Run) -> bool:
 def scores(run: Run, protocol: str = "transunet") -> dict[str, Any]:
     """The means of a tested run under one protocol, as ``metrics.json`` holds them."""
     return json.loads(_metrics(run).read_text(encoding="utf-8"))[protocol]
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, all columns but the first to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from medseg_kd.cli.config import read_config, segmentor_of
+from medseg_kd.cli.measuring import add_measuring_arguments, measured_shape
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.errors import UserError
 from medseg_kd.models.profiling import (
+    device_name,
     flops,
     inference_step,
     interleaved_seconds,
@@ -49,26 +51,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         "segmentor of a distillation config is its student.",
     )
     parser.add_argument("configs", nargs="*", help="configs (default: all of the documented networks)")
-    parser.add_argument("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="(512 512)")
-    parser.add_argument("--batch", type=int, default=1, help="slices (1)")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of which the median is shown (5)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_measuring_arguments(parser, size=512, batch=1, repeat=5)
     parser.add_argument("--insert", type=Path, metavar="FILE", help=f"put it between {_BEGIN} and {_END} in a file")
     args = parser.parse_args(argv)
-    if min(*args.size, args.batch, args.repeat) < 1:
-        raise UserError("--size, --batch and --repeat must be at least 1.")
+    shape = measured_shape(args)
     before, after = _frame(args.insert) if args.insert else ("", "")
     device = torch.device(args.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = f"{device_name(device)}, PyTorch {torch.__version__}"
     lines = [
-        f"{args.batch} slice(s) of {args.size[0]}x{args.size[1]}, float32, {where}, PyTorch {torch.__version__}.",
+        f"{args.batch} slice(s) of {args.size[0]}x{args.size[1]}, float32, {where}.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         f"| --- |{' ---: |' * (len(_COLUMNS) - 1)}",
     ]
     print("\n".join(lines), flush=True)
     for name in args.configs or all_configs():
-        cells = _measure(name, (args.batch, 1, *args.size), args.repeat, device)
+        cells = _measure(name, shape, args.repeat, device)
         lines.append(f"| {' | '.join([name, *cells])} |")
         print(lines[-1], flush=True)
     if args.insert:

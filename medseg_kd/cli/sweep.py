@@ -12,12 +12,12 @@ from medseg_kd.cli.experiments import (
     Run,
     add_execution_arguments,
     execute,
-    markdown,
     mean_and_deviation,
     scores,
 )
 from medseg_kd.datasets.layouts import find_cases, select_cases
 from medseg_kd.errors import UserError
+from medseg_kd.evaluation.tables import markdown
 
 Point = tuple[str, ...]
 

@@ -1,12 +1,11 @@
 """Building the parts of a distiller from its config, so that a wrong entry is told with its place."""
 
 import difflib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
+from medseg_kd.registry import MODELS, check_arguments
 
 
 def build_part(cfg: Any, where: str) -> Any:
@@ -23,13 +22,7 @@ def build_part(cfg: Any, where: str) -> Any:
         raise UserError(f"{where} is {cfg!r}, expected dict(type=..., ...)")
     arguments = {key: value for key, value in cfg.items() if key not in ("type", "_scope_")}
     kind = _find(cfg["type"], where)
-    try:
-        inspect.signature(kind).bind(**arguments)
-    except TypeError as error:
-        known = ", ".join(inspect.signature(kind).parameters)
-        raise UserError(
-            f"{where}: {getattr(kind, '__name__', kind)}: {error}. It takes: {known or 'nothing'}"
-        ) from error
+    check_arguments(kind, arguments, where)
     try:
         return MODELS.build(dict(cfg))
     except UserError as error:

@@ -21,6 +21,7 @@ from medseg_kd import __version__
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from medseg_kd.models.profiling import device_name
 from medseg_kd.registry import RUNNERS
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
@@ -149,9 +150,7 @@ class Runner(mmengine.runner.Runner):
 
     def _log_env(self, env_cfg: dict) -> None:
         """One line on the terminal, the details beside the log file."""
-        device = (
-            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-        )
+        device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         details = {
             "medseg_kd": __version__,
             "Python": platform.python_version(),

@@ -100,6 +100,11 @@ def peak_memory(step: Step, device: torch.device) -> int:
     return peak
 
 
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or that it is the CPU and with how many threads."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
 def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
     """Median, least and largest of the ratios of runs that belong together."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]

@@ -16,7 +16,7 @@ from medseg_kd.errors import UserError
 from medseg_kd.models.padding import divisible_size, pad_to
 from medseg_kd.models.preprocessor import SlicePreprocessor, set_labels
 from medseg_kd.models.slice_batch import ON_CPU, PROBE, batch_sizes, probe
-from medseg_kd.registry import MODELS, MONAI
+from medseg_kd.registry import MODELS, MONAI, check_arguments
 
 
 @MODELS.register_module()
@@ -224,14 +224,12 @@ def _build_network(network: dict[str, Any] | nn.Module, num_classes: int) -> nn.
     """Build the network; what every slice network is given is filled in where its constructor takes it."""
     if isinstance(network, nn.Module):
         return network
-    signature = inspect.signature(_constructor(network))
+    constructor = _constructor(network)
+    accepted = inspect.signature(constructor).parameters
     known = {"num_classes": num_classes, "out_channels": num_classes, "in_channels": 1, "spatial_dims": 2}
-    options = {key: value for key, value in known.items() if key in signature.parameters}
+    options = {key: value for key, value in known.items() if key in accepted}
     options.update({key: value for key, value in network.items() if key not in ("type", "_scope_")})
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        raise UserError(f"model.network: {error}. {network['type']} takes {signature}") from error
+    check_arguments(constructor, options, "model.network")
     return MODELS.build({**options, **network})
 
 

@@ -8,4 +8,7 @@ from medseg_kd.distill.methods.dkd import DKD
 from medseg_kd.distill.methods.kd import KD
 from medseg_kd.distill.methods.reviewkd import ReviewKD
 
-__all__ = ["AT", "CWD", "DIST", "DKD", "KD", "Method", "ReviewKD"]
+METHODS: dict[str, type[Method]] = {kind.__name__: kind for kind in (KD, AT, DKD, DIST, CWD, ReviewKD)}
+"""The methods by their names."""
+
+__all__ = ["METHODS", "AT", "CWD", "DIST", "DKD", "KD", "Method", "ReviewKD"]
