@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ from mmengine.registry import DefaultScope, Registry
 from medseg_kd import registry
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
+from medseg_kd.registry import MODELS, OPTIMIZERS
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _TOP_LEVEL = {
     *inspect.signature(mmengine.runner.Runner).parameters,
     *("val_cases", "sync_bn", "find_unused_parameters", "model_wrapper_cfg", "compile", "activation_checkpointing"),
 }
+_UNKNOWN_TYPE = re.compile(r"(\S+) is not in the \w+::([\w ]+) registry")
+_MISSING_TYPE = 'must contain the key "type"'
 _REGISTRIES = [value for value in vars(registry).values() if isinstance(value, Registry)]
 
 
@@ -63,6 +67,7 @@ def load_config(args: argparse.Namespace) -> Config:
     _hold_out(cfg)
     _check_scope(cfg)
     _check_classes(cfg)
+    _check_optimizer(cfg)
     return cfg
 
 
@@ -81,11 +86,42 @@ def build_model(cfg: Config) -> Any:
     Raises:
         UserError: A type in it is not registered, or its parts do not fit together.
     """
+    with type_errors_explained(cfg), DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
+        return MODELS.build(cfg.model)
+
+
+@contextmanager
+def type_errors_explained(cfg: Config) -> Iterator[None]:
+    """Turn what the registries say of an unknown or missing ``type`` into a message that names the config.
+
+    Raises:
+        UserError: Something in the block was to be built from a type that is not registered, or from none.
+    """
     try:
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
-            return MODELS.build(cfg.model)
+        yield
     except KeyError as error:
-        raise UserError(f"{cfg.filename}: the model cannot be built: {error.args[0]}") from error
+        text = str(error.args[0]) if error.args else ""
+        if unknown := _UNKNOWN_TYPE.match(text):
+            raise _unknown_type(cfg, *unknown.groups()) from error
+        if _MISSING_TYPE in text:
+            raise UserError(f"{cfg.filename}: a part has no type: {text}") from error
+        raise
+
+
+def _unknown_type(cfg: Config, name: str, kind: str) -> UserError:
+    """The message for a type that the registries of a kind do not have, with the nearest that they do."""
+    known = {each for registry in _REGISTRIES if registry.name == kind for each in _names(registry)}
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return UserError(
+        f"{cfg.filename}: type={name!r} is not known as {kind}. {hint}A class of your own is imported in the config "
+        "and written without quotes: type=MyClass"
+    )
+
+
+def _names(registry: Registry) -> set[str]:
+    """Names of a registry and of its parents."""
+    return set(registry.module_dict) | (set() if registry.parent is None else _names(registry.parent))
 
 
 def _find(name: str) -> Path:
@@ -191,3 +227,10 @@ def _check_classes(cfg: Config) -> None:
                 f"{cfg.filename}: model.num_classes is {wanted}, but {name}.dataset.metainfo.classes names "
                 f"{len(classes)} classes ({', '.join(classes)}). Background counts as a class; make the two agree"
             )
+
+
+def _check_optimizer(cfg: Config) -> None:
+    """Refuse an unknown optimizer, which MMEngine only notices when it calls it."""
+    kind = (cfg.get("optim_wrapper") or {}).get("optimizer", {}).get("type")
+    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+        raise _unknown_type(cfg, kind, OPTIMIZERS.name)

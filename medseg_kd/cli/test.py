@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from medseg_kd.cli.config import add_shared_arguments, load_config, segmentor_of
+from medseg_kd.cli.config import add_shared_arguments, load_config, segmentor_of, type_errors_explained
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.predictions import PredictionWriter
@@ -38,11 +38,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.save_predictions:
         writer = dict(type=PredictionWriter, output_dir=str(folder / "predictions"))
         cfg.test_evaluator = [cfg.test_evaluator, writer]
-    runner = Runner.from_cfg(cfg)
-    runner.logger.info(f"testing {checkpoint}")
-    if notice:
-        runner.logger.warning(notice)
-    runner.test()
+    with type_errors_explained(cfg):
+        runner = Runner.from_cfg(cfg)
+        runner.logger.info(f"testing {checkpoint}")
+        if notice:
+            runner.logger.warning(notice)
+        runner.test()
 
 
 def _choose(cfg: Config, args: argparse.Namespace) -> tuple[Path, str]:

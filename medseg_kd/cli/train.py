@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.config import Config
 
-from medseg_kd.cli.config import add_shared_arguments, load_config
+from medseg_kd.cli.config import add_shared_arguments, load_config, type_errors_explained
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.engine import BFloat16OptimWrapper, Runner
 from medseg_kd.models.checkpoint import last_checkpoint
@@ -29,7 +29,8 @@ def main(argv: list[str] | None = None) -> None:
             entry[key] = find_weights(entry[key])
     if args.resume:
         _resume(cfg)
-    Runner.from_cfg(cfg).train()
+    with type_errors_explained(cfg):
+        Runner.from_cfg(cfg).train()
 
 
 def _resume(cfg: Config) -> None:

@@ -1,9 +1,11 @@
 """Hierarchical context loss, the loss of ReviewKD."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, pool_filled, valid_pixels
+from medseg_kd.distill.losses.pixels import masked_mean, valid_pixels
 from medseg_kd.registry import MODELS
 
 _POOLS = (4, 2, 1)
@@ -28,13 +30,20 @@ class HCLLoss(DistillLoss):
         """Features of both, (N, C, h, w) alike; (N, H, W) labels."""
         valid = valid_pixels(label, student, self.ignore_index)
         difference = (student - teacher).masked_fill(~valid[:, None], 0)
-        total = difference.square().sum() / (valid.sum() * student.shape[1]).clamp(min=1)
+        # Norms map by map: one pass in each direction, and no sum long enough to lose digits.
+        squares = torch.linalg.vector_norm(difference, dim=(2, 3)).square().sum()
+        total = squares / (valid.sum() * student.shape[1]).clamp(min=1)
         weight = weights = 1.0
+        pooled, share = difference, valid[:, None].to(student.dtype)
+        nested = all(length % _POOLS[0] == 0 for length in student.shape[-2:])
         for size in _POOLS:
             if size >= student.shape[-2]:
                 continue
             weight /= 2
             weights += weight
-            means, cells = pool_filled(difference, valid, (size, size))
-            total = total + weight * masked_mean(means.square(), cells[:, None])
+            means, cells = (F.adaptive_avg_pool2d(each, (size, size)) for each in (pooled, share))
+            if nested:  # the cells of the smaller pools are made of whole cells of this one
+                pooled, share = means, cells
+            means = means / cells.masked_fill(cells == 0, 1)
+            total = total + weight * masked_mean(means.square(), cells > 0)
         return total / weights

@@ -50,10 +50,6 @@ def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x, valid
-    return pool_filled(x.masked_fill(~valid[:, None], 0), valid, size)
-
-
-def pool_filled(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """:func:`masked_pool` to a smaller size of a map that is 0 already where ``valid`` does not hold."""
     share = F.adaptive_avg_pool2d(valid[:, None].to(x.dtype), size)
-    return F.adaptive_avg_pool2d(x, size) / share.masked_fill(share == 0, 1), share[:, 0] > 0
+    means = F.adaptive_avg_pool2d(x.masked_fill(~valid[:, None], 0), size) / share.masked_fill(share == 0, 1)
+    return means, share[:, 0] > 0
