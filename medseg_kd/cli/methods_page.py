@@ -119,12 +119,17 @@ def _outcome(comparison: Comparison) -> str:
     """What came out, in a few sentences."""
     plain = statistics.fmean(comparison.over_seeds(PLAIN, "dice"))
     gains = {name: statistics.fmean(comparison.over_seeds(name, "dice")) - plain for name in comparison.names}
+    outcome = (
+        f"In the mean of {_count(len(comparison.runs), 'seed')} the teacher's Dice is {gains[TEACHER]:+.2f} points "
+        "from the plain student's."
+    )
+    if not comparison.methods:
+        return outcome
     above = [name for name in comparison.methods if gains[name] > 0]
     clear = [name for name in comparison.methods if (comparison.to_plain(name, "dice").p or 1) < 0.05]
     return (
-        f"In the mean of {_count(len(comparison.runs), 'seed')} the teacher's Dice is {gains[TEACHER]:+.2f} points "
-        f"from the plain student's. {len(above)} of {len(comparison.methods)} distilled students are above the plain "
-        f"one ({', '.join(f'{name} {gains[name]:+.2f}' for name in comparison.methods)}). Paired over "
+        f"{outcome} {len(above)} of {len(comparison.methods)} distilled students are above the plain one "
+        f"({', '.join(f'{name} {gains[name]:+.2f}' for name in comparison.methods)}). Paired over "
         f"{len(comparison.means[PLAIN].cases)} test cases, p is below 0.05 for {', '.join(clear) or 'none of them'}."
     )
 
