@@ -228,17 +228,19 @@ def _distances(
     """HD95 and ASD of the classes that have a surface in both, for each voxel size; equal sizes share the work."""
     present = [k for k in range(1, len(pred)) if len(pred[k]) and len(truth[k])]
     present.sort(key=lambda k: len(pred[k]) + len(truth[k]), reverse=True)
-    tables: dict[tuple[float, ...], dict[int, dict[str, float]]] = {}
-    for size in set(sizes.values()):
-        forward = {k: pool.submit(directed_distances, pred[k], truth[k], shape, size) for k in present}
-        backward = {}
+    units = set(sizes.values())
+    # All of them at once, the largest first, so that no thread waits for the next unit or organ.
+    forward = {
+        (size, k): pool.submit(directed_distances, pred[k], truth[k], shape, size) for k in present for size in units
+    }
+    backward = {}
+    if "hd95" in metrics:
+        backward = {(size, k): pool.submit(directed_distances, truth[k], pred[k], shape, size) for size, k in forward}
+    tables: dict[tuple[float, ...], dict[int, dict[str, float]]] = {size: {} for size in units}
+    for size, k in sorted(forward):
+        found = forward[size, k].result()
+        tables[size][k] = {"asd": float(found.mean())} if "asd" in metrics else {}
         if "hd95" in metrics:
-            backward = {k: pool.submit(directed_distances, truth[k], pred[k], shape, size) for k in present}
-        tables[size] = {k: {} for k in sorted(present)}
-        for k in present:
-            if "asd" in metrics:
-                tables[size][k]["asd"] = float(forward[k].result().mean())
-            if "hd95" in metrics:
-                both = np.concatenate([forward[k].result(), backward[k].result()])
-                tables[size][k]["hd95"] = float(np.percentile(both, 95))
+            both = np.concatenate([found, backward[size, k].result()])
+            tables[size][k]["hd95"] = float(np.percentile(both, 95))
     return {name: tables[size] for name, size in sizes.items()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.padding import divisible_size, pad_to
 from medseg_kd.models.preprocessor import SlicePreprocessor, set_labels
-from medseg_kd.models.slice_batch import ON_CPU, PROBE, batch_sizes, probe
+from medseg_kd.models.slice_batch import PROBE, batch_sizes, on_cpu, probe
 from medseg_kd.registry import MODELS, MONAI, check_arguments
 
 
@@ -36,7 +36,8 @@ class Segmentor(BaseModel):
         output_weights: Weight of each output of the network in training, the main one first.
         size_divisor: The input is padded to a multiple of it; None asks the network (``size_divisor``, else 1).
         slice_batch: Slices of a case that are predicted together. None: on a GPU as many as its free memory holds,
-            up to 64, by what the first few took; on the CPU 8. The prediction does not depend on it.
+            up to 64, by what the first few took; on the CPU 1 of 512x512, up to 8 of smaller ones. The prediction does
+            not depend on it.
         ignore_index: Label of pixels that take no part.
         data_preprocessor: Config of :class:`SlicePreprocessor`; its defaults where it is left out.
     """
@@ -187,9 +188,9 @@ class Segmentor(BaseModel):
         """Sizes of the slice batches of a case; the first case of a size on a GPU is what they are measured on."""
         if self.slice_batch is not None:
             return self.slice_batch
-        if device.type != "cuda":
-            return ON_CPU
         size = volume.shape[-2:]
+        if device.type != "cuda":
+            return on_cpu(size.numel())
         if size not in self._fitting:
             few = volume[:PROBE]
             self._fitting[size] = probe(device, lambda: self._predict_slices(few, device), len(few))

@@ -4,11 +4,21 @@ from collections.abc import Callable
 
 import torch
 
-ON_CPU = 8
+ON_CPU, PIXELS_ON_CPU = 8, 1 << 17
+"""On the CPU as many slices as have these pixels, whose maps stay in the cache; one where it has more."""
 PROBE = 4
 MOST = 64
 SHARE = 0.5
 """Of the memory that is free after the probe; the rest is for what the allocator cannot place."""
+
+
+def on_cpu(pixels: int) -> int:
+    """Slices to predict together on the CPU, a power of two.
+
+    Args:
+        pixels: Of a slice.
+    """
+    return 1 << min(ON_CPU, max(1, PIXELS_ON_CPU // pixels)).bit_length() - 1
 
 
 def probe(device: torch.device, predict: Callable[[], object], slices: int) -> int:

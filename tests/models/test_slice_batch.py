@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medseg_kd.models.slice_batch import batch_sizes, fitting, probe
+from medseg_kd.models.slice_batch import batch_sizes, fitting, on_cpu, probe
 
 GB = 2**30
 
@@ -40,3 +40,8 @@ def test_the_probe_counts_what_is_taken_at_the_peak(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (24 * GB, 80 * GB))
     assert probe(torch.device("cuda"), predict, 4) == 16
     assert memory["runs"] == 2
+
+
+@pytest.mark.parametrize(("side", "slices"), [(1024, 1), (512, 1), (224, 2), (96, 8), (48, 8)])
+def test_slices_on_the_cpu_by_their_size(side, slices):
+    assert on_cpu(side * side) == slices
