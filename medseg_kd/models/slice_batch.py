@@ -18,7 +18,7 @@ def on_cpu(pixels: int) -> int:
     Args:
         pixels: Of a slice.
     """
-    return 1 << min(ON_CPU, max(1, PIXELS_ON_CPU // pixels)).bit_length() - 1
+    return max(1, _power_of_two(min(ON_CPU, PIXELS_ON_CPU // pixels)))
 
 
 def probe(device: torch.device, predict: Callable[[], object], slices: int) -> int:
@@ -51,7 +51,7 @@ def fitting(needed: float, free: float) -> int:
         free: Bytes that are free.
     """
     most = int(min(MOST, SHARE * free / max(needed, 1)))
-    return max(PROBE, 1 << most.bit_length() >> 1)
+    return max(PROBE, _power_of_two(most))
 
 
 def batch_sizes(slices: int, batch: int) -> list[int]:
@@ -63,3 +63,8 @@ def batch_sizes(slices: int, batch: int) -> list[int]:
     sizes = [batch] * (slices // batch)
     rest = slices % batch
     return sizes + [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
+
+
+def _power_of_two(number: int) -> int:
+    """The largest power of two up to ``number``; 0 for 0."""
+    return 1 << number.bit_length() >> 1
