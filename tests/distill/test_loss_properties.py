@@ -9,6 +9,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from medseg_kd.distill import ATLoss, CWDLoss, DISTLoss, DKDLoss, HCLLoss, KDLoss
+from medseg_kd.distill.losses.pixels import masked_mean, masked_pool
 from medseg_kd.errors import UserError
 
 LOSSES = {
@@ -309,3 +310,19 @@ def test_other_mistakes_are_refused():
         DKDLoss()(student, teacher)
     with pytest.raises(UserError, match=r"same size.*torch.nn.Upsample, size=\(6, 5\)"):
         HCLLoss()(student[..., :3], teacher)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (12, 8), (7, 9), (8, 6), (4, 4), (2, 3)])
+def test_hcl_pools_the_valid_pixels_whether_or_not_its_cells_nest(size):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, *size, generator=generator, dtype=torch.float64) for _ in range(2))
+    valid = torch.rand(2, *size, generator=generator) < 0.6
+    valid[0, : size[0] // 2] = False
+    difference = student - teacher
+    total, weights = masked_mean(difference.square(), valid[:, None]), 1.0
+    for level, pool in enumerate((pool for pool in (4, 2, 1) if pool < size[0]), start=1):
+        means, cells = masked_pool(difference, valid, (pool, pool))
+        total = total + masked_mean(means.square(), cells[:, None]) / 2**level
+        weights += 1 / 2**level
+    label = torch.where(valid, 1, 255)
+    assert HCLLoss()(student, teacher, label).item() == pytest.approx((total / weights).item(), rel=1e-12)
