@@ -123,8 +123,8 @@ class SliceDataset(_FolderDataset):
         if self.spec.neighbours and case.holes:
             raise UserError(
                 f"{self.data_root}: case {case.name} lacks the slices {', '.join(map(str, case.holes[:8]))}, but "
-                f"neighbours={self.spec.neighbours} stacks slices that lie side by side. Add them, or leave the case out "
-                "with dataset.exclude_cases"
+                f"neighbours={self.spec.neighbours} stacks slices that lie side by side. Add them, or leave the case "
+                "out with dataset.exclude_cases"
             )
         return [
             dict(case=number, position=position, case_name=case.name, slice_index=case.index(position))

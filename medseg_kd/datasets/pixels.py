@@ -65,9 +65,9 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
     image = raw.image[None] if raw.image.ndim == ndim else raw.image
     shape = image.shape[1:]
     if image.ndim != ndim + 1 or not image.size or (raw.label is not None and raw.label.shape != shape):
-        label = "none" if raw.label is None else raw.label.shape
+        beside = "none" if raw.label is None else raw.label.shape
         raise UserError(
-            f"{where}: image {raw.image.shape} and label {label} should be two {ndim}-D arrays of one shape, not "
+            f"{where}: image {raw.image.shape} and label {beside} should be two {ndim}-D arrays of one shape, not "
             "empty, the image's channels first where it has several"
         )
     names = [channel.name for channel in spec.channels]

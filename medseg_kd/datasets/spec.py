@@ -1,4 +1,4 @@
-"""What the images of a data set are: told once, kept with the data and with every checkpoint, compared wherever they meet."""
+"""What the images of a data set are: told once, kept with data and checkpoints, compared wherever they meet."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,7 +172,8 @@ def combine(config: Mapping[str, Any], folder: Mapping[str, Any], names: tuple[s
         if key == "channels":
             differ = _names(own) != _names(its) or any(map(_rules_differ, own, its))
             if not differ:
-                together[key] = tuple(its if isinstance(one.intensity, Stored) else one for one, its in zip(own, its))
+                pairs = zip(own, its, strict=True)
+                together[key] = tuple(other if isinstance(one.intensity, Stored) else one for one, other in pairs)
         else:
             differ = own != its
         if differ:

@@ -86,7 +86,7 @@ class LoadCase(BaseTransform):
 
 
 def stack_neighbours(volume: Tensor, around: int) -> Tensor:
-    """Stack each slice of (S, C, H, W) with its neighbours, (S, (2 * around + 1) * C, H, W), in a view of little memory.
+    """Stack each slice of (S, C, H, W) with its neighbours: a view (S, (2 * around + 1) * C, H, W) of one copy.
 
     Beyond the ends the last slice stands in.
     """

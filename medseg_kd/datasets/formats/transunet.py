@@ -101,7 +101,8 @@ class TransUNet(Format):
         if raw.image.ndim == 4:  # slices first on disk
             return Raw(raw.image.swapaxes(0, 1), raw.label, raw.spacing, raw.geometry)
         if self.axes == "HWS":
-            return Raw(raw.image.transpose(2, 0, 1), raw.label.transpose(2, 0, 1), raw.spacing, raw.geometry)
+            label = None if raw.label is None else np.moveaxis(raw.label, -1, 0)
+            return Raw(np.moveaxis(raw.image, -1, 0), label, raw.spacing, raw.geometry)
         return raw
 
 
