@@ -24,12 +24,14 @@ class Raw:
         geometry: Where a case lies: ``origin``, (x, y, z) in mm, ``direction``, 9 cosines row by row, both as SimpleITK
             has them, and ``orientation``, that of the source file, such as ``RAS``, or None. None where the file does
             not tell.
+        label_file: The file of the label, for messages; None where it is that of the image.
     """
 
     image: np.ndarray
     label: np.ndarray | None
     spacing: tuple[float, ...] | None = None
     geometry: dict[str, Any] | None = None
+    label_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
             raise UserError(f"{where}, channel {channel.name}: {error}") from error
     if not prepared and any(type(channel.intensity).__name__ == "Stored" for channel in spec.channels):
         _stored(planes, True, where)
-    label = None if raw.label is None else to_classes(raw.label, spec, where)
+    label = None if raw.label is None else to_classes(raw.label, spec, raw.label_file or where)
     return Pixels(planes.swapaxes(0, 1) if ndim == 3 else planes, label, raw.spacing, raw.geometry)
 
 

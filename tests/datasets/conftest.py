@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from synapse_folders import TEST, TRAIN, write_h5, write_images, write_npz
 
+from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
+from medseg_kd.datasets.manifest import write_manifest
+
 
 @pytest.fixture(scope="package", autouse=True)
 def quick_collection() -> None:
@@ -21,6 +24,7 @@ def transunet(tmp_path: Path) -> Path:
             write_npz(tmp_path, case, index)
     for case, count in TEST.items():
         write_h5(tmp_path, case, count)
+    write_manifest(tmp_path, {"classes": list(SYNAPSE_CLASSES)})
     return tmp_path
 
 
@@ -30,4 +34,5 @@ def images(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folders, mode, suffix = request.param
     for split, cases in (("train", TRAIN), ("val", TEST)):
         write_images(tmp_path, split, cases, folders=folders, mode=mode, suffix=suffix)
+    write_manifest(tmp_path, {"classes": list(SYNAPSE_CLASSES)})
     return tmp_path

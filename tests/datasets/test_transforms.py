@@ -10,7 +10,8 @@ from mmcv.transforms import RandomFlip
 from mmengine.registry import DefaultScope
 from synapse_folders import SHAPE
 
-from medseg_kd.datasets import LoadSlice, PackSlice, SliceDataset
+from medseg_kd.datasets import LoadSlice, PackSlice, SliceDataset, collate_slices
+from medseg_kd.models import SlicePreprocessor
 from medseg_kd.registry import DATASETS
 
 BY_NAME = [dict(type="LoadSlice"), dict(type="PackSlice")]
@@ -38,8 +39,8 @@ def test_keys_for_other_transforms(transunet: Path) -> None:
 def test_resize_between(transunet: Path) -> None:
     pipeline = [LoadSlice(), dict(type="mmseg.Resize", scale=(20, 24)), PackSlice()]
     item = SliceDataset(str(transunet), pipeline=pipeline)[0]
-    assert item["inputs"].shape == item["data_samples"].gt_sem_seg.data.shape == (1, 24, 20)
-    assert item["data_samples"].img_shape == (24, 20) and item["data_samples"].ori_shape == SHAPE
+    assert item["inputs"].shape[1:] == item["labels"].shape == (24, 20)
+    assert item["meta"]["ori_shape"] == SHAPE
 
 
 def test_flip_moves_image_and_label_together(transunet: Path) -> None:
@@ -47,8 +48,8 @@ def test_flip_moves_image_and_label_together(transunet: Path) -> None:
     pipeline = [LoadSlice(), dict(type=RandomFlip, prob=1.0, direction="vertical"), PackSlice()]
     flipped = SliceDataset(str(transunet), pipeline=pipeline)[0]
     assert torch.equal(flipped["inputs"], plain["inputs"].flip(1))
-    label = plain["data_samples"].gt_sem_seg.data
-    assert torch.equal(flipped["data_samples"].gt_sem_seg.data, label.flip(1)) and not torch.equal(label, label.flip(1))
+    label = plain["labels"]
+    assert torch.equal(flipped["labels"], label.flip(0)) and not torch.equal(label, label.flip(0))
 
 
 def test_rotation_and_crop_of_mmseg(transunet: Path) -> None:
@@ -59,17 +60,18 @@ def test_rotation_and_crop_of_mmseg(transunet: Path) -> None:
         PackSlice(),
     ]
     item = SliceDataset(str(transunet), pipeline=pipeline)[0]
-    assert item["inputs"].shape == item["data_samples"].gt_sem_seg.data.shape == (1, 6, 8)
+    assert item["inputs"].shape[1:] == item["labels"].shape == (6, 8)
     assert item["inputs"].is_contiguous()
 
 
 def test_mmseg_can_pack(transunet: Path) -> None:
-    pack = dict(type="mmseg.PackSegInputs", meta_keys=("case_name", "slice_index", "img_shape", "ori_shape"))
+    pack = dict(type="mmseg.PackSegInputs", meta_keys=("case_name", "slice_index", "ori_shape"))
     theirs = SliceDataset(str(transunet), pipeline=[LoadSlice(), pack])[4]
     ours = SliceDataset(str(transunet))[4]
-    assert torch.equal(ours["inputs"], theirs["inputs"])
-    assert torch.equal(ours["data_samples"].gt_sem_seg.data, theirs["data_samples"].gt_sem_seg.data)
-    assert ours["data_samples"].metainfo == theirs["data_samples"].metainfo
+    prepared = [SlicePreprocessor()(collate_slices([item])) for item in (ours, theirs)]
+    assert torch.equal(prepared[0]["inputs"], prepared[1]["inputs"])
+    assert torch.equal(prepared[0]["labels"], prepared[1]["labels"]) and prepared[1]["labels"].dtype == torch.uint8
+    assert prepared[0]["meta"] == [dict(prepared[1]["meta"][0])]
 
 
 def test_packing_takes_a_channel_axis_and_double_precision() -> None:

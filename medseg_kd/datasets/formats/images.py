@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medseg_kd.datasets.formats.base import Case, Format
+from medseg_kd.datasets.formats.base import Case, Format, opened
 from medseg_kd.datasets.formats.names import numbered, tells_slice, visible
 from medseg_kd.datasets.intensities import RGB8
 from medseg_kd.datasets.pixels import Raw
@@ -95,7 +95,8 @@ class Images(Format):
     def load(self, source: tuple[Path, Path | None]) -> Raw:
         """See :meth:`Format.load`."""
         image, label = source
-        return Raw(_image(image, len(self.spec.channels)), None if label is None else _indexed(label))
+        pixels = _image(image, len(self.spec.channels))
+        return Raw(pixels, None if label is None else opened(label, _indexed), label_file=label)
 
 
 def _files(folder: Path, kinds: dict[str, str]) -> list[Path]:
@@ -116,14 +117,9 @@ def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case
     return Case(name, len(slices), slices=sources, indices=indices, labelled=sources[0][1] is not None)
 
 
-def _open(path: Path) -> Image.Image:
-    """Open a file as what its name says, and as nothing else."""
-    return Image.open(path, formats=[_KINDS[path.suffix.lower()]])
-
-
 def _image(path: Path, channels: int) -> np.ndarray:
     """Pixels (C, H, W): one channel of a grey image, three of a colour image."""
-    with _open(path) as image:
+    with Image.open(path, formats=tuple(_KINDS.values())) as image:
         if image.mode in _DEEP:
             return np.repeat(np.asarray(image)[None], channels, axis=0)
         if image.mode in ("LA", "PA", "RGBA") and image.convert("RGBA").getextrema()[3] != (255, 255):
@@ -142,7 +138,7 @@ def _image(path: Path, channels: int) -> np.ndarray:
 
 def _indexed(path: Path) -> np.ndarray:
     """Pixel values of a label file; of a palette image, its indices."""
-    with _open(path) as image:
+    with Image.open(path, formats=tuple(_LABEL_KINDS.values())) as image:
         if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
             return np.asarray(image)
         pixels: Any = np.asarray(image.convert("RGB"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medseg_kd.models.slice_batch import batch_sizes, fitting, on_cpu, probe
+from medseg_kd.inference.slice_batch import batch_sizes, fitting, on_cpu, probe
 
 GB = 2**30
 
