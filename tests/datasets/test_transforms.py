@@ -8,9 +8,11 @@ import pytest
 import torch
 from mmcv.transforms import RandomFlip
 from mmengine.registry import DefaultScope
+from scipy.ndimage import zoom
 from synapse_folders import SHAPE
 
-from medseg_kd.datasets import LoadSlice, PackSlice, SliceDataset, collate_slices
+from medseg_kd.datasets import CaseDataset, LoadSlice, PackSlice, SliceDataset, collate_slices
+from medseg_kd.errors import UserError
 from medseg_kd.models import SlicePreprocessor
 from medseg_kd.registry import DATASETS
 
@@ -82,3 +84,40 @@ def test_packing_takes_a_channel_axis_and_double_precision() -> None:
     item = PackSlice()(results)
     assert item["inputs"].dtype == torch.float32
     np.testing.assert_array_equal(item["inputs"][0].numpy(), image.astype(np.float32))
+
+
+def test_slices_resized_as_transunet_does(transunet: Path) -> None:
+    plain, item = (SliceDataset(str(transunet), size=size)[1] for size in (None, (6, 25)))
+    image, label = plain["inputs"][0].numpy(), plain["labels"].numpy()
+    assert np.array_equal(item["inputs"][0].numpy(), zoom(image, (0.5, 2.5), order=3))
+    assert np.array_equal(item["labels"].numpy(), zoom(label, (0.5, 2.5), order=0))
+    assert item["meta"]["ori_shape"] == SHAPE
+
+
+def test_cases_resized_when_they_are_read_keep_their_label(transunet: Path) -> None:
+    plain, item = (CaseDataset(str(transunet), size=size)[0] for size in (None, (6, 25)))
+    assert item["inputs"].shape == (3, 1, 6, 25)
+    assert torch.equal(item["labels"], plain["labels"]) and item["meta"] == plain["meta"]
+
+
+@pytest.mark.parametrize("around", [1, 2])
+def test_neighbours_of_a_slice_and_of_a_case_are_the_same(transunet: Path, around: int) -> None:
+    spec = dict(neighbours=around)
+    volume = CaseDataset(str(transunet), split="train", spec=spec)[0]["inputs"]
+    single = CaseDataset(str(transunet), split="train")[0]["inputs"]
+    slices = SliceDataset(str(transunet), spec=spec)
+    assert volume.shape == (3, 2 * around + 1, *SHAPE)
+    for index in range(3):
+        expected = [single[min(max(index + step, 0), 2), 0] for step in range(-around, around + 1)]
+        assert torch.equal(slices[index]["inputs"], torch.stack(expected))
+        assert torch.equal(volume[index], torch.stack(expected))
+    assert slices.spec.num_channels == 2 * around + 1
+
+
+def test_neighbours_need_every_slice(transunet: Path) -> None:
+    (transunet / "train_npz" / "case0005_slice001.npz").unlink()
+    assert len(SliceDataset(str(transunet))) == 4
+    with pytest.raises(UserError, match=r"case0005 lacks the slices 1, but neighbours=1"):
+        SliceDataset(str(transunet), spec=dict(neighbours=1))
+    with pytest.raises(UserError, match=r"case0005 lacks the slices 1: what is left would be taken for neighbours"):
+        CaseDataset(str(transunet), split="train")[0]

@@ -1,11 +1,9 @@
 """From collated samples to a batch."""
 
-import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from scipy.ndimage import zoom
 from torch import nn
 
 from medseg_kd.errors import UserError
@@ -20,15 +18,17 @@ class Negative(nn.Module):
         return -images, labels + 1
 
 
-def sample(label: torch.Tensor) -> SegDataSample:
-    return SegDataSample(gt_sem_seg=PixelData(data=label), metainfo={"case_name": "case0001"})
+def batch(image: torch.Tensor, label: torch.Tensor) -> dict:
+    """One slice (C, H, W) with its label (H, W)."""
+    return {"inputs": image[None], "labels": label[None], "meta": [{"case_name": "case0001"}]}
 
 
 def slices(*sizes: tuple[int, int]) -> dict:
-    """Slices of ones with label 2."""
+    """Slices of ones with label 2, as MMEngine's collation leaves them."""
     return {
         "inputs": [torch.ones(1, *size) for size in sizes],
-        "data_samples": [sample(torch.full((1, *size), 2)) for size in sizes],
+        "labels": [torch.full(size, 2, dtype=torch.uint8) for size in sizes],
+        "meta": [{"case_name": "case0001"} for _ in sizes],
     }
 
 
@@ -38,19 +38,18 @@ def test_slices_of_one_size_are_stacked_as_they_are():
     out = SlicePreprocessor()(data)
     assert out["inputs"].dtype == torch.float32
     assert torch.equal(out["inputs"], torch.stack([torch.ones(1, 6, 8), torch.full((1, 6, 8), 0.5)]))
-    assert out["data_samples"][0].case_name == "case0001"
+    assert out["meta"][0]["case_name"] == "case0001"
 
 
 def test_slices_of_different_sizes_are_padded_with_air_and_ignored():
     out = SlicePreprocessor(ignore_index=77)(slices((6, 8), (9, 5)))
     assert out["inputs"].shape == (2, 1, 9, 8)
-    for image, one, (height, width) in zip(out["inputs"], out["data_samples"], ((6, 8), (9, 5)), strict=True):
-        label = one.gt_sem_seg.data
-        assert label.shape == (1, 9, 8) and label.dtype == torch.int64
+    assert out["labels"].shape == (2, 9, 8) and out["labels"].dtype == torch.uint8
+    for image, label, (height, width) in zip(out["inputs"], out["labels"], ((6, 8), (9, 5)), strict=True):
         inside = torch.zeros(9, 8, dtype=torch.bool)
         inside[:height, :width] = True
         assert (image[0][inside] == 1).all() and (image[0][~inside] == 0).all()
-        assert (label[0][inside] == 2).all() and (label[0][~inside] == 77).all()
+        assert (label[inside] == 2).all() and (label[~inside] == 77).all()
 
 
 def test_integer_images_become_float():
@@ -62,10 +61,10 @@ def test_integer_images_become_float():
 @pytest.mark.parametrize("size", [(8, 12), (32, 20), (11, 7)])
 def test_resized_image_and_label_stay_aligned(size):
     """A centred square stays centred in both, up and down."""
-    label = torch.zeros(1, 16, 20, dtype=torch.long)
-    label[:, 4:12, 6:14] = 1
-    out = SlicePreprocessor(size=size)({"inputs": [label.float()], "data_samples": [sample(label)]})
-    resized = out["data_samples"][0].gt_sem_seg.data
+    label = torch.zeros(16, 20, dtype=torch.uint8)
+    label[4:12, 6:14] = 1
+    out = SlicePreprocessor(size=size)(batch(label[None].float(), label))
+    resized = out["labels"]
     assert out["inputs"].shape == (1, 1, *size) and resized.shape == (1, *size)
     grids = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in size), indexing="ij")
     for weight in (out["inputs"][0, 0], resized[0].float()):
@@ -74,24 +73,15 @@ def test_resized_image_and_label_stay_aligned(size):
 
 
 def test_resized_labels_are_not_blended():
-    label = torch.tensor([0, 8, 255])[torch.randint(3, (1, 16, 20))]
-    out = SlicePreprocessor(size=(11, 13))({"inputs": [torch.rand(1, 16, 20)], "data_samples": [sample(label)]})
-    assert set(out["data_samples"][0].gt_sem_seg.data.unique().tolist()) <= {0, 8, 255}
+    label = torch.tensor([0, 8, 255], dtype=torch.uint8)[torch.randint(3, (16, 20))]
+    out = SlicePreprocessor(size=(11, 13))(batch(torch.rand(1, 16, 20), label))
+    assert set(out["labels"].unique().tolist()) == {0, 8, 255}
 
 
-def test_training_slices_resampled_as_transunet_does():
-    image, label = torch.rand(1, 16, 20), torch.tensor([0, 8, 255])[torch.randint(3, (1, 16, 20))]
-    preprocessor = SlicePreprocessor(size=(8, 30), resampling="transunet")
-    out = preprocessor({"inputs": [image], "data_samples": [sample(label)]}, training=True)
-    assert np.array_equal(out["inputs"][0, 0].numpy(), zoom(image[0].numpy(), (0.5, 1.5), order=3))
-    resized = out["data_samples"][0].gt_sem_seg.data
-    assert resized.dtype == torch.int64
-    assert np.array_equal(resized[0].numpy(), zoom(label[0].numpy(), (0.5, 1.5), order=0))
-
-
-def test_an_unknown_resampling():
-    with pytest.raises(UserError, match=r"resampling is 'cubic': expected one of bilinear, transunet"):
-        SlicePreprocessor(resampling="cubic")
+@pytest.mark.parametrize("name", ["cubic", "transunet"])
+def test_resampling_of_transunet_belongs_to_the_reading(name):
+    with pytest.raises(UserError, match=rf"resampling is '{name}': expected bilinear.* dataset.size=\(224, 224\)"):
+        SlicePreprocessor(size=(224, 224), resampling=name)
 
 
 def test_no_size_and_the_same_size_leave_the_pixels_alone():
@@ -104,21 +94,53 @@ def test_augmentation_in_training_only():
     preprocessor = SlicePreprocessor(augmentation=dict(type=Negative))
     plain = preprocessor(slices((4, 4)))
     augmented = preprocessor(slices((4, 4)), training=True)
-    assert (plain["inputs"] == 1).all() and (plain["data_samples"][0].gt_sem_seg.data == 2).all()
-    assert (augmented["inputs"] == -1).all() and (augmented["data_samples"][0].gt_sem_seg.data == 3).all()
+    assert (plain["inputs"] == 1).all() and (plain["labels"] == 2).all()
+    assert (augmented["inputs"] == -1).all() and (augmented["labels"] == 3).all()
 
 
 def test_volumes_pass_unchanged():
-    data = {"inputs": [torch.rand(3, 1, 6, 8)], "data_samples": [sample(torch.zeros(3, 6, 8))]}
+    data = {"inputs": [torch.rand(3, 1, 6, 8)], "labels": [torch.zeros(3, 6, 8)], "meta": [{}]}
     out = SlicePreprocessor(size=(4, 4), augmentation=dict(type=Negative))(data)
-    assert out["inputs"][0] is data["inputs"][0] and out["data_samples"] is data["data_samples"]
+    assert out["inputs"][0] is data["inputs"][0] and out["labels"] is data["labels"]
 
 
-@pytest.mark.parametrize("samples", [None, [SegDataSample()]])
-def test_slices_without_labels(samples):
-    out = SlicePreprocessor(size=(4, 4))({"inputs": [torch.rand(1, 6, 8)], "data_samples": samples})
-    assert out["inputs"].shape == (1, 1, 4, 4)
-    assert (out["data_samples"] is None) == (samples is None)
+@pytest.mark.parametrize("given", [{}, {"labels": [None]}, {"data_samples": None}, {"data_samples": [SegDataSample()]}])
+def test_slices_without_labels(given):
+    out = SlicePreprocessor(size=(4, 4))({"inputs": [torch.rand(1, 6, 8)], **given})
+    assert out["inputs"].shape == (1, 1, 4, 4) and out["labels"] is None
+
+
+def test_samples_of_mmsegmentation_become_tensors():
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.full((1, 6, 8), 3)), metainfo={"case_name": "case0001"})
+    out = SlicePreprocessor()({"inputs": [torch.rand(1, 6, 8)], "data_samples": [sample]})
+    assert torch.equal(out["labels"], torch.full((1, 6, 8), 3, dtype=torch.uint8))
+    assert out["meta"][0]["case_name"] == "case0001"
+
+
+def test_each_slice_is_resized_before_they_are_stacked():
+    """Padding the small one to the large one first would leave it half the scale."""
+    small, large = torch.zeros(8, 8, dtype=torch.uint8), torch.zeros(16, 16, dtype=torch.uint8)
+    small[2:6, 2:6] = large[4:12, 4:12] = 1
+    data = {"inputs": [small[None].float(), large[None].float()], "labels": [small, large], "meta": [{}, {}]}
+    out = SlicePreprocessor(size=(16, 16))(data)
+    assert torch.equal(out["labels"][0], out["labels"][1])
+    assert out["inputs"][0].sum() == pytest.approx(float(out["inputs"][1].sum()), rel=0.05)
+
+
+def test_autocast_stays_outside():
+    """In bf16 the places of a resized or rotated image move by up to a pixel and a half of 512."""
+
+    class Seen(nn.Module):
+        def forward(self, images, labels):
+            assert not torch.is_autocast_enabled("cpu")
+            return images, labels
+
+    image, label = torch.rand(1, 40, 48), torch.zeros(40, 48, dtype=torch.uint8)
+    preprocessor = SlicePreprocessor(size=(32, 24), augmentation=dict(type=Seen))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = preprocessor(batch(image, label), training=True)["inputs"]
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, preprocessor(batch(image, label), training=True)["inputs"])
 
 
 def test_it_is_built_by_name():

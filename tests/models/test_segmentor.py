@@ -5,15 +5,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
-from mmengine.structures import PixelData
 from mmseg.models.losses import CrossEntropyLoss
-from mmseg.structures import SegDataSample
 from monai.networks.nets import BasicUNet
 from scipy.ndimage import zoom
 from torch import Tensor, nn
 
+from medseg_kd.datasets import collate_slices
+from medseg_kd.datasets.resampling import zoom_planes
 from medseg_kd.errors import UserError
-from medseg_kd.models import FCN, Segmentor, SlicePreprocessor, SoftDiceLoss, UNet, segmentor
+from medseg_kd.inference import case
+from medseg_kd.models import FCN, Segmentor, SlicePreprocessor, SoftDiceLoss, UNet
 from medseg_kd.registry import MODELS
 
 CLASSES = 4
@@ -52,10 +53,11 @@ def build(network: dict | nn.Module | None = None, **options) -> Segmentor:
     return MODELS.build(dict(type=Segmentor, network=network or dict(type=Pointwise), **options))
 
 
-def batch(size: tuple[int, int] = (12, 10), n: int = 2) -> tuple[Tensor, list[SegDataSample]]:
+def batch(size: tuple[int, int] = (12, 10), n: int = 2) -> tuple[Tensor, Tensor]:
+    """Slices (n, 1, H, W) and their labels (n, H, W), uint8."""
     rng = torch.Generator().manual_seed(0)
-    labels = torch.randint(CLASSES, (n, 1, *size), generator=rng)
-    return torch.rand(n, 1, *size, generator=rng), [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
+    labels = torch.randint(CLASSES, (n, *size), generator=rng).to(torch.uint8)
+    return torch.rand(n, 1, *size, generator=rng), labels
 
 
 class TestNetworks:
@@ -74,6 +76,28 @@ class TestNetworks:
         config = dict(type=Pointwise)
         build(config)
         assert config == dict(type=Pointwise)
+
+    def test_channels_from_the_config_to_the_logits(self):
+        model = build(in_channels=4)
+        assert model.in_channels == model.network.heads[0].in_channels == 4
+        assert model(torch.rand(2, 4, 6, 6)).shape == (2, CLASSES, 6, 6)
+        with pytest.raises(UserError, match=r"Pointwise takes 4 channel\(s\) \(model.in_channels\), but .* have 1"):
+            model(torch.rand(2, 1, 6, 6))
+
+    def test_two_numbers_of_channels(self):
+        with pytest.raises(UserError, match=r"model.in_channels is 4, but Pointwise takes 3"):
+            build(dict(type=Pointwise, in_channels=3), in_channels=4)
+
+    @pytest.mark.parametrize("wrong", [0, "2", None, True])
+    def test_no_number_of_classes(self, wrong):
+        with pytest.raises(UserError, match=r"model.num_classes is .*: expected a number"):
+            build(num_classes=wrong)
+
+    def test_a_whole_model_is_no_network(self):
+        """Its own losses and auxiliary heads would be dropped."""
+        head = dict(type="mmseg.FCNHead", num_classes=CLASSES, in_channels=32, channels=8, in_index=3)
+        with pytest.raises(UserError, match=r"model.network is a EncoderDecoder, a whole model .* in place of"):
+            build(dict(type="mmseg.EncoderDecoder", backbone=BACKBONE, decode_head=head))
 
     def test_a_module_is_taken_as_it_is(self):
         network = Pointwise(CLASSES, 1)
@@ -126,24 +150,19 @@ class TestSizes:
         assert logits.shape == (2, CLASSES, 50, 61)
 
     def test_padding_lies_right_and_below(self):
-        x, samples = batch((5, 7))
-        labels = [sample.gt_sem_seg.data for sample in samples]
-        padded, samples = build(size_divisor=4, ignore_index=99, data_preprocessor=dict(ignore_index=99)).pad(
-            x, samples
-        )
+        x, labels = batch((5, 7))
+        padded, out = build(size_divisor=4, ignore_index=99, data_preprocessor=dict(ignore_index=99)).pad(x, labels)
         assert padded.shape == (2, 1, 8, 8)
         assert torch.equal(padded[..., :5, :7], x)
         assert padded[..., 5:, :].abs().max() == padded[..., 7:].abs().max() == 0
-        for sample, label in zip(samples, labels, strict=True):
-            out = sample.gt_sem_seg.data
-            assert out.shape == (1, 8, 8) and torch.equal(out[:, :5, :7], label)
-            assert (out[:, 5:] == 99).all() and (out[..., 7:] == 99).all()
+        assert out.shape == (2, 8, 8) and out.dtype == torch.uint8 and torch.equal(out[:, :5, :7], labels)
+        assert (out[:, 5:] == 99).all() and (out[..., 7:] == 99).all()
 
     def test_a_size_that_fits_is_left_alone(self):
-        x, samples = batch((8, 12))
+        x, labels = batch((8, 12))
         model = build(size_divisor=4)
-        assert model.pad(x, samples)[0] is x
-        assert model.pad(x, samples, divisor=8)[0].shape[-2:] == (8, 16)
+        assert model.pad(x, labels)[0] is x
+        assert model.pad(x, labels, divisor=8)[0].shape[-2:] == (8, 16)
 
     def test_the_network_may_say_what_it_needs(self):
         network = Pointwise(CLASSES, 1)
@@ -179,10 +198,10 @@ class TestSizes:
 
 class TestLoss:
     def test_names_and_weights(self):
-        x, samples = batch()
+        x, labels = batch()
         model = build(dict(type=Pointwise, outputs=2), output_weights=(0.75, 0.25)).train()
-        values = model(x, samples, mode="loss")
-        label = torch.cat([sample.gt_sem_seg.data for sample in samples])
+        values = model(x, labels, mode="loss")
+        label = labels.long()
         main, aux = model.network(x)
         assert list(values) == ["loss_ce", "loss_dice", "aux1.loss_ce", "aux1.loss_dice"]
         torch.testing.assert_close(values["loss_ce"], 0.75 * F.cross_entropy(main, label))
@@ -192,31 +211,31 @@ class TestLoss:
 
     def test_every_part_is_trained_on(self):
         """MMEngine adds up what has "loss" in its name."""
-        x, samples = batch()
+        x, labels = batch()
         model = build(dict(type=Pointwise, outputs=2), output_weights=(0.75, 0.25)).train()
-        values = model.loss(x, samples)
+        values = model.loss(x, labels)
         total, _ = model.parse_losses(values)
         torch.testing.assert_close(total, sum(values.values()))
 
     def test_losses_of_one_name_are_summed(self):
-        x, samples = batch()
-        twice = build(losses=[dict(type=SoftDiceLoss), dict(type=SoftDiceLoss, loss_weight=2.0)]).loss(x, samples)
-        once = build(losses=[dict(type=SoftDiceLoss)]).loss(x, samples)
+        x, labels = batch()
+        twice = build(losses=[dict(type=SoftDiceLoss), dict(type=SoftDiceLoss, loss_weight=2.0)]).loss(x, labels)
+        once = build(losses=[dict(type=SoftDiceLoss)]).loss(x, labels)
         torch.testing.assert_close(twice["loss_dice"], 3 * once["loss_dice"])
 
     def test_logits_are_resized_to_the_label(self):
-        x, samples = batch((12, 10))
+        x, labels = batch((12, 10))
         model = build(dict(type=Pointwise, reduction=2)).train()
         logits = F.interpolate(model.network(x), size=(12, 10), mode="bilinear", align_corners=False)
-        label = torch.cat([sample.gt_sem_seg.data for sample in samples])
-        torch.testing.assert_close(model.loss(x, samples)["loss_ce"], F.cross_entropy(logits, label))
+        label = labels.long()
+        torch.testing.assert_close(model.loss(x, labels)["loss_ce"], F.cross_entropy(logits, label))
 
     def test_padding_does_not_change_the_loss(self):
         values = []
         for divisor in (1, 16):
-            x, samples = batch((13, 11))
+            x, labels = batch((13, 11))
             model = build(size_divisor=divisor).train()
-            losses = model.loss(x, samples)
+            losses = model.loss(x, labels)
             sum(losses.values()).backward()
             values.append({**losses, "gradient": model.network.heads[0].weight.grad})
             assert model.network.sizes[0][-2:] == ((13, 11) if divisor == 1 else (16, 16))
@@ -226,24 +245,17 @@ class TestLoss:
     def test_padding_of_the_batch_does_not_change_the_loss(self):
         """Slices of different size, padded by the preprocessor to the larger."""
         model = build(losses=LOSSES[:1]).train()
-        data = {"inputs": [], "data_samples": []}
-        for size in ((6, 9), (8, 5)):
-            x, samples = batch(size, 1)
-            data["inputs"].append(x[0])
-            data["data_samples"] += samples
-        labels = [sample.gt_sem_seg.data for sample in data["data_samples"]]
-        expected = [
-            F.cross_entropy(model.network(x[None]), label, reduction="sum")
-            for x, label in zip(data["inputs"], labels, strict=True)
-        ]
+        slices = [batch(size, 1) for size in ((6, 9), (8, 5))]
+        data = collate_slices([{"inputs": x[0], "labels": label[0], "meta": {}} for x, label in slices])
+        expected = [F.cross_entropy(model.network(x), label.long(), reduction="sum") for x, label in slices]
         prepared = model.data_preprocessor(data, training=True)
-        torch.testing.assert_close(model.loss(**prepared)["loss_ce"], sum(expected) / (6 * 9 + 8 * 5))
+        torch.testing.assert_close(model(**prepared, mode="loss")["loss_ce"], sum(expected) / (6 * 9 + 8 * 5))
 
     def test_a_wrong_number_of_weights(self):
-        x, samples = batch()
+        x, labels = batch()
         model = build(dict(type=Pointwise, outputs=3), output_weights=(1, 0.5)).train()
         with pytest.raises(UserError, match=r"Pointwise gives 3 outputs in training, but model\.output_weights has 2"):
-            model.loss(x, samples)
+            model.loss(x, labels)
 
     @pytest.mark.parametrize("wrong", [0, 1])
     def test_a_wrong_number_of_channels(self, wrong):
@@ -251,6 +263,14 @@ class TestLoss:
         model.network.heads[wrong] = nn.Conv2d(1, 5, 1)
         with pytest.raises(UserError, match=r"Pointwise gives 5 channels, but model\.num_classes is 4"):
             model.loss(*batch())
+
+    def test_in_eval_mode_the_main_output_has_losses(self):
+        """Losses of validation: the network gives no auxiliary output then."""
+        x, labels = batch()
+        model = build(dict(type=Pointwise, outputs=2), output_weights=(0.75, 0.25)).eval()
+        values = model.loss(x, labels)
+        assert list(values) == ["loss_ce", "loss_dice"]
+        torch.testing.assert_close(values["loss_ce"], 0.75 * F.cross_entropy(model.network(x), labels.long()))
 
     def test_two_labels_for_padding(self):
         with pytest.raises(
@@ -260,11 +280,11 @@ class TestLoss:
 
     def test_a_training_step(self):
         """With the data that a loader's collation gives."""
-        x, samples = batch((40, 36))
+        x, labels = batch((40, 36))
         model = build(MONAI, data_preprocessor=dict(augmentation=dict(type="RandomRotateFlip"))).train()
         optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1))
         before = model.network.final_conv.weight.clone()
-        logs = model.train_step({"inputs": list(x), "data_samples": samples}, optimizer)
+        logs = model.train_step({"inputs": x, "labels": labels, "meta": [{}, {}]}, optimizer)
         assert {"loss", "loss_ce", "loss_dice"} <= logs.keys()
         assert not torch.equal(before, model.network.final_conv.weight)
 
@@ -277,8 +297,7 @@ class TestPredict:
     def test_volumes(self):
         model = build(size_divisor=4).eval()
         volumes = self.volumes()
-        samples = [SegDataSample(metainfo={"case_name": name}) for name in "ab"]
-        out = model(volumes, samples, mode="predict")
+        out = model(volumes, None, [{"case_name": name} for name in "ab"], mode="predict")
         assert [sample.case_name for sample in out] == ["a", "b"]
         for sample, volume in zip(out, volumes, strict=True):
             label = sample.pred_sem_seg.data
@@ -288,10 +307,10 @@ class TestPredict:
 
     def test_slices(self):
         model = build().eval()
-        x, samples = batch()
-        for out in (model(x, samples, mode="predict"), model(x, mode="predict")):
-            labels = torch.cat([sample.pred_sem_seg.data for sample in out])
-            assert torch.equal(labels, model.network(x).argmax(1).to(torch.uint8))
+        x, labels = batch()
+        for out in (model(x, labels, mode="predict"), model(x, mode="predict")):
+            predicted = torch.cat([sample.pred_sem_seg.data for sample in out])
+            assert torch.equal(predicted, model.network(x).argmax(1).to(torch.uint8))
 
     @pytest.mark.parametrize("network", [dict(type=Pointwise), MONAI], ids=["pointwise", "monai"])
     def test_slice_batch_does_not_change_the_result(self, network):
@@ -322,26 +341,27 @@ class TestPredict:
             measured.append(slices)
             return 16
 
-        monkeypatch.setattr(segmentor, "probe", probe)
-        model = build().eval()
+        monkeypatch.setattr(case, "probe", probe)
+        monkeypatch.setattr(case, "_predict", lambda model, slices, device: model.network(slices))
+        model, predictor = build().eval(), case.CasePredictor()
         gpu = torch.device("cuda")
-        monkeypatch.setattr(model, "_predict_slices", lambda slices, device: model.network(slices))
-        assert model._batches(torch.rand(39, 1, 4, 4), gpu) == [16, 16, 4, 2, 1]
-        assert model._batches(torch.rand(20, 1, 4, 4), gpu) == [16, 4]
-        assert model._batches(torch.rand(2, 1, 8, 4), gpu) == [2]
+        assert predictor._batches(model, torch.rand(39, 1, 4, 4), gpu) == [16, 16, 4, 2, 1]
+        assert predictor._batches(model, torch.rand(20, 1, 4, 4), gpu) == [16, 4]
+        assert predictor._batches(model, torch.rand(2, 1, 8, 4), gpu) == [2]
         assert measured == [4, 2]
-        assert build(slice_batch=3)._batches(torch.rand(39, 1, 4, 4), gpu) == 3
+        assert case.CasePredictor(slice_batch=3)._batches(model, torch.rand(39, 1, 4, 4), gpu) == 3
 
     def test_a_slice_batch_of_nothing(self):
         with pytest.raises(UserError, match=r"model\.slice_batch is 0: expected at least 1, or None"):
-            build(slice_batch=0)
+            build(slice_batch=0).predict_volume(torch.rand(1, 1, 4, 4))
 
     def test_resampling_as_in_the_code_of_published_tables(self):
         """Slice by slice what ``test_single_volume`` of TransUNet does, at sizes both larger and smaller."""
         volume = self.volumes()[0]
         for size in ((8, 7), (26, 24)):
-            model = build(data_preprocessor=dict(size=size, resampling="transunet")).eval()
-            for image, label in zip(volume[:, 0].numpy(), model.predict_volume(volume), strict=True):
+            model = build().eval()
+            resized = torch.from_numpy(zoom_planes(volume.numpy(), size, 3))
+            for image, label in zip(volume[:, 0].numpy(), model.predict_volume(resized, (13, 11)), strict=True):
                 small = zoom(image, (size[0] / 13, size[1] / 11), order=3)
                 with torch.no_grad():
                     classes = model.network(torch.from_numpy(small)[None, None]).softmax(1).argmax(1)[0].numpy()
@@ -364,8 +384,8 @@ class TestPredict:
         """With the data that a loader's collation gives."""
         model = build(dict(type=Pointwise, outputs=2), output_weights=(1, 1)).eval()
         volumes = self.volumes()
-        samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(v.shape[0], *v.shape[2:]))) for v in volumes]
-        out = model.test_step({"inputs": volumes, "data_samples": samples})
+        labels = [torch.zeros(len(volume), *volume.shape[2:], dtype=torch.uint8) for volume in volumes]
+        out = model.test_step({"inputs": volumes, "labels": labels, "meta": [{}, {}]})
         assert [tuple(one.pred_sem_seg.data.shape) for one in out] == [(5, 13, 11), (2, 8, 9)]
         assert out[0].gt_sem_seg.data.shape == (5, 13, 11)
 
