@@ -57,6 +57,8 @@ def _child(name: str, *locations: str) -> Registry:
 
 MODELS = _child("MODELS", "medseg_kd.models", "medseg_kd.distill")
 MONAI = Registry("model", parent=MODELS, scope="monai", locations=["medseg_kd.models.networks.monai_nets"])
+FORMATS = Registry("format", scope="medseg_kd", locations=["medseg_kd.datasets.formats"])
+"""Formats of data folders."""
 DATASETS = _child("DATASETS", "medseg_kd.datasets")
 TRANSFORMS = _child("TRANSFORMS", "medseg_kd.datasets", "mmseg.datasets.transforms")
 DATA_SAMPLERS = _child("DATA_SAMPLERS", "medseg_kd.datasets")
@@ -72,7 +74,7 @@ OPTIMIZERS = _child("OPTIMIZERS")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS")
 PARAM_SCHEDULERS = _child("PARAM_SCHEDULERS")
 RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS")
-TASK_UTILS = _child("TASK_UTILS")
+TASK_UTILS = _child("TASK_UTILS", "medseg_kd.inference")
 VISBACKENDS = _child("VISBACKENDS")
 VISUALIZERS = _child("VISUALIZERS")
 WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS")

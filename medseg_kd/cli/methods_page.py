@@ -10,8 +10,8 @@ from mmengine.config import Config
 
 from medseg_kd.cli.config import build_model, read_config
 from medseg_kd.cli.experiments import Run, facts, mean_and_deviation
-from medseg_kd.datasets.conversion.manifest import read_manifest
 from medseg_kd.datasets.layouts import find_slices
+from medseg_kd.datasets.manifest import read_manifest
 from medseg_kd.evaluation.comparison import MEAN, RESAMPLES, Difference, RunScores, differences, mean_of_runs, read_runs
 from medseg_kd.evaluation.tables import UNITS, markdown
 from medseg_kd.models.profiling import parameter_count

@@ -1,7 +1,26 @@
-"""Reading slices and cases, sampling them, and the phantom."""
+"""What the images are, reading slices and cases, sampling them, and the phantom."""
 
+from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.datasets import CaseDataset, SliceDataset
+from medseg_kd.datasets.intensities import RGB8, Percentiles, Stored, Window, ZScore
 from medseg_kd.datasets.samplers import SeededSampler
+from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice
 
-__all__ = ["CaseDataset", "LoadCase", "LoadSlice", "PackSlice", "SeededSampler", "SliceDataset"]
+__all__ = [
+    "RGB8",
+    "CaseDataset",
+    "Channel",
+    "DataSpec",
+    "LoadCase",
+    "LoadSlice",
+    "PackSlice",
+    "Percentiles",
+    "SeededSampler",
+    "SliceDataset",
+    "Stored",
+    "Window",
+    "ZScore",
+    "collate_cases",
+    "collate_slices",
+]

@@ -1,15 +1,17 @@
 """Slices to train on, cases to test on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset
 
-from medseg_kd.datasets.conversion.label_maps import SYNAPSE_CLASSES
-from medseg_kd.datasets.conversion.manifest import read_manifest
-from medseg_kd.datasets.layouts import find_cases, find_slices, select_cases
+from medseg_kd.datasets.collate import collate_cases, collate_slices
+from medseg_kd.datasets.formats import Case, Format, open_folder
+from medseg_kd.datasets.manifest import read_manifest
+from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice
+from medseg_kd.errors import UserError
 from medseg_kd.registry import DATASETS, TRANSFORMS
 
 
@@ -17,42 +19,59 @@ class _FolderDataset(BaseDataset):
     """What slices and cases share: a data folder, a split of it, a choice of cases.
 
     Args:
-        data_root: Data folder, in either layout of :mod:`medseg_kd.datasets.layouts`.
-        split: ``train`` or ``test``.
-        layout: ``transunet``, ``images`` or ``auto``.
+        data_root: Data folder, in one of the formats of :mod:`medseg_kd.datasets.formats`.
+        split: ``train``, ``val`` or ``test``.
+        format: A format or its name; ``auto`` takes the first that finds its files.
+        format_options: Arguments of the format.
+        spec: What the images are: arguments of :class:`DataSpec`, those that the folder does not tell itself; what both
+            tell must agree.
+        size: (height, width) to which slices are resized when they are read, as the code behind published Synapse
+            tables does: cubic splines, labels nearest. Predictions come back on the case's own grid. For a resize on
+            the device see :class:`~medseg_kd.models.SlicePreprocessor`.
         cases: Only these; None takes all.
         exclude_cases: Not these.
         pipeline: Transforms or their configs; None takes the usual ones. A name of MMSegmentation's carries its scope,
             as in ``type='mmseg.RandomRotFlip'``.
-        metainfo: ``classes``, the class names with background first.
+        metainfo: ``classes``, the class names with background first: another place for those of ``spec``.
+        layout: Former name of ``format``.
+
+    Attributes:
+        spec: The :class:`DataSpec`.
+        format: The :class:`Format` that reads the folder.
     """
 
-    METAINFO = dict(classes=SYNAPSE_CLASSES)
     default_pipeline: tuple[dict[str, Any], ...] = ()
 
     def __init__(
         self,
         data_root: str,
         split: str = "train",
-        layout: str = "auto",
+        format: str | type[Format] = "auto",
+        format_options: Mapping[str, Any] | None = None,
+        spec: Mapping[str, Any] | None = None,
+        size: tuple[int, int] | None = None,
         cases: Sequence[str] | None = None,
         exclude_cases: Sequence[str] = (),
         pipeline: Sequence[dict[str, Any] | Callable[[dict[str, Any]], Any]] | None = None,
         metainfo: dict[str, Any] | None = None,
+        layout: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.split = split
-        self.layout = layout
+        self.format = open_folder(data_root, split, layout or format, spec_of(spec, metainfo), format_options)
+        self.size = None if size is None else tuple(size)
         self.cases = cases
         self.exclude_cases = exclude_cases
+        self._found: list[Case] = []
         # Built here, so that names of this project's and MMSegmentation's transforms need no default scope.
         transforms = [
             TRANSFORMS.build(dict(step)) if isinstance(step, dict) else step
             for step in pipeline or self.default_pipeline
         ]
+        classes = self.spec.classes
         super().__init__(
             data_root=data_root,
-            metainfo=metainfo,
+            metainfo={**(metainfo or {}), "classes": classes, "regions": dict(self.spec.regions)},
             data_prefix={},
             pipeline=transforms,
             **kwargs,
@@ -61,45 +80,101 @@ class _FolderDataset(BaseDataset):
         if manifest.get("synthetic"):
             self._metainfo["note"] = manifest["note"]
 
-    def _chosen(self, names: Iterable[str]) -> set[str]:
-        """The names among a folder's cases that this dataset takes."""
-        return select_cases(names, self.cases, self.exclude_cases, self.data_root)
+    @property
+    def spec(self) -> DataSpec:
+        """What the images are."""
+        return self.format.spec
+
+    @property
+    def case_names(self) -> list[str]:
+        """The cases that this data set takes."""
+        return [case.name for case in self._found]
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Entries of the chosen cases."""
+        found = self.format.find(self.split)
+        chosen = _select(found, self.cases, self.exclude_cases, self.data_root)
+        self._found = [case for case in found if case.name in chosen]
+        return [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Entry of an item, with what reads it."""
+        info = super().get_data_info(idx)
+        return {**info, "format": self.format, "case": self._found[info["case"]], "size": self.size}
+
+    def _entries(self, number: int, case: Case) -> Iterable[dict[str, Any]]:
+        """The items that a case gives."""
+        raise NotImplementedError
 
 
 @DATASETS.register_module()
 class SliceDataset(_FolderDataset):
-    """Slices with labels: ``inputs`` (1, H, W) float32 in [0, 1], ``data_samples`` with ``gt_sem_seg`` (1, H, W)."""
+    """Slices with labels: ``inputs`` (C, H, W) float32, ``labels`` (H, W) uint8, ``meta``; see :class:`PackSlice`."""
 
     default_pipeline = (dict(type=LoadSlice), dict(type=PackSlice))
+    collate = staticmethod(collate_slices)
 
-    def load_data_list(self) -> list[dict[str, Any]]:
-        """One entry a slice."""
-        slices = find_slices(self.data_root, self.split, self.layout)
-        chosen = self._chosen([item.case for item in slices])
-        num_classes = len(self.metainfo["classes"])
+    def _entries(self, number: int, case: Case) -> Iterable[dict[str, Any]]:
+        if not case.labelled:
+            raise UserError(
+                f"{self.data_root}: case {case.name} has no label, so it cannot be trained on. Add the label, or leave "
+                "the case out with dataset.exclude_cases"
+            )
+        if self.spec.neighbours and case.holes:
+            raise UserError(
+                f"{self.data_root}: case {case.name} lacks the slices {', '.join(map(str, case.holes[:8]))}, but "
+                f"neighbours={self.spec.neighbours} stacks slices that lie side by side. Add them, or leave the case "
+                "out with dataset.exclude_cases"
+            )
         return [
-            dict(slice=item, case_name=item.case, slice_index=item.index, num_classes=num_classes)
-            for item in slices
-            if item.case in chosen
+            dict(case=number, position=position, case_name=case.name, slice_index=case.index(position))
+            for position in range(case.size)
         ]
 
 
 @DATASETS.register_module()
 class CaseDataset(_FolderDataset):
-    """Whole cases, one an item; see :class:`LoadCase`. ``split='train'`` stacks training slices into cases."""
+    """Whole cases, one an item; see :class:`LoadCase`. ``split='train'`` takes training cases."""
 
     default_pipeline = (dict(type=LoadCase),)
+    collate = staticmethod(collate_cases)
 
     def __init__(self, data_root: str, split: str = "test", test_mode: bool = True, **kwargs: Any) -> None:
         super().__init__(data_root, split, test_mode=test_mode, **kwargs)
 
-    def load_data_list(self) -> list[dict[str, Any]]:
-        """One entry a case."""
-        cases = find_cases(self.data_root, self.split, self.layout)
-        chosen = self._chosen(cases)
-        num_classes = len(self.metainfo["classes"])
-        return [
-            dict(case_name=name, source=source, num_classes=num_classes)
-            for name, source in cases.items()
-            if name in chosen
-        ]
+    def _entries(self, number: int, case: Case) -> Iterable[dict[str, Any]]:
+        return [dict(case=number, case_name=case.name)]
+
+
+def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a config says of the images in ``dataset.spec``, and of their classes in ``dataset.metainfo``.
+
+    Raises:
+        UserError: The two name different classes.
+    """
+    together = dict(spec or {})
+    classes = (metainfo or {}).get("classes")
+    if classes is not None and list(together.setdefault("classes", classes)) != list(classes):
+        raise UserError(
+            f"dataset.spec.classes is {', '.join(together['classes'])}, dataset.metainfo.classes {', '.join(classes)}: "
+            "name the classes in one of the two"
+        )
+    return together
+
+
+def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str], root: str) -> set[str]:
+    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; a string is one name.
+
+    Raises:
+        UserError: A name that is not there, or nothing is left.
+    """
+    known = {case.name for case in found}
+    cases = [cases] if isinstance(cases, str) else cases
+    excluded = [excluded] if isinstance(excluded, str) else excluded
+    unknown = sorted((set(cases or ()) | set(excluded)) - known)
+    if unknown:
+        raise UserError(f"{root} holds no case {', '.join(unknown)}; it holds {', '.join(sorted(known))}")
+    chosen = (known if cases is None else set(cases)) - set(excluded)
+    if not chosen:
+        raise UserError(f"{root}: no case is left after dataset.cases and dataset.exclude_cases")
+    return chosen

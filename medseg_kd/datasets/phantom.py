@@ -18,10 +18,10 @@ from scipy.ndimage import gaussian_filter
 
 from medseg_kd import __version__
 from medseg_kd.datasets.conversion.label_maps import SYNAPSE_CLASSES
-from medseg_kd.datasets.conversion.manifest import NAME, count_classes, read_manifest, write_manifest
 from medseg_kd.datasets.conversion.progress import progress
 from medseg_kd.datasets.conversion.staging import publish, staged
-from medseg_kd.datasets.conversion.transunet import FOLDERS, write_case, write_list
+from medseg_kd.datasets.formats.transunet import FOLDERS, write_case, write_list
+from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
 from medseg_kd.errors import UserError
 
 FIELD_OF_VIEW = 380.0  # mm, across a slice

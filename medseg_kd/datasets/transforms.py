@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
+from torch import Tensor
 
-from medseg_kd.datasets.reading import read_slice, read_volume
+from medseg_kd.datasets.resampling import zoom_planes
 from medseg_kd.registry import TRANSFORMS
 
 
@@ -16,63 +15,82 @@ from medseg_kd.registry import TRANSFORMS
 class LoadSlice(BaseTransform):
     """Reads a training slice into the keys that MMCV's and MMSegmentation's transforms work on.
 
-    Adds ``img`` (H, W) float32 in [0, 1], ``gt_seg_map`` (H, W) uint8, ``seg_fields``, ``img_shape``, ``ori_shape``.
+    Adds ``img`` (H, W) float32, (H, W, C) where the network gets several channels, ``gt_seg_map`` (H, W) uint8,
+    ``seg_fields``, ``img_shape``, ``ori_shape``. With ``neighbours=k`` the channels are those of slice i - k to i + k;
+    beyond the ends of a case its last slice stands in.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Read the slice ``results['slice']``."""
-        pixels = read_slice(results["slice"], results["num_classes"])
-        shape = pixels.image.shape
+        """Read the slice ``results['position']`` of ``results['case']``."""
+        case, position, reader = results["case"], results["position"], results["format"]
+        pixels = reader.read_slice(case, position)
+        image, label = pixels.image, pixels.label
+        if around := reader.spec.neighbours:
+            places = np.clip(np.arange(position - around, position + around + 1), 0, case.size - 1)
+            stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]
+            image = np.concatenate(stack)
+        if results["size"] is not None:
+            image, label = zoom_planes(image, results["size"], 3), zoom_planes(label, results["size"], 0)
         return {
-            **results,
-            "img": pixels.image,
-            "gt_seg_map": pixels.label,
+            **{key: results[key] for key in ("case_name", "slice_index")},
+            "img": image[0] if len(image) == 1 else np.moveaxis(image, 0, -1),
+            "gt_seg_map": label,
             "seg_fields": ["gt_seg_map"],
-            "img_shape": shape,
-            "ori_shape": shape,
+            "img_shape": image.shape[1:],
+            "ori_shape": pixels.image.shape[1:],
         }
 
 
 @TRANSFORMS.register_module()
 class PackSlice(BaseTransform):
-    """Makes of the keys of :class:`LoadSlice` what the segmentor takes.
+    """Makes of the keys of :class:`LoadSlice` an item of a batch.
 
-    MMSegmentation's ``PackSegInputs`` fits too; importing its package costs a start of every worker most of a second.
-
-    Gives ``inputs``, (1, H, W) float32, and ``data_samples`` with ``gt_sem_seg`` (1, H, W) int64, the case's name and
-    the slice's index.
+    Gives ``inputs``, (C, H, W) float32, ``labels``, (H, W) uint8, and ``meta``: the case's name, the slice's index and
+    ``ori_shape``, its (H, W) in the file.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pack a slice."""
-        height, width = results["img"].shape[:2]
-        image = np.ascontiguousarray(results["img"], np.float32).reshape(1, height, width)
-        label = np.ascontiguousarray(results["gt_seg_map"], np.int64)[None]
-        meta = {key: results[key] for key in ("case_name", "slice_index", "ori_shape")}
-        sample = SegDataSample(metainfo={**meta, "img_shape": (height, width)})
-        sample.gt_sem_seg = PixelData(data=torch.from_numpy(label))
-        return {"inputs": torch.from_numpy(image), "data_samples": sample}
+        image = results["img"] if results["img"].ndim == 3 else results["img"][..., None]
+        return {
+            "inputs": torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32)),
+            "labels": torch.from_numpy(np.ascontiguousarray(results["gt_seg_map"], np.uint8)),
+            "meta": {key: results[key] for key in ("case_name", "slice_index", "ori_shape")},
+        }
 
 
 @TRANSFORMS.register_module()
 class LoadCase(BaseTransform):
     """Reads a case and packs it.
 
-    Gives ``inputs``, (S, 1, H, W) float32, and ``data_samples`` with ``gt_sem_seg`` (S, H, W) uint8, ``case_name``,
-    ``spacing`` ((z, y, x) in mm or None), ``geometry`` (see :class:`~medseg_kd.datasets.reading.Pixels`) and
-    ``ori_shape`` (H, W).
+    Gives ``inputs``, (S, C, H, W) float32, ``labels``, (S, H, W) uint8 on the case's own grid or None, and ``meta``:
+    ``case_name``, ``spacing`` ((z, y, x) in mm or None), ``geometry`` (see :class:`~medseg_kd.datasets.pixels.Raw`) and
+    ``ori_shape``, (H, W) of the case's own grid.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Read the case ``results['source']``."""
-        pixels = read_volume(results["source"], results["num_classes"])
-        sample = SegDataSample(
-            metainfo=dict(
-                case_name=results["case_name"],
-                spacing=pixels.spacing,
-                geometry=pixels.geometry,
-                ori_shape=tuple(pixels.image.shape[1:]),
-            )
-        )
-        sample.gt_sem_seg = PixelData(data=torch.from_numpy(pixels.label))
-        return {"inputs": torch.from_numpy(pixels.image)[:, None], "data_samples": sample}
+        """Read ``results['case']``."""
+        reader = results["format"]
+        pixels = reader.read_case(results["case"])
+        image = pixels.image if results["size"] is None else zoom_planes(pixels.image, results["size"], 3)
+        return {
+            "inputs": stack_neighbours(torch.from_numpy(np.ascontiguousarray(image)), reader.spec.neighbours),
+            "labels": None if pixels.label is None else torch.from_numpy(np.ascontiguousarray(pixels.label)),
+            "meta": {
+                "case_name": results["case_name"],
+                "spacing": pixels.spacing,
+                "geometry": pixels.geometry,
+                "ori_shape": tuple(pixels.image.shape[2:]),
+            },
+        }
+
+
+def stack_neighbours(volume: Tensor, around: int) -> Tensor:
+    """Stack each slice of (S, C, H, W) with its neighbours: a view (S, (2 * around + 1) * C, H, W) of one copy.
+
+    Beyond the ends the last slice stands in.
+    """
+    if not around:
+        return volume
+    ends = (volume[:1].expand(around, -1, -1, -1), volume, volume[-1:].expand(around, -1, -1, -1))
+    return torch.cat(ends).unfold(0, 2 * around + 1, 1).permute(0, 4, 1, 2, 3).flatten(1, 2)

@@ -8,18 +8,9 @@ from typing import Any
 
 from medseg_kd import __version__
 from medseg_kd.datasets.conversion.label_maps import LabelMap
-from medseg_kd.datasets.conversion.manifest import NAME, count_classes, read_manifest, write_manifest
 from medseg_kd.datasets.conversion.pairs import Pair
 from medseg_kd.datasets.conversion.progress import progress
 from medseg_kd.datasets.conversion.staging import publish, staged
-from medseg_kd.datasets.conversion.transunet import (
-    FOLDERS,
-    LIST_FILES,
-    LISTS,
-    digest,
-    write_case,
-    write_list,
-)
 from medseg_kd.datasets.conversion.volumes import (
     ORIENTATION,
     Volume,
@@ -27,6 +18,15 @@ from medseg_kd.datasets.conversion.volumes import (
     label_counts,
     read_volume,
 )
+from medseg_kd.datasets.formats.transunet import (
+    FOLDERS,
+    LIST_FILES,
+    LISTS,
+    digest,
+    write_case,
+    write_list,
+)
+from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
 from medseg_kd.errors import UserError
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from medseg_kd.datasets.intensities import Window
+from medseg_kd.datasets.spec import Channel, parts_of_json
 from medseg_kd.errors import UserError
 
 NAME = "manifest.json"
@@ -29,6 +31,21 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest of a folder."""
     (folder / NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def spec_parts(folder: Path) -> dict[str, Any]:
+    """What the manifest of a folder says of its images: some arguments of :class:`DataSpec`.
+
+    Manifests without a ``spec`` are those of versions that knew one channel, a window and class names.
+    """
+    manifest = read_manifest(folder) or {}
+    where = str(folder / NAME)
+    if "spec" in manifest:
+        return parts_of_json(manifest["spec"], where)
+    parts = parts_of_json({"labels": {name: value for value, name in enumerate(manifest.get("classes", ()))}}, where)
+    if "window" in manifest:
+        parts["channels"] = (Channel("CT", Window(*manifest["window"])),)
+    return parts
 
 
 def count_classes(label: np.ndarray, classes: Sequence[str]) -> dict[str, int]:

@@ -1,0 +1,7 @@
+"""Formats of data folders, one file each."""
+
+from medseg_kd.datasets.formats.base import Case, Format, open_folder
+from medseg_kd.datasets.formats.images import Images
+from medseg_kd.datasets.formats.transunet import TransUNet
+
+__all__ = ["Case", "Format", "Images", "TransUNet", "open_folder"]

@@ -1,0 +1,237 @@
+"""What every format of a data folder offers, and finding the one that a folder is in."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from medseg_kd.datasets.manifest import spec_parts
+from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
+from medseg_kd.datasets.spec import Channel, DataSpec, combine, parts_of_config
+from medseg_kd.errors import UserError
+from medseg_kd.registry import FORMATS, check_arguments
+
+SPLITS = ("train", "val", "test")
+KEPT_BYTES = 1 << 30
+"""Volumes that a process keeps while it reads their slices."""
+_Source = TypeVar("_Source")
+_Content = TypeVar("_Content")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a split: a volume, or the files of its slices.
+
+    Args:
+        name: The patient.
+        size: Number of slices.
+        volume: What :meth:`Format.load` takes for the whole case; None where each slice has a file.
+        slices: What it takes for each slice, in order.
+        indices: Numbers of the slices; empty where they run from 0.
+        labelled: Whether there is a label.
+    """
+
+    name: str
+    size: int
+    volume: Any = None
+    slices: tuple[Any, ...] = ()
+    indices: tuple[int, ...] = ()
+    labelled: bool = True
+
+    def index(self, position: int) -> int:
+        """Number of the slice at a position."""
+        return self.indices[position] if self.indices else position
+
+    @property
+    def holes(self) -> list[int]:
+        """Numbers between the first slice and the last that no slice has."""
+        return sorted({*range(self.indices[0], self.indices[-1])} - {*self.indices}) if self.indices else []
+
+
+class Format:
+    """Base of the formats; a new one is a class with :meth:`holds`, :meth:`find` and :meth:`load`.
+
+    Args:
+        root: Data folder.
+
+    Attributes:
+        name: In configs, ``dataset.format``.
+        files: What it looks for, in words, for messages.
+        prepared: The files hold what the intensity rules gave.
+        channels: Those of images of which nothing else is told.
+        spec: What its images are; set by :func:`open_folder`.
+    """
+
+    name: ClassVar[str]
+    files: ClassVar[str]
+    prepared: ClassVar[bool] = False
+    channels: ClassVar[tuple[Channel, ...]] = ()
+    spec: DataSpec
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._kept: OrderedDict[str, Pixels] = OrderedDict()
+
+    @classmethod
+    def holds(cls, root: Path, split: str) -> bool:
+        """Whether a folder has a split in this format."""
+        raise NotImplementedError
+
+    def find(self, split: str) -> list[Case]:
+        """The cases of a split, in order.
+
+        Raises:
+            UserError: A file is missing, or its name does not tell what it is.
+        """
+        raise NotImplementedError
+
+    def load(self, source: Any) -> Raw:
+        """Read one file (or the files) of a slice or a volume, as :class:`Case` names them."""
+        raise NotImplementedError
+
+    def told(self) -> dict[str, Any]:
+        """What the folder itself says of its images: some arguments of :class:`DataSpec`; here its manifest's."""
+        return spec_parts(self.root)
+
+    def read_slice(self, case: Case, position: int) -> Pixels:
+        """One slice: image (C, H, W), label (H, W).
+
+        Raises:
+            UserError: A file is damaged, or its content is not what the spec says.
+        """
+        if case.volume is None:
+            return self._pixels(case.slices[position], 2)
+        if case.name not in self._kept:
+            self._keep(case.name, self._pixels(case.volume, 3))
+        self._kept.move_to_end(case.name)
+        volume = self._kept[case.name]
+        label = None if volume.label is None else volume.label[position]
+        return Pixels(volume.image[position], label, volume.spacing, volume.geometry)
+
+    def read_case(self, case: Case) -> Pixels:
+        """A whole case: image (S, C, H, W), label (S, H, W).
+
+        Raises:
+            UserError: As in :meth:`read_slice`, or its slices do not make a volume.
+        """
+        if case.volume is not None:
+            return self._pixels(case.volume, 3)
+        if case.holes:
+            raise UserError(
+                f"case {case.name} lacks the slices {', '.join(map(str, case.holes[:8]))}: what is left would be taken "
+                "for neighbours. Add them, or leave the case out with dataset.exclude_cases"
+            )
+        slices = [self._pixels(source, 2) for source in case.slices]
+        if len(sizes := {pixels.image.shape for pixels in slices}) > 1:
+            raise UserError(f"case {case.name}: its slices differ in size ({sorted(sizes)}); a case needs one size")
+        labels = [pixels.label for pixels in slices if pixels.label is not None]
+        return Pixels(
+            np.stack([pixels.image for pixels in slices]), np.stack(labels) if labels else None, slices[0].spacing
+        )
+
+    def _pixels(self, source: Any, ndim: int) -> Pixels:
+        return to_pixels(opened(source, self.load), self.spec, ndim, _shown(source), self.prepared)
+
+    def _keep(self, name: str, volume: Pixels) -> None:
+        """Keep a volume, and let go of those that were not asked for the longest time."""
+        self._kept[name] = volume
+        while len(self._kept) > 1 and sum(kept.image.nbytes for kept in self._kept.values()) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+
+
+def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
+    """What a reader makes of a file, with one error for all the ways in which a file can be damaged.
+
+    Raises:
+        UserError: It cannot be read; what the file library said stands in the message.
+    """
+    try:
+        return read(source)
+    except (UserError, MemoryError):
+        raise
+    except (PermissionError, BlockingIOError) as error:
+        raise UserError(
+            f"{_shown(source)} cannot be opened ({error}). Check its permissions, and that no other program holds it"
+        ) from error
+    # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
+    except Exception as error:
+        told = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UserError(
+            f"{_shown(source)} cannot be read ({told}). The file is damaged or cut short: copy or prepare it again"
+        ) from error
+
+
+def open_folder(
+    root: str | Path,
+    split: str,
+    name: str | type[Format] = "auto",
+    spec: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Format:
+    """The format of a data folder, with its spec.
+
+    Args:
+        root: Data folder.
+        split: ``train``, ``val`` or ``test``.
+        name: A format or its name; ``auto`` takes the first that finds its files.
+        spec: What the config says of the images; compared with what the folder tells.
+        options: Arguments of the format beside the folder.
+
+    Raises:
+        UserError: No such folder, no such format, nothing of the split is there, or config and folder disagree.
+    """
+    root = Path(root)
+    if split not in SPLITS:
+        raise UserError(f"dataset.split is {split!r}, expected one of {', '.join(SPLITS)}")
+    if not root.is_dir():
+        raise UserError(f"data folder not found: {root}. {_HINT}")
+    kind = _kind(root, split, name)
+    check_arguments(kind, {"root": root, **(options or {})}, "dataset.format_options")
+    found = kind(root, **(options or {}))
+    config = parts_of_config(spec or {}, "dataset.spec")
+    parts = combine(config, found.told(), ("dataset.spec", str(root)))
+    if kind.channels:
+        parts.setdefault("channels", kind.channels)
+    for key, example in (("channels", "dict(CT=dict(type='Window', low=-160, high=240))"), ("classes", "(...)")):
+        if key not in parts:
+            raise UserError(
+                f"{root} does not tell the {key} of its images, and neither does the config: set "
+                f"dataset.spec=dict({key}={example}) (docs/data.md)"
+            )
+    found.spec = DataSpec(**parts)
+    return found
+
+
+_HINT = (
+    "Set *_dataloader.dataset.data_root in the config or pass --data-root. docs/data.md says how to get and prepare "
+    "data; `python tools/make_phantom.py --out data/phantom` writes a synthetic stand-in"
+)
+
+
+def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
+    """The class of a format."""
+    if not isinstance(name, str):
+        return name
+    kinds: dict[str, type[Format]] = {kind.name: kind for kind in _registered()}
+    if name not in ("auto", *kinds):
+        raise UserError(f"dataset.format is {name!r}, expected auto, {', '.join(kinds)} or a class")
+    wanted = kinds if name == "auto" else {name: kinds[name]}
+    for kind in wanted.values():
+        if kind.holds(root, split):
+            return kind
+    looked = "\n".join(f"  {kind.name}: {kind.files}" for kind in wanted.values())
+    raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
+
+
+def _registered() -> Iterable[type[Format]]:
+    """All formats."""
+    FORMATS.import_from_location()
+    return FORMATS.module_dict.values()
+
+
+def _shown(source: Any) -> str:
+    """A source in messages: its first file, or all that it has to say."""
+    return str(source[0] if isinstance(source, tuple) else source)

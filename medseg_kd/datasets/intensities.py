@@ -1,0 +1,143 @@
+"""Intensity rules: how the values of a channel become what a network sees."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from medseg_kd.errors import UserError
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Base of the rules: called with all values of one channel of a case (or of a single image), it gives float32.
+
+    Attributes:
+        bounded: The result lies in [0, 1].
+    """
+
+    bounded: ClassVar[bool] = True
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Apply the rule to finite values of any shape.
+
+        Raises:
+            UserError: The values cannot be what the rule is made for.
+        """
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule in plain containers: ``type`` and its numbers."""
+        return {"type": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Stored(Intensity):
+    """Values that lie in [0, 1] already; by which rule is not known."""
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """See :meth:`Intensity.__call__`."""
+        return np.asarray(values, np.float32)
+
+
+@dataclass(frozen=True)
+class Window(Intensity):
+    """Clipped to [low, high], in Hounsfield units for CT, and scaled to [0, 1]."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not -math.inf < self.low < self.high < math.inf:
+            raise UserError(f"window {self.low:g} {self.high:g}: expected a number and a larger one, as in -125 275")
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """See :meth:`Intensity.__call__`."""
+        lowest, highest = float(values.min()), float(values.max())
+        if highest <= self.low or lowest >= self.high:
+            raise UserError(
+                f"all values ({lowest:g} to {highest:g}) lie outside the window {self.low:g} {self.high:g}. Expected "
+                "Hounsfield units; give the window of this data"
+            )
+        scaled = np.clip(values, self.low, self.high, dtype=np.float32)
+        scaled -= np.float32(self.low)
+        scaled /= np.float32(self.high - self.low)
+        return scaled
+
+
+@dataclass(frozen=True)
+class ZScore(Intensity):
+    """Mean 0 and standard deviation 1 over a case; nnU-Net's rule for MR.
+
+    Args:
+        nonzero: Mean and deviation of the voxels that are not 0 (skull-stripped MR); the others become 0.
+    """
+
+    nonzero: bool = False
+    bounded: ClassVar[bool] = False
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """See :meth:`Intensity.__call__`."""
+        counted = values[values != 0] if self.nonzero else values
+        mean, deviation = (counted.mean(dtype=float), counted.std(dtype=float)) if counted.size else (0.0, 0.0)
+        scaled = (np.asarray(values, np.float32) - np.float32(mean)) / np.float32(max(deviation, 1e-8))
+        return np.where(values != 0, scaled, np.float32(0)) if self.nonzero else scaled
+
+
+@dataclass(frozen=True)
+class Percentiles(Intensity):
+    """Clipped to two percentiles of a case and scaled to [0, 1]."""
+
+    low: float = 0.5
+    high: float = 99.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 100:
+            raise UserError(f"percentiles {self.low} and {self.high}: expected two of 0 to 100, the larger one second")
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """See :meth:`Intensity.__call__`."""
+        low, high = (np.float32(value) for value in np.percentile(values, (self.low, self.high)))
+        return (np.clip(values, low, high, dtype=np.float32) - low) / max(high - low, np.float32(1e-8))
+
+
+@dataclass(frozen=True)
+class RGB8(Intensity):
+    """Bytes divided by 255: a channel of a photograph, or an 8-bit grey image."""
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """See :meth:`Intensity.__call__`."""
+        if values.dtype != np.uint8:
+            raise UserError(
+                f"pixels are {values.dtype}, but the channel's rule is RGB8, which takes bytes. Name a rule for these "
+                "values, such as dict(type='Window', low=0, high=4095) or 'Percentiles'"
+            )
+        return values.astype(np.float32) / np.float32(255)
+
+
+RULES: dict[str, type[Intensity]] = {rule.__name__: rule for rule in (Stored, Window, ZScore, Percentiles, RGB8)}
+
+
+def find_rule(value: Any, where: str) -> Intensity:
+    """The rule that a config or a manifest names: its name, ``dict(type=..., ...)``, a class or a rule itself.
+
+    Raises:
+        UserError: It is no rule, or its numbers make no sense.
+    """
+    if isinstance(value, Intensity):
+        return value
+    entry = dict(value) if isinstance(value, Mapping) else {"type": value}
+    kind = entry.pop("type", None)
+    rule = RULES.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(rule, type) and issubclass(rule, Intensity)):
+        raise UserError(f"{where} is {value!r}: expected an intensity rule, one of {', '.join(RULES)}")
+    try:
+        return rule(**entry)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {rule.__name__}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error

@@ -1,0 +1,145 @@
+"""From what a file holds to what a network sees: channels, intensities, classes; and refusing what cannot be right."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg_kd.datasets.spec import IGNORED, DataSpec
+from medseg_kd.errors import UserError
+
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Arrays as a file holds them, of a slice or of a volume.
+
+    Args:
+        image: (C, H, W) or (C, S, H, W), or without the first axis where there is one channel.
+        label: (H, W) or (S, H, W) class values; None where there are none.
+        spacing: (z, y, x) in mm, None where the file does not tell.
+        geometry: Where a case lies: ``origin``, (x, y, z) in mm, ``direction``, 9 cosines row by row, both as SimpleITK
+            has them, and ``orientation``, that of the source file, such as ``RAS``, or None. None where the file does
+            not tell.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None
+    spacing: tuple[float, ...] | None = None
+    geometry: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Image and label as the network and its losses take them.
+
+    Attributes:
+        image: (C, H, W) of a slice, (S, C, H, W) of a case, float32.
+        label: (H, W) or (S, H, W) uint8 classes, ``IGNORED`` where pixels take no part; None without a label.
+        spacing: See :class:`Raw`.
+        geometry: See :class:`Raw`.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None
+    spacing: tuple[float, ...] | None = None
+    geometry: dict[str, Any] | None = None
+
+
+def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: bool = False) -> Pixels:
+    """Check a slice or volume and bring it to the form that the spec says.
+
+    Args:
+        raw: Content of the file.
+        spec: What the images should be.
+        ndim: 2 for a slice, 3 for a volume.
+        where: The file, for messages.
+        prepared: The values are those that the intensity rules gave, not those that they take.
+
+    Raises:
+        UserError: Shapes, types, values or classes are not what they should be.
+    """
+    image = raw.image[None] if raw.image.ndim == ndim else raw.image
+    shape = image.shape[1:]
+    if image.ndim != ndim + 1 or not image.size or (raw.label is not None and raw.label.shape != shape):
+        beside = "none" if raw.label is None else raw.label.shape
+        raise UserError(
+            f"{where}: image {raw.image.shape} and label {beside} should be two {ndim}-D arrays of one shape, not "
+            "empty, the image's channels first where it has several"
+        )
+    names = [channel.name for channel in spec.channels]
+    if len(image) != len(names):
+        raise UserError(
+            f"{where}: {len(image)} channel(s), expected {len(names)} ({', '.join(names)}). Name the channels of these "
+            "images in dataset.spec"
+        )
+    if image.dtype.kind not in "iuf":
+        raise UserError(f"{where}: an image of {image.dtype}, expected whole or real numbers")
+    if image.dtype.kind == "f" and (bad := image.size - int(np.isfinite(image).sum())):
+        raise UserError(
+            f"{where}: {bad} of {image.size} image values are NaN or infinite. Correct or leave out the file"
+        )
+    _check_spacing(raw.spacing, where)
+    planes = np.empty(image.shape, np.float32)
+    for plane, values, channel in zip(planes, image, spec.channels, strict=True):
+        try:
+            plane[...] = _stored(values, channel.intensity.bounded) if prepared else channel.intensity(values)
+        except UserError as error:
+            raise UserError(f"{where}, channel {channel.name}: {error}") from error
+    if not prepared and any(type(channel.intensity).__name__ == "Stored" for channel in spec.channels):
+        _stored(planes, True, where)
+    label = None if raw.label is None else to_classes(raw.label, spec, where)
+    return Pixels(planes.swapaxes(0, 1) if ndim == 3 else planes, label, raw.spacing, raw.geometry)
+
+
+def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarray:
+    """The label as uint8, once every value is a class or marks pixels to ignore.
+
+    A mask of 0 and 255 is black and white: where there are two classes, and 255 is not to be ignored, white is the
+    second.
+
+    Raises:
+        UserError: Values that are no class; the message says which.
+    """
+    if label.dtype.kind not in "iufb":
+        raise UserError(f"{where}: a label of {label.dtype}, expected whole numbers")
+    with np.errstate(invalid="ignore"):
+        classes = label.astype(np.uint8)
+    if classes.max(initial=0) < spec.num_classes and np.array_equal(classes, label):
+        return classes
+    values = np.unique(label).tolist()
+    if spec.num_classes == 2 and spec.ignore_label is None and values in ([255], [0, 255]):
+        return (classes == 255).astype(np.uint8)
+    known = {*range(spec.num_classes)} | ({spec.ignore_label} if spec.ignore_label is not None else set())
+    if wrong := [value for value in values if value not in known]:
+        ignored = f", and {spec.ignore_label} is ignored" if spec.ignore_label is not None else ""
+        raise UserError(
+            f"{where}: label values {', '.join(f'{value:g}' for value in wrong[:5])} are none of the "
+            f"{spec.num_classes} classes 0 to {spec.num_classes - 1} ({', '.join(spec.classes)}){ignored}. Name the "
+            "missing classes in dataset.spec, or the value to ignore as its ignore_label, or map the labels "
+            "(docs/data.md)"
+        )
+    return np.where(label == spec.ignore_label, np.uint8(IGNORED), classes)
+
+
+def _stored(values: np.ndarray, bounded: bool, where: str | Path = "") -> np.ndarray:
+    """Values that an intensity rule gave; those of most rules lie in [0, 1]."""
+    lowest, highest = float(values.min()), float(values.max())
+    if bounded and not (lowest >= -_TOLERANCE and highest <= 1 + _TOLERANCE):
+        raise UserError(
+            (f"{where}: " if where else "")
+            + f"intensities lie in [{lowest:g}, {highest:g}], expected [0, 1]. Clip the Hounsfield units to a window "
+            "and scale them, as tools/prepare_slices.py does, or name the rule for them in dataset.spec"
+        )
+    return values
+
+
+def _check_spacing(spacing: tuple[float, ...] | None, where: str | Path) -> None:
+    """Refuse a spacing that is none."""
+    if spacing is not None and not (len(spacing) == 3 and all(0 < size < math.inf for size in spacing)):
+        raise UserError(
+            f"{where}: spacing {spacing}, expected three positive numbers: mm, (z, y, x). Correct or remove the entry"
+        )

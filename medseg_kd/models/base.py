@@ -1,0 +1,103 @@
+"""What training, distillation and prediction ask of every segmentor."""
+
+from typing import Any
+
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from medseg_kd.models.padding import divisible_size, pad_to
+from medseg_kd.registry import TASK_UTILS
+
+
+class SegmentorBase:
+    """Tensors in, tensors out: a subclass has ``loss(inputs, labels)`` and ``logits(inputs)``.
+
+    Attributes:
+        in_channels: Channels of the input; None where it is not known.
+        num_classes: Classes with background.
+        size_divisor: The input is padded to a multiple of it.
+        ignore_index: Label of pixels that take no part.
+        predictor: Config of what predicts a case: :class:`~medseg_kd.inference.CasePredictor`.
+    """
+
+    in_channels: int | None
+    num_classes: int
+    size_divisor: int = 1
+    ignore_index: int = 255
+    predictor: Any = None
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Losses of a batch (N, C, H, W) with labels (N, H, W): name to scalar."""
+        raise NotImplementedError
+
+    def logits(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (N, classes, H, W) of (N, C, H, W), or a tuple of them where there are auxiliary ones."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor") -> Any:
+        """Run the segmentor.
+
+        Args:
+            inputs: (N, C, H, W); in mode ``predict`` also a list of volumes (S, C, H, W).
+            labels: (N, H, W) integers, needed in mode ``loss``; in mode ``predict`` passed on, as is ``meta``.
+            meta: A dict for each slice or volume.
+            mode: ``tensor``, ``loss`` or ``predict``.
+
+        Returns:
+            ``tensor``: see :meth:`logits`. ``loss``: see :meth:`loss`. ``predict``: see :meth:`predict`.
+        """
+        if mode == "loss":
+            return self.loss(inputs, labels)
+        if mode == "predict":
+            return self.predict(inputs, labels, meta)
+        if mode == "tensor":
+            return self.logits(inputs)
+        raise ValueError(f"mode is {mode!r}, expected 'tensor', 'loss' or 'predict'")
+
+    def predict(self, inputs: Any, labels: Any = None, meta: Any = None) -> list[SegDataSample]:
+        """Predict slices (N, C, H, W) or a list of volumes (S, C, H, W).
+
+        Args:
+            inputs: Slices or volumes.
+            labels: For each (S, H, W) or None; kept in the sample as ``gt_sem_seg``.
+            meta: For each a dict, kept as meta information; ``ori_shape`` is the grid that the prediction comes on.
+
+        Returns:
+            A sample each, with ``pred_sem_seg``, uint8 (S, H, W) on the CPU (S = 1 for a slice).
+        """
+        volumes = inputs if isinstance(inputs, (list, tuple)) else inputs[:, None]
+        samples = []
+        for index, volume in enumerate(volumes):
+            about = meta[index] if meta else {}
+            sample = SegDataSample(metainfo=about)
+            sample.pred_sem_seg = PixelData(data=self.predict_volume(volume, about.get("ori_shape")))
+            truth = None if labels is None else labels[index]
+            if truth is not None:
+                sample.gt_sem_seg = PixelData(data=truth if truth.ndim == 3 else truth[None])
+            samples.append(sample)
+        return samples
+
+    def predict_volume(self, volume: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Label map of a case, see :class:`~medseg_kd.inference.CasePredictor`.
+
+        Args:
+            volume: (S, C, H, W) slices on any device.
+            size: (height, width) to come out; None as they came in.
+
+        Returns:
+            (S, height, width) uint8 on the CPU.
+        """
+        if not callable(self.predictor):
+            self.predictor = TASK_UTILS.build({"type": "medseg_kd.CasePredictor", **(self.predictor or {})})
+        return self.predictor(self, volume, size)
+
+    def pad(
+        self, inputs: Tensor, labels: Tensor | None = None, divisor: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pad a batch on the right and at the bottom to a multiple of ``divisor`` (default: what the network needs).
+
+        The image is padded with 0, the labels with ``ignore_index``.
+        """
+        size = divisible_size((inputs.shape[-2], inputs.shape[-1]), divisor or self.size_divisor)
+        return pad_to(inputs, size, 0), None if labels is None else pad_to(labels, size, self.ignore_index)
