@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
 from torch import Tensor, nn
 
@@ -37,16 +35,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    shape = measured_shape(arguments)
+    slices, _, height, width = measured_shape(arguments)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     student, teacher = (
         MODELS.build(segmentor_of(read_config(path).model)).to(device)
         for path in (arguments.student, arguments.teacher)
     )
-    x = torch.rand(shape, device=device)
-    label = torch.randint(student.num_classes, shape, device=device)
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=each)) for each in label]
+    x = torch.rand(slices, student.in_channels, height, width, device=device)
+    labels = torch.randint(student.num_classes, (slices, height, width), dtype=torch.uint8, device=device)
 
     def precision() -> torch.autocast | nullcontext:
         return torch.autocast(device.type, torch.bfloat16) if arguments.amp else nullcontext()
@@ -55,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
         def step() -> None:
             with precision():
                 before()
-                losses: dict[str, Tensor] = model(x, samples, mode="loss")
+                losses: dict[str, Tensor] = model(x, labels, mode="loss")
             sum(losses.values()).backward()  # type: ignore[union-attr]
             model.zero_grad(set_to_none=True)
 
@@ -71,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> None:
         model = SingleTeacherDistill(student, teacher, dict(type=METHODS[name])).to(device).train()
         steps[name] = step_of(model)
     print(
-        f"{arguments.teacher} -> {arguments.student}: {shape}, {'bf16' if arguments.amp else 'float32'}, "
+        f"{arguments.teacher} -> {arguments.student}: {tuple(x.shape)}, {'bf16' if arguments.amp else 'float32'}, "
         f"{device_name(device)}, PyTorch {torch.__version__}, {arguments.repeat} runs of each",
         flush=True,
     )

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from medseg_kd.cli.config import read_config
@@ -85,10 +83,10 @@ def check_pair(teacher: str, student: str, method: str, size: int = 64) -> float
         cfg = read_config(file)
     given = {"teacher": MODELS.build(cfg.model.teacher), "teacher_ckpt": None}
     model: SingleTeacherDistill = MODELS.build({**cfg.model, **given}).train()
-    inputs, samples = _batch(model.student.num_classes, size)
+    inputs, labels = _batch(model.student.in_channels, model.student.num_classes, size)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     expected = _feeding(model, inputs, parameters)
-    losses = model.loss(inputs, samples)
+    losses = model.loss(inputs, labels)
     total = torch.stack(list(losses.values())).sum()
     if not total.isfinite():
         raise UserError(f"the losses are not finite: {losses}")
@@ -115,10 +113,10 @@ def copied_configs() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _batch(classes: int, size: int) -> tuple[Tensor, list[SegDataSample]]:
-    """Two random slices and their samples; every class is there."""
-    labels = torch.arange(2 * size * size).reshape(2, 1, size, size) % classes
-    return torch.rand(2, 1, size, size), [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]
+def _batch(channels: int, classes: int, size: int) -> tuple[Tensor, Tensor]:
+    """Two random slices (2, C, H, W) and their labels (2, H, W) uint8; every class is there."""
+    labels = torch.arange(2 * size * size).reshape(2, size, size) % classes
+    return torch.rand(2, channels, size, size), labels.to(torch.uint8)
 
 
 def _feeding(model: SingleTeacherDistill, inputs: Tensor, parameters: dict[str, Tensor]) -> set[str]:

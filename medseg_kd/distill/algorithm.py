@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from medseg_kd.distill.distiller import ConfigurableDistiller
-from medseg_kd.distill.teacher import Teacher, build_segmentor
+from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights
-from medseg_kd.models.segmentor import stack_labels
+from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.registry import MODELS
 
 
@@ -29,11 +28,13 @@ class Distillation(BaseModel):
         architecture: The student, a config or a built segmentor.
         teachers: Makes the teachers.
         distiller: Config of a distiller.
-        calculate_student_loss: False leaves the student's own losses out of the sum.
+        calculate_student_loss: False trains on the distillation losses alone: the student's own are not computed, and
+            its auxiliary heads get no gradient.
         data_preprocessor: Replaces the student's.
 
     Raises:
-        UserError: Teacher and student have different numbers of classes, or the distiller does not fit them.
+        UserError: Teacher and student have different numbers of classes or input channels, or the distiller does not
+            fit them.
     """
 
     distiller: Any
@@ -57,7 +58,7 @@ class Distillation(BaseModel):
         with torch.random.fork_rng(devices=[]):
             self.teachers = [make() for make in teachers]
             for teacher in self.teachers:
-                _check_classes(self.student, teacher)
+                _check_pair(self.student, teacher)
             self.distiller = self.build_distiller(distiller)
         self.calculate_student_loss = calculate_student_loss
         models = (self.student, *(teacher.model for teacher in self.teachers))
@@ -67,6 +68,11 @@ class Distillation(BaseModel):
     def student(self) -> BaseModel:
         """The segmentor that is trained."""
         return self.architecture
+
+    @property
+    def has_unused_parameters(self) -> bool:
+        """Whether a step may leave parameters without gradient, which DDP then has to look for."""
+        return not self.calculate_student_loss
 
     @property
     def tapped_teachers(self) -> dict[str, nn.Module]:
@@ -96,34 +102,33 @@ class Distillation(BaseModel):
         for teacher in self.teachers:
             teacher.load()
 
-    def forward(self, inputs: Any, data_samples: Any = None, mode: str = "tensor") -> Any:
+    def forward(self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor") -> Any:
         """Mode ``loss`` gives the student's and the distillation losses; the other modes are the student's."""
         if mode == "loss":
-            return self.loss(inputs, data_samples)
-        return self.student(inputs, data_samples, mode=mode)
+            return self.loss(inputs, labels)
+        return self.student(inputs, labels, meta, mode=mode)
 
-    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Losses of a batch.
+    def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Losses of a batch, which is padded once to what all models need.
 
         Args:
-            inputs: (N, 1, H, W).
-            data_samples: N samples with ``gt_sem_seg``; padded with the images where that is needed.
+            inputs: (N, C, H, W).
+            labels: (N, H, W) uint8.
 
         Returns:
-            The student's losses under their own names, the distiller's as ``distill.<name>``.
+            The student's losses (where they are asked for) under their own names, the distiller's as
+            ``distill.<name>``.
         """
         self.load_teachers()
-        inputs, data_samples = self._pad(inputs, data_samples)
+        inputs, labels = self.student.pad(inputs, labels, self._divisor)
         try:
             with self.distiller.teacher_recorders:
                 self.run_teachers(inputs)
             with self.distiller.student_recorders:
-                losses = self.student(inputs, data_samples, mode="loss")
-            distilled = self.distiller.compute_distill_losses(stack_labels(data_samples))
+                losses = self._run_student(inputs, labels)
+            distilled = self.distiller.compute_distill_losses(labels)
         finally:
             self.distiller.clear()
-        if not self.calculate_student_loss:
-            losses = {}
         return {**losses, **{f"distill.{name}": value for name, value in distilled.items()}}
 
     def checkpoint_state(self) -> dict[str, Any]:
@@ -155,17 +160,12 @@ class Distillation(BaseModel):
             teacher.model._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _pad(self, inputs: Tensor, data_samples: list[SegDataSample]) -> tuple[Tensor, list[SegDataSample]]:
-        """Pad the batch once to what both models need."""
-        if all(size % self._divisor == 0 for size in inputs.shape[-2:]):
-            return inputs, data_samples
-        if not hasattr(self.student, "pad"):
-            raise UserError(
-                f"teacher and student need image sizes divisible by {self._divisor}, but got "
-                f"{tuple(inputs.shape[-2:])}, and {type(self.student).__name__} cannot pad. Set size_divisor in its "
-                "data_preprocessor"
-            )
-        return self.student.pad(inputs, data_samples, self._divisor)
+    def _run_student(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Forward pass of the student for its recorders; its own losses, or none of them."""
+        if self.calculate_student_loss:
+            return self.student(inputs, labels, mode="loss")
+        self.student(inputs, mode="tensor")
+        return {}
 
 
 @MODELS.register_module()
@@ -179,12 +179,12 @@ class SingleTeacherDistill(Distillation):
         teacher_ckpt: A run folder (its last checkpoint is taken) or a checkpoint. Read when training starts, so that
             a test needs no teacher. None leaves the teacher as it was built.
         teacher_dtype: Precision of the teacher's forward pass: ``bf16``, ``fp16``, ``fp32``, or None for that of the
-            surroundings. ``auto`` is ``bf16`` on a GPU that has it, else None.
+            surroundings. ``auto`` is what a GPU does natively (``bf16``, else ``fp16``), None on the CPU.
         teacher_compile: True runs the teacher's forward pass through ``torch.compile``; a dict holds its options.
         options: Those of :class:`Distillation`.
 
     Raises:
-        UserError: Teacher and student have different numbers of classes, or the distiller does not fit them.
+        UserError: As for :class:`Distillation`.
     """
 
     distiller: ConfigurableDistiller
@@ -224,11 +224,12 @@ class SingleTeacherDistill(Distillation):
         return built
 
 
-def _check_classes(student: BaseModel, teacher: Teacher) -> None:
-    """Refuse a pair that predicts different numbers of classes."""
-    own, other = (getattr(model, "num_classes", None) for model in (student, teacher.model))
-    if own is not None and other is not None and own != other:
-        raise UserError(
-            f"the student predicts {own} classes (model.architecture.num_classes), the teacher {other} "
-            f"({teacher.source}). Distil from a teacher that was trained on the student's classes"
-        )
+def _check_pair(student: BaseModel, teacher: Teacher) -> None:
+    """Refuse a pair that predicts other numbers of classes or takes other numbers of channels, where both tell."""
+    for attribute, does, what in (("num_classes", "predicts", "classes"), ("in_channels", "takes", "input channels")):
+        own, other = (getattr(model, attribute, None) for model in (student, teacher.model))
+        if own is not None and other is not None and own != other:
+            raise UserError(
+                f"the student {does} {own} {what} (model.architecture: {attribute}), the teacher {other} "
+                f"({teacher.source}). Distil from a teacher that was trained on the student's {what}"
+            )

@@ -1,12 +1,10 @@
 """The distiller: recorders, connectors and losses, wired by a config with MMRazor's schema."""
 
 import inspect
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleDict, Sequential
 from torch import Tensor, nn
 
@@ -28,7 +26,7 @@ class ConfigurableDistiller(BaseModule):
     """Computes distillation losses on what recorders hold; the schema is that of MMRazor 1.0's class of this name.
 
     The config is checked when it is built. A loss whose ``forward`` takes ``label`` gets the batch's labels (N, H, W)
-    without a mapping. As in MMRazor, only losses with "loss" in their name are summed for the backward pass.
+    without a mapping. MMEngine sums what has "loss" in its name for the backward pass: a loss without it is refused.
 
     Args:
         student_recorders: Name to recorder config, for the student.
@@ -72,7 +70,7 @@ class ConfigurableDistiller(BaseModule):
         """Build and check everything; the arguments are those of the class.
 
         Raises:
-            UserError: A name in the config does not exist.
+            UserError: A name in the config does not exist, or a loss would not be trained on.
         """
         self.student_recorders = RecorderManager(student_recorders, "distiller.student_recorders")
         self.teacher_recorders = RecorderManager(teacher_recorders, "distiller.teacher_recorders")
@@ -194,10 +192,9 @@ class ConfigurableDistiller(BaseModule):
             if name not in mappings:
                 raise UserError(f"distill_losses.{name} has no entry in loss_forward_mappings, so it gets no input")
             if "loss" not in name:
-                print_log(
-                    f"distill_losses.{name} is logged but not trained on: only names with 'loss' in them are summed",
-                    "current",
-                    logging.WARNING,
+                raise UserError(
+                    f"distiller.distill_losses.{name} would be logged but not trained on: only names with 'loss' in "
+                    f"them are summed. Call it loss_{name}, in distill_losses and in loss_forward_mappings"
                 )
             where = f"loss_forward_mappings.{name}"
             parameters = inspect.signature(loss.forward).parameters

@@ -137,7 +137,7 @@ class MeanLogits(nn.Module):
         self.tau = 1.0
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (N, 1, H, W) to tau * log of the mean of softmax(z / tau), (N, C, h, w) in float32 or better."""
+        """Map (N, C, H, W) to tau * log of the mean of softmax(z / tau), (N, classes, h, w) in float32 or better."""
         logits = [teacher(inputs) for teacher in self._teachers]
         with torch.autocast(inputs.device.type, enabled=False):
             size = (max(z.shape[-2] for z in logits), max(z.shape[-1] for z in logits))

@@ -17,6 +17,9 @@ _NEAREST = 5
 class Recorder:
     """Base of the recorders, with MMRazor's schema.
 
+    The source is looked up anew whenever recording starts: what SyncBN's conversion or a compiler puts in the place of
+    a module is what is recorded.
+
     Args:
         source: Where the data come from, as a dotted path from the model.
         sources: Another spelling of ``source``, that of MMRazor's documentation.
@@ -27,12 +30,22 @@ class Recorder:
             raise UserError(f"{type(self).__name__} needs one source, a dotted path such as 'network.backbone.layer4'")
         self.source: str = source or sources or ""
         self.records: list[Any] = []
+        self._model: nn.Module
 
     def attach(self, model: nn.Module) -> None:
-        """Find the source in ``model``.
+        """Record from ``model``.
 
         Raises:
-            UserError: It is not there; the message holds the nearest names that are.
+            UserError: The source is not there; the message holds the nearest names that are.
+        """
+        self._model = model
+        self.find()
+
+    def find(self) -> Any:
+        """The source, as it is now.
+
+        Raises:
+            UserError: It is not there.
         """
         raise NotImplementedError
 
@@ -79,20 +92,19 @@ class ModuleOutputs(Recorder):
     What a single layer returns is copied: an in-place activation after it would overwrite the record.
     """
 
-    _module: nn.Module
     _hook: RemovableHandle
 
-    def attach(self, model: nn.Module) -> None:
-        """See :meth:`Recorder.attach`."""
-        modules = dict(model.named_modules())
-        if self.source not in modules:
-            raise _unknown("module", self.source, model, modules)
-        self._module = modules[self.source]
+    def find(self) -> nn.Module:
+        """See :meth:`Recorder.find`."""
+        try:
+            return self._model.get_submodule(self.source)
+        except AttributeError as error:
+            raise _unknown("module", self.source, self._model, dict(self._model.named_modules())) from error
 
     def start(self) -> None:
         """See :meth:`Recorder.start`."""
         super().start()
-        self._hook = self._module.register_forward_hook(self._record)
+        self._hook = self.find().register_forward_hook(self._record)
 
     def stop(self) -> None:
         """See :meth:`Recorder.stop`."""
@@ -123,18 +135,16 @@ class Logits(ModuleOutputs):
 class Parameter(Recorder):
     """Records a parameter of the model."""
 
-    _parameter: nn.Parameter
-
-    def attach(self, model: nn.Module) -> None:
-        """See :meth:`Recorder.attach`."""
-        parameters = dict(model.named_parameters())
-        if self.source not in parameters:
-            raise _unknown("parameter", self.source, model, parameters)
-        self._parameter = parameters[self.source]
+    def find(self) -> nn.Parameter:
+        """See :meth:`Recorder.find`."""
+        try:
+            return self._model.get_parameter(self.source)
+        except AttributeError as error:
+            raise _unknown("parameter", self.source, self._model, dict(self._model.named_parameters())) from error
 
     def start(self) -> None:
         """See :meth:`Recorder.start`."""
-        self.records = [self._parameter]
+        self.records = [self.find()]
 
 
 class RecorderManager:

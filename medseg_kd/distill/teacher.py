@@ -2,12 +2,11 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_checkpoint
-from medseg_kd.registry import MODELS
+from medseg_kd.models.mmseg_adapter import build_segmentor
+from medseg_kd.models.precision import native_dtype
 
 _DTYPES = {
     None: None,
@@ -36,9 +36,12 @@ class Teacher:
         ckpt: A run folder (its last checkpoint is taken), a checkpoint, or an address; read by :meth:`load`. None
             leaves a built segmentor as it is; one from a config gets the weights that its config names.
         key: The entry of the config that ``ckpt`` comes from, for messages.
-        dtype: ``bf16``, ``fp16`` or ``fp32``, whatever the surroundings say; None as they say; ``auto`` is ``bf16``
-            on a GPU that has it, else None.
+        dtype: ``bf16``, ``fp16`` or ``fp32``, whatever the surroundings say; None as they say; ``auto`` is what a GPU
+            does natively (``bf16``, else ``fp16``), and None on the CPU.
         compiled: ``torch.compile`` the forward pass; a dict holds its options.
+
+    Attributes:
+        checkpoint_meta: ``meta`` of the checkpoint that :meth:`load` has read; empty where there is none.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Teacher:
     ) -> None:
         self.model = build_segmentor(model).eval().requires_grad_(False)
         self.ckpt = ckpt
+        self.checkpoint_meta: dict[str, Any] = {}
         self._key = key
         self._dtype = _find_dtype(dtype)
         self._is_given = isinstance(model, nn.Module)
@@ -80,7 +84,10 @@ class Teacher:
             return
         if self.ckpt is not None:
             path = find_weights(self.ckpt)
-            load_weights(self.model, read_checkpoint(path)["state_dict"], f"the teacher's checkpoint {path}")
+            checkpoint = read_checkpoint(path)
+            load_weights(self.model, checkpoint["state_dict"], f"the teacher's checkpoint {path}")
+            meta = checkpoint.get("meta")
+            self.checkpoint_meta = dict(meta) if isinstance(meta, Mapping) else {}
             print_log(f"Teacher loaded from {path}", "current")
         elif not self._is_given:
             self.model.init_weights()
@@ -97,35 +104,27 @@ class Teacher:
         """Run for the recorders.
 
         Args:
-            inputs: (N, 1, H, W), divisible by what the model needs.
+            inputs: (N, C, H, W), divisible by what the model needs.
 
         Returns:
-            Logits (N, C, h, w), at the native resolution where recorders need no more than the network.
+            Logits (N, classes, h, w), at the native resolution where recorders need no more than the network.
         """
-        with self._precision(inputs.device.type):
+        with self._precision(inputs.device):
             output = self._run(inputs)
         return output[0] if isinstance(output, (list, tuple)) else output
 
-    def _precision(self, device: str) -> AbstractContextManager:
+    def _precision(self, device: torch.device) -> AbstractContextManager:
         """Autocast, or none."""
         dtype = self._dtype
         if dtype == "auto":
-            dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else None
+            native = torch.float32 if device.type == "cpu" else native_dtype(device)
+            dtype = None if native == torch.float32 else native
         if dtype is None:
             return nullcontext()
-        return torch.autocast(device, dtype, enabled=dtype != torch.float32)
+        return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
     def _forward(self, inputs: Tensor) -> Any:
         return self.model.network(inputs) if self._network_suffices else self.model(inputs, mode="tensor")
-
-
-def build_segmentor(model: dict[str, Any] | BaseModel) -> BaseModel:
-    """Build a segmentor; ``dict(cfg_path=...)`` names a config file whose ``model`` is taken, as in MMRazor."""
-    if isinstance(model, nn.Module):
-        return model
-    if "cfg_path" in model:
-        model = Config.fromfile(model["cfg_path"]).model
-    return MODELS.build(model)
 
 
 def find_weights(ckpt: str) -> str:

@@ -3,18 +3,16 @@
 from typing import Any
 
 import torch
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from medseg_kd.models import FCN, Segmentor, UNet
 
 
-def resnet(width: int) -> dict[str, Any]:
+def resnet(width: int, in_channels: int = 1) -> dict[str, Any]:
     return {
         "type": "mmseg.ResNetV1c",
         "depth": 18,
-        "in_channels": 1,
+        "in_channels": in_channels,
         "base_channels": width,
         "stem_channels": 4,
         "dilations": (1, 1, 2, 4),
@@ -23,14 +21,16 @@ def resnet(width: int) -> dict[str, Any]:
     }
 
 
-def segmentor(network: type = UNet, width: int = 4, num_classes: int = 4, **options: Any) -> dict[str, Any]:
+def segmentor(
+    network: type = UNet, width: int = 4, num_classes: int = 4, in_channels: int = 1, **options: Any
+) -> dict[str, Any]:
     """Config of a ResNet-18 segmentor with an auxiliary head; its stages have 1, 2, 4, 8 times ``width`` channels."""
     if network is FCN:
         options.setdefault("channels", 8)
         options.setdefault("auxiliary_channels", 8)
     return {
         "type": Segmentor,
-        "network": {"type": network, "backbone": resnet(width), **options},
+        "network": {"type": network, "backbone": resnet(width, in_channels), **options},
         "num_classes": num_classes,
         "losses": [{"type": "mmseg.CrossEntropyLoss"}],
         "output_weights": (1, 0.4),
@@ -57,8 +57,22 @@ def plain(num_classes: int = 4, **options: Any) -> dict[str, Any]:
     return {"type": Segmentor, "network": Plain(num_classes), "num_classes": num_classes, "losses": losses, **options}
 
 
-def batch(size: tuple[int, int] = (32, 32), n: int = 2) -> tuple[Tensor, list[SegDataSample]]:
-    """Images (n, 1, H, W) and their samples, four classes."""
+def encoder_decoder(width: int = 4, in_channels: int = 1) -> dict[str, Any]:
+    """Config of a model of MMSegmentation with an auxiliary head, four classes."""
+    heads = [
+        {"type": "mmseg.FCNHead", "num_classes": 4, "in_channels": channels * width, "channels": 8, "in_index": index}
+        for index, channels in ((3, 8), (2, 4))
+    ]
+    return {
+        "type": "mmseg.EncoderDecoder",
+        "backbone": resnet(width, in_channels),
+        "decode_head": heads[0],
+        "auxiliary_head": heads[1],
+    }
+
+
+def batch(size: tuple[int, int] = (32, 32), n: int = 2, channels: int = 1) -> tuple[Tensor, Tensor]:
+    """Images (n, channels, H, W) and their labels (n, H, W) uint8, four classes."""
     rng = torch.Generator().manual_seed(0)
-    labels = torch.randint(4, (n, 1, *size), generator=rng)
-    return torch.rand(n, 1, *size, generator=rng), [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
+    labels = torch.randint(4, (n, *size), generator=rng, dtype=torch.uint8)
+    return torch.rand(n, channels, *size, generator=rng), labels

@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from pairs import batch, plain, segmentor
+from pairs import batch, encoder_decoder, plain, segmentor
 
 from medseg_kd.distill import AT, CWD, KD, ReviewKD, SingleTeacherDistill
 from medseg_kd.errors import UserError
@@ -41,9 +41,9 @@ def test_teacher_stays_in_eval_mode():
     algorithm = distil()
     algorithm.train()
     assert algorithm.student.training and not any(module.training for module in algorithm.teacher.modules())
-    images, samples = batch()
+    images, labels = batch()
     algorithm.distiller.clear = lambda: None
-    algorithm(images, samples, mode="loss")
+    algorithm(images, labels, mode="loss")
     taught = algorithm.distiller.teacher_recorders.recorders["logits"].get()
     assert torch.equal(taught, algorithm.teacher.network(images)) and not taught.requires_grad
 
@@ -61,11 +61,11 @@ def test_both_see_the_batch_padded_once_to_what_both_need():
     seen = []
     for model in (algorithm.student, algorithm.teacher):
         model.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
-    images, samples = batch((30, 24))
+    images, labels = batch((30, 24))
     algorithm.eval()
-    losses = algorithm(images, samples, mode="loss")
+    losses = algorithm(images, labels, mode="loss")
     assert seen == [(2, 1, 36, 24)] * 2
-    images, samples = batch((30, 24))
+    images, labels = batch((30, 24))
     with torch.no_grad():
         student, teacher = (
             model.network(torch.nn.functional.pad(images, (0, 0, 0, 6)))
@@ -77,9 +77,10 @@ def test_both_see_the_batch_padded_once_to_what_both_need():
 
 def test_inference_is_the_students():
     algorithm = distil(segmentor(), segmentor(FCN)).eval()
-    images, samples = batch()
+    images, labels = batch()
     assert torch.equal(algorithm(images), algorithm.student(images))
-    predicted = algorithm(images, samples, mode="predict")
+    predicted = algorithm(images, labels, [{"case_name": "a"}, {"case_name": "b"}], mode="predict")
+    assert predicted[1].case_name == "b"
     assert predicted[0].pred_sem_seg.data.shape == (1, 32, 32)
     assert algorithm.data_preprocessor is algorithm.student.data_preprocessor
 
@@ -95,8 +96,8 @@ def test_a_train_step_moves_student_and_connectors_alone():
     before = {"teacher": algorithm.teacher.state_dict(), "own": algorithm.state_dict()}
     before = {who: {key: value.clone() for key, value in state.items()} for who, state in before.items()}
     optimizer = OptimWrapper(torch.optim.SGD(algorithm.parameters(), lr=1.0))
-    images, samples = batch()
-    log = algorithm.train_step({"inputs": list(images), "data_samples": samples}, optimizer)
+    images, labels = batch()
+    log = algorithm.train_step({"inputs": images, "labels": labels}, optimizer)
     assert log["loss"].item() == pytest.approx(sum(v.item() for k, v in log.items() if k != "loss"))
     assert all(torch.equal(value, before["teacher"][key]) for key, value in algorithm.teacher.state_dict().items())
     for key in ("architecture.network.head.conv_seg.weight", "distiller.connectors.stage.conv.weight"):
@@ -104,7 +105,16 @@ def test_a_train_step_moves_student_and_connectors_alone():
 
 
 def test_students_own_losses_can_be_left_out():
-    assert set(distil(calculate_student_loss=False)(*batch(), mode="loss")) == {"distill.loss_kd"}
+    """They are not computed, and its auxiliary head learns nothing."""
+    algorithm = distil(segmentor(), calculate_student_loss=False)
+    for loss in algorithm.student.losses:
+        loss.forward = None
+    losses = algorithm(*batch(), mode="loss")
+    assert set(losses) == {"distill.loss_kd"} and algorithm.has_unused_parameters
+    losses["distill.loss_kd"].backward()
+    learning = {name.split(".")[1] for name, p in algorithm.student.named_parameters() if p.grad is not None}
+    assert "head" in learning and "auxiliary_head" not in learning
+    assert not distil().has_unused_parameters
 
 
 def test_features_are_freed_after_the_step():
@@ -174,9 +184,9 @@ def test_teacher_is_loaded_when_training_starts_and_once(teacher_run, first):
 def test_a_missing_teacher_matters_to_training_alone(tmp_path):
     run = str(tmp_path / "fcn_r50_d8_40k_synapse")
     algorithm = SingleTeacherDistill(segmentor(), segmentor(FCN), {"type": "KD"}, teacher_ckpt=run)
-    images, samples = batch()
+    images, labels = batch()
     assert algorithm.eval()(images).shape == (2, 4, 32, 32)
-    for start in (algorithm.init_weights, lambda: algorithm(images, samples, mode="loss")):
+    for start in (algorithm.init_weights, lambda: algorithm(images, labels, mode="loss")):
         with pytest.raises(UserError, match=r"python train.py .*fcn_r50_d8_40k_synapse.py"):
             start()
 
@@ -215,9 +225,31 @@ def test_checkpoint_holds_student_and_connectors(tmp_path):
         again.load_checkpoint_state({"state_dict": algorithm.teacher.state_dict()}, "other.pth")
 
 
-def test_pairs_with_other_classes_are_refused():
-    with pytest.raises(UserError, match="student predicts 4 classes .* the teacher 5"):
+def test_pairs_with_other_classes_or_channels_are_refused():
+    with pytest.raises(UserError, match="student predicts 4 classes .* the teacher 5 .*on the student's classes"):
         distil(plain(), plain(num_classes=5))
+    for teacher in (segmentor(), encoder_decoder()):
+        with pytest.raises(
+            UserError, match="student takes 3 input channels .* the teacher 1 .*student's input channels"
+        ):
+            distil(segmentor(in_channels=3), teacher)
+
+
+def test_images_of_several_channels():
+    algorithm = distil(segmentor(in_channels=3), segmentor(FCN, in_channels=3), STAGE)
+    assert algorithm(*batch(channels=3), mode="loss")["distill.loss_cwd"] > 0
+
+
+def test_labels_of_padding_take_no_part_in_any_loss():
+    algorithm = distil(plain(size_divisor=4), plain(size_divisor=6))
+    seen = []
+    algorithm.distiller.distill_losses["loss_kd"].register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["label"]), with_kwargs=True
+    )
+    images, labels = batch((30, 24))
+    algorithm(images, labels, mode="loss")
+    (label,) = seen
+    assert label.dtype == torch.uint8 and torch.equal(label[:, :30], labels) and (label[:, 30:] == 255).all()
 
 
 def test_teacher_dtype():
@@ -245,15 +277,19 @@ def test_configs_of_mmengine_and_mmrazor_build(tmp_path):
     assert MODELS.build(config)(*batch(), mode="loss")["distill.loss_reviewkd"] > 0
 
 
-def test_segmentors_of_mmsegmentation():
-    head = {"type": "mmseg.FCNHead", "num_classes": 4, "in_channels": 32, "channels": 8, "in_index": 3}
-    backbone = segmentor()["network"]["backbone"]
-    config = {"type": "mmseg.EncoderDecoder", "backbone": backbone, "decode_head": head}
-    algorithm = distil(dict(config), dict(config))
+@pytest.mark.parametrize("own", [True, False])
+def test_segmentors_of_mmsegmentation(own):
+    algorithm = distil(encoder_decoder(), encoder_decoder(width=6), calculate_student_loss=own)
     losses = algorithm(*batch((64, 64)), mode="loss")
-    assert set(losses) == {"decode.loss_ce", "decode.acc_seg", "distill.loss_kd"}
+    assert {name.split(".")[0] for name in losses} == ({"decode", "aux", "distill"} if own else {"distill"})
     losses["distill.loss_kd"].backward()
     assert algorithm.student.decode_head.conv_seg.weight.grad.abs().sum() > 0
+
+
+def test_a_segmentor_of_mmsegmentation_learns_from_one_of_this_project():
+    for student, teacher in ((encoder_decoder(), segmentor()), (segmentor(), encoder_decoder())):
+        losses = distil(student, teacher)(*batch((64, 48)), mode="loss")
+        assert losses["distill.loss_kd"] > 0
 
 
 def test_distributed_training_leaves_the_teacher_out(tmp_path):
@@ -264,8 +300,8 @@ def test_distributed_training_leaves_the_teacher_out(tmp_path):
         assert not teachers & set(map(id, wrapped.parameters()))
         optimizer = OptimWrapper(torch.optim.SGD(wrapped.parameters(), lr=0.1))
         for _ in range(2):
-            images, samples = batch()
-            log = wrapped.train_step({"inputs": list(images), "data_samples": samples}, optimizer)
+            images, labels = batch()
+            log = wrapped.train_step({"inputs": images, "labels": labels}, optimizer)
             assert log["distill.loss_cwd"].isfinite()
     finally:
         torch.distributed.destroy_process_group()

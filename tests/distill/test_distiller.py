@@ -123,6 +123,14 @@ def test_mistakes_are_refused_when_built(path):
         MODELS.build(changed(path, value))
 
 
+def test_a_loss_that_would_not_be_summed_is_refused():
+    config = deepcopy(CONFIG)
+    for part in ("distill_losses", "loss_forward_mappings"):
+        config[part]["l3_cwd"] = config[part].pop("loss_cwd")
+    with pytest.raises(UserError, match="distill_losses.l3_cwd would be logged but not trained on: .*loss_l3_cwd"):
+        MODELS.build(config)
+
+
 @pytest.mark.parametrize(
     ("written", "meant"), [("secand", "second"), ("network.second", "second"), ("backbone.last", "last")]
 )

@@ -192,7 +192,7 @@ def test_configs_of_mmrazors_kind_take_a_step(tmp_path, text):
         optimizer = OptimWrapper(torch.optim.SGD(algorithm.parameters(), lr=0.1))
         connector = algorithm.distiller.connectors["loss_s4_sfeat"].conv_module.conv.weight
         before = connector.clone()
-        images, samples = batch()
-        log = algorithm.train_step({"inputs": list(images), "data_samples": samples}, optimizer)
+        images, labels = batch()
+        log = algorithm.train_step({"inputs": images, "labels": labels}, optimizer)
         assert {"distill.loss_cwd", "distill.loss_s4"} < set(log)
         assert log["loss"].isfinite() and not torch.equal(connector, before)

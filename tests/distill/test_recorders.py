@@ -91,6 +91,36 @@ def test_unknown_source_names_the_nearest(recorder, nearest):
         manager(it=recorder)
 
 
+def test_what_replaces_a_module_is_recorded():
+    """SyncBN's conversion, as a distributed run does after the model was built."""
+
+    class Normed(Plain):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return self.norm(super().forward(x))
+
+    model = torch.nn.ModuleDict({"network": Normed()}).eval()
+    found = RecorderManager(
+        {
+            "norm": {"type": "ModuleOutputs", "source": "network.norm"},
+            "weight": {"type": "Parameter", "source": "network.norm.weight"},
+        }
+    )
+    found.attach(model)
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model["network"].norm.weight = torch.nn.Parameter(torch.full((4,), 3.0))
+    with found:
+        expected = model["network"](IMAGE)
+    assert torch.equal(found.recorders["norm"].get(), expected)
+    assert found.recorders["weight"].get() is model["network"].norm.weight
+    del model["network"].norm
+    with pytest.raises(UserError, match="has no module 'network.norm'"), found:
+        pass
+
+
 def test_records_that_do_not_exist():
     model, found = manager(it={"type": "ModuleOutputs", "source": "first"})
     with pytest.raises(UserError, match="holds 0 records"):

@@ -45,12 +45,28 @@ def test_precision(precision, outside, expected):
     assert logits.dtype == expected and not logits.requires_grad
 
 
-def test_auto_is_bf16_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    context = Teacher(plain())._precision("cuda")
-    assert (context.device, context.fast_dtype) == ("cuda", torch.bfloat16)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert not isinstance(Teacher(plain())._precision("cuda"), torch.autocast)
+def test_auto_is_what_a_gpu_does_natively(monkeypatch):
+    """The CPU is left to its surroundings, whatever it does natively."""
+    native = {}
+    monkeypatch.setattr("medseg_kd.distill.teacher.native_dtype", lambda device: native[device.type])
+    for dtype in (torch.bfloat16, torch.float16):
+        native.update(cuda=dtype, cpu=dtype)
+        context = Teacher(plain())._precision(torch.device("cuda"))
+        assert (context.device, context.fast_dtype) == ("cuda", dtype)
+        assert not isinstance(Teacher(plain())._precision(torch.device("cpu")), torch.autocast)
+    native["cuda"] = torch.float32
+    assert not isinstance(Teacher(plain())._precision(torch.device("cuda")), torch.autocast)
+
+
+@pytest.mark.parametrize(
+    ("meta", "kept"), [({"iter": 3, "spec": "x"}, {"iter": 3, "spec": "x"}), ("odd", {}), (None, {})]
+)
+def test_what_the_checkpoint_says_of_itself_is_kept(meta, kept, tmp_path):
+    torch.save({"state_dict": MODELS.build(plain()).state_dict(), "meta": meta}, tmp_path / "iter_3.pth")
+    teacher = Teacher(plain(), str(tmp_path))
+    assert teacher.checkpoint_meta == {}
+    teacher.load()
+    assert teacher.checkpoint_meta == kept
 
 
 @pytest.mark.parametrize("method", METHODS)
