@@ -16,6 +16,7 @@ from .. import registry
 from ..errors import UserError
 from . import tables
 from .case import PROTOCOLS, Scores, measure_case
+from .regions import region_of, without_ignored
 from .summary import TITLES, CaseScores, Summary, summarise, write_metrics_json, write_per_case_csv
 
 KEYS = {title: key for key, title in TITLES.items()}
@@ -29,8 +30,9 @@ class VolumeMetric(BaseMetric):
 
     A data sample is a ``SegDataSample`` of one case: ``gt_sem_seg`` and ``pred_sem_seg`` hold (S, H, W) labels (uint8
     is quickest; (H, W) works), the meta information ``case_name`` and, where the case has it, ``spacing`` ((z, y, x) in
-    mm). Names of the classes come from ``dataset_meta['classes']`` (the first is background); ``dataset_meta['note']``
-    is printed with every table. A case is reduced to its scores by a thread of its own while the next one is predicted;
+    mm). Names of the classes come from ``dataset_meta['classes']`` (the first is background); where
+    ``dataset_meta['regions']`` (name to class values) has any, those are scored in place of the classes.
+    ``dataset_meta['note']`` is printed with every table. A case is reduced to its scores by a thread of its own while the next one is predicted;
     no volume is kept or sent to a process.
 
     Args:
@@ -40,6 +42,7 @@ class VolumeMetric(BaseMetric):
         output_dir: folder for ``metrics.json`` and ``per_case.csv``; None writes no files.
         per_class: return ``Dice_<organ>`` and so on beside the means.
         threads: threads for one case; None is one for each core that the process may use.
+        ignore_index: value of the ground truth where voxels are not scored.
         prefix: put before the returned names; none by default.
         collect_device: as in MMEngine's ``BaseMetric``.
         collect_dir: as in MMEngine's ``BaseMetric``.
@@ -61,6 +64,7 @@ class VolumeMetric(BaseMetric):
         output_dir: str | None = None,
         per_class: bool = False,
         threads: int | None = None,
+        ignore_index: int = 255,
         prefix: str | None = None,
         collect_device: str = "cpu",
         collect_dir: str | None = None,
@@ -73,6 +77,7 @@ class VolumeMetric(BaseMetric):
         self.output_dir = output_dir
         self.per_class = per_class
         self.threads = threads
+        self.ignore_index = ignore_index
         self.scoring_seconds = self.waited_seconds = 0.0
         self._scorer: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[dict[str, Any]]] = deque()
@@ -84,6 +89,11 @@ class VolumeMetric(BaseMetric):
         if not classes:
             raise UserError("VolumeMetric: the data set has no class names; expected metainfo=dict(classes=(...)).")
         return classes
+
+    @property
+    def regions(self) -> Mapping[str, Sequence[int]]:
+        """What is scored in place of the classes: name to class values; empty where the classes are."""
+        return (self.dataset_meta or {}).get("regions") or {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Hand the cases of a batch to the scoring thread.
@@ -138,9 +148,18 @@ class VolumeMetric(BaseMetric):
         spacing = sample.get("spacing")
         units = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
         pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
-        measure = measure_case(pred, truth, classes, units, self.metrics, case, self.threads)
+        pred, truth = without_ignored(pred, truth, self.ignore_index)
+        pairs = [(pred, truth)]
+        if self.regions:
+            names = f"case {case}: the prediction", f"case {case}: the ground truth"
+            pairs = [
+                (region_of(pred, members, classes, names[0]), region_of(truth, members, classes, names[1]))
+                for members in self.regions.values()
+            ]
+            classes = 2
+        measures = [measure_case(*pair, classes, units, self.metrics, case, self.threads) for pair in pairs]
         scores = {
-            protocol: {unit: measure.score(protocol, unit, self.metrics) for unit in units}
+            protocol: {unit: _joined([each.score(protocol, unit, self.metrics) for each in measures]) for unit in units}
             for protocol in self.protocols
         }
         self.scoring_seconds += time.perf_counter() - started
@@ -187,7 +206,7 @@ class VolumeMetric(BaseMetric):
                 logger="current",
             )
         cases = [CaseScores(r["case"], unit, units[unit]) for r, units in zip(results, measured, strict=True)]
-        return summarise(protocol, cases, self.classes, self.metrics)
+        return summarise(protocol, cases, [self.classes[0], *(self.regions or self.classes[1:])], self.metrics)
 
     def _print(self, summaries: list[Summary]) -> None:
         """A table for each protocol, or short lines where there are no distances (validation during training)."""
@@ -203,6 +222,11 @@ def _check(name: str, given: Sequence[str], known: Sequence[str]) -> None:
     unknown = [value for value in given if value not in known]
     if isinstance(given, str) or unknown or not given:
         raise UserError(f"VolumeMetric({name}={given!r}): expected a list of one or more of {', '.join(known)}.")
+
+
+def _joined(scores: Sequence[Scores]) -> Scores:
+    """Scores of the classes of one label, or of the masks of several regions, numbered from 1."""
+    return scores[0] if len(scores) == 1 else {index: each[1] for index, each in enumerate(scores, start=1)}
 
 
 def _labels(data: torch.Tensor | np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from medpy.metric.binary import dc
+from medpy.metric.binary import hd95 as medpy_hd95
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
@@ -219,3 +221,34 @@ def test_mistakes_are_named(printed: list[str]) -> None:
         evaluate(VolumeMetric(), [])
     with pytest.raises(UserError, match="no class names"):
         VolumeMetric().process(None, [cases()[0].to_dict()])
+
+
+def test_regions_are_scored_in_place_of_classes():
+    """Regions may overlap: each is the union of its classes, as nnU-Net scores them."""
+    rng = np.random.default_rng(0)
+    pred, truth = (rng.integers(0, 4, (3, 12, 12)).astype(np.uint8) for _ in range(2))
+    regions = {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    values = evaluate(VolumeMetric(per_class=True), [sample("a", pred, truth)], regions=regions)
+    for name, members in regions.items():
+        masks = np.isin(pred, members), np.isin(truth, members)
+        assert values[f"Dice_{name}"] == pytest.approx(100 * dc(*masks), abs=1e-9)
+        assert values[f"HD95_{name}"] == pytest.approx(medpy_hd95(*masks), abs=1e-9)
+    assert {key for key in values if key.startswith("Dice_")} == {f"Dice_{name}" for name in regions}
+
+
+def test_one_region():
+    label = np.arange(64, dtype=np.uint8).reshape(1, 8, 8) % 4
+    values = evaluate(VolumeMetric(per_class=True), [sample("a", label, label)], regions={"tumor": (1, 3)})
+    assert {key for key in values if key.startswith("Dice_")} == {"Dice_tumor"} and values["mDice"] == 100
+
+
+def test_ignored_voxels_are_not_scored():
+    truth = np.zeros((2, 8, 8), np.uint8)
+    truth[:, 2:6, 2:6] = 1
+    pred = truth.copy()
+    pred[0, :2] = 2
+    strict = dict(protocols=("strict",), per_class=True)
+    assert evaluate(VolumeMetric(**strict), [sample("a", pred, truth)])["Dice_liver"] == 0
+    truth[0, :2] = 255
+    values = evaluate(VolumeMetric(**strict), [sample("a", pred, truth)])
+    assert values["Dice_aorta"] == values["mDice"] == 100 and math.isnan(values["Dice_liver"])
