@@ -1,5 +1,6 @@
 """Slices to train on, cases to test on."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,30 @@ class CaseDataset(_FolderDataset):
 
     def _entries(self, number: int, case: Case) -> Iterable[dict[str, Any]]:
         return [dict(case=number, case_name=case.name)]
+
+
+def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
+    """The spec of the data set that a config describes, without looking for its files.
+
+    Args:
+        dataset: Config of a data set, or of one that wraps it (``dataset`` or ``datasets``).
+
+    Returns:
+        None for a data set of another kind.
+
+    Raises:
+        UserError: As for :func:`~medseg_kd.datasets.formats.open_folder`.
+    """
+    kind = dataset.get("type")
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(kind, type) and issubclass(kind, _FolderDataset)):
+        inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+        return configured_spec(inner) if isinstance(inner, Mapping) else None
+    defaults = inspect.signature(kind).parameters
+    split = dataset.get("split", defaults["split"].default)
+    name = dataset.get("layout") or dataset.get("format", "auto")
+    said = spec_of(dataset.get("spec"), dataset.get("metainfo"))
+    return open_folder(dataset["data_root"], split, name, said, dataset.get("format_options")).spec
 
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -32,7 +32,9 @@ class VolumeMetric(BaseMetric):
     is quickest; (H, W) works), the meta information ``case_name`` and, where the case has it, ``spacing`` ((z, y, x) in
     mm). Names of the classes come from ``dataset_meta['classes']`` (the first is background); where
     ``dataset_meta['regions']`` (name to class values) has any, those are scored in place of the classes.
-    ``dataset_meta['note']`` is printed with every table. A case is reduced to its scores by a thread of its own while the next one is predicted;
+    ``dataset_meta['note']`` is printed with every table.
+
+    A case is reduced to its scores by a thread of its own while the next one is predicted;
     no volume is kept or sent to a process.
 
     Args:

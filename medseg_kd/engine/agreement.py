@@ -1,0 +1,133 @@
+"""The data, the model and the checkpoints of a run have to be of one kind: compared before anything is computed."""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from medseg_kd.datasets import DataSpec
+from medseg_kd.datasets.datasets import configured_spec
+from medseg_kd.errors import UserError
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+def complete_model(cfg: MutableMapping[str, Any]) -> None:
+    """Give the segmentors of a config what it leaves to the data: ``num_classes`` and ``in_channels``.
+
+    Args:
+        cfg: A whole config; the one that is given is changed.
+
+    Raises:
+        UserError: The number of classes is left to data that cannot be opened.
+    """
+    lacking = [
+        (segmentor, key)
+        for segmentor in _segmentors(cfg["model"])
+        for key, said in (("num_classes", segmentor.get("num_classes")), ("in_channels", _said_channels(segmentor)))
+        if said is None
+    ]
+    spec = _spec(cfg, needed=any(key == "num_classes" for _, key in lacking)) if lacking else None
+    if spec is not None:
+        for segmentor, key in lacking:
+            segmentor[key] = spec.num_classes if key == "num_classes" else spec.num_channels
+
+
+def check_model(model: Any, spec: DataSpec, where: str) -> None:
+    """Refuse data that a model was not made for.
+
+    Args:
+        model: A segmentor, or an algorithm, whose student is meant.
+        spec: What the images are.
+        where: The data, for messages.
+
+    Raises:
+        UserError: Another number of classes or channels; the message names both sides.
+    """
+    segmentor = getattr(model, "student", model)
+    for key, own, its, names in (
+        ("num_classes", getattr(segmentor, "num_classes", None), spec.num_classes, ", ".join(spec.classes)),
+        ("in_channels", getattr(segmentor, "in_channels", None), spec.num_channels, _channels(spec)),
+    ):
+        if own is not None and own != its:
+            raise UserError(
+                f"model.{key} is {own}, but the data in {where} have {its} ({names}). Correct model.{key}, or leave it "
+                "out to take it from the data"
+            )
+
+
+def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str = "the checkpoint") -> None:
+    """Refuse a checkpoint that was trained on other classes, channels or intensities.
+
+    Args:
+        meta: Of the checkpoint; one without a spec is compared by its class names, where it has them.
+        spec: Of the data of this run; None: not known.
+        source: The checkpoint's file, for messages.
+        whose: What the checkpoint is, for messages.
+
+    Raises:
+        UserError: They differ; the message says in what.
+    """
+    if spec is None or not isinstance(meta, Mapping):
+        return
+    known = trained_on(meta, source)
+    if known is not None:
+        found = known.differences(spec)
+    else:
+        classes = list((meta.get("dataset_meta") or {}).get("classes") or spec.classes)
+        differ = classes != list(spec.classes)
+        found = [f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}"] if differ else []
+    if found:
+        raise UserError(
+            f"{whose} {source} was trained on other images than the data of this run:\n  "
+            + "\n  ".join(found)
+            + "\nTake the checkpoint and the data that belong together, or prepare the data as it was then"
+        )
+
+
+def trained_on(meta: Mapping[str, Any], source: str) -> DataSpec | None:
+    """The spec that a checkpoint's meta holds; None in those of versions that had none."""
+    return DataSpec.from_json(meta["spec"], f"{source}: meta.spec") if meta.get("spec") else None
+
+
+def _spec(cfg: Mapping[str, Any], needed: bool) -> DataSpec | None:
+    """The spec of the first data set of a config that can be opened."""
+    problem: UserError | None = None
+    for name in LOADERS:
+        dataset = (cfg.get(name) or {}).get("dataset")
+        if not isinstance(dataset, Mapping):
+            continue
+        try:
+            spec = configured_spec(dataset)
+        except UserError as error:
+            problem = problem or error
+            continue
+        if spec is not None:
+            return spec
+    if needed and problem is not None:
+        raise problem
+    return None
+
+
+def _segmentors(model: Any) -> Iterator[MutableMapping[str, Any]]:
+    """The configs of all segmentors of ours in a model: itself, a student, its teachers."""
+    if not isinstance(model, MutableMapping):
+        return
+    if "network" in model:
+        yield model
+    for key in ("architecture", "teacher"):
+        yield from _segmentors(model.get(key))
+    for each in model.get("teachers") or ():
+        yield from _segmentors(each.get("model") if isinstance(each, Mapping) else None)
+
+
+def _said_channels(segmentor: Mapping[str, Any]) -> int | None:
+    """Input channels that the config of a segmentor gives, at one of the places where it may."""
+    network = segmentor["network"]
+    if not isinstance(network, Mapping):
+        return getattr(network, "in_channels", 1)
+    places = (segmentor, network, network.get("backbone") or {})
+    return next((place["in_channels"] for place in places if place.get("in_channels") is not None), None)
+
+
+def _channels(spec: DataSpec) -> str:
+    names = ", ".join(channel.name for channel in spec.channels)
+    return f"{names}, with {spec.neighbours} neighbours on each side" if spec.neighbours else names
