@@ -64,8 +64,8 @@ def _told(spec: DataSpec) -> list[tuple[str, int, str]]:
 
 def _mismatch(key: str, own: Any, told: int, names: str, root: str) -> UserError:
     return UserError(
-        f"{key} is {own}, but the data in {root} have {told} ({names}). Correct {key}, or set it to None to take it from "
-        "the data"
+        f"{key} is {own}, but the data in {root} have {told} ({names}). Correct {key}, or set it to None to take it "
+        "from the data"
     )
 
 
