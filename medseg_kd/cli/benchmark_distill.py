@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
         MODELS.build(segmentor_of(read_config(path).model)).to(device)
         for path in (arguments.student, arguments.teacher)
     )
-    x = torch.rand(slices, student.in_channels, height, width, device=device)
+    x = torch.rand(slices, student.in_channels or 1, height, width, device=device)
     labels = torch.randint(student.num_classes, (slices, height, width), dtype=torch.uint8, device=device)
 
     def precision() -> torch.autocast | nullcontext:

@@ -25,7 +25,7 @@ class _Adapted(SegmentorBase):
     def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See :meth:`SegmentorBase.loss`; the losses are those of the heads."""
         samples = [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in labels.long()]
-        return super().loss(inputs, samples)  # type: ignore[arg-type]
+        return super(SegmentorBase, self).loss(inputs, samples)  # type: ignore[misc]
 
     def logits(self, inputs: Tensor) -> Tensor:
         """See :meth:`SegmentorBase.logits`; in windows where ``test_cfg.mode`` is ``slide``."""

@@ -32,6 +32,7 @@ def segmentor(
         "type": Segmentor,
         "network": {"type": network, "backbone": resnet(width, in_channels), **options},
         "num_classes": num_classes,
+        "in_channels": in_channels,
         "losses": [{"type": "mmseg.CrossEntropyLoss"}],
         "output_weights": (1, 0.4),
     }

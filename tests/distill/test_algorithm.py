@@ -228,11 +228,9 @@ def test_checkpoint_holds_student_and_connectors(tmp_path):
 def test_pairs_with_other_classes_or_channels_are_refused():
     with pytest.raises(UserError, match="student predicts 4 classes .* the teacher 5 .*on the student's classes"):
         distil(plain(), plain(num_classes=5))
-    for teacher in (segmentor(), encoder_decoder()):
-        with pytest.raises(
-            UserError, match="student takes 3 input channels .* the teacher 1 .*student's input channels"
-        ):
-            distil(segmentor(in_channels=3), teacher)
+    message = "student takes 3 input channels .* the teacher 1 .*on the student's input channels"
+    with pytest.raises(UserError, match=message):
+        distil(segmentor(in_channels=3), segmentor())
 
 
 def test_images_of_several_channels():
