@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
@@ -63,7 +64,7 @@ def test_a_training_step() -> None:
     "test_cfg", [None, dict(mode="whole"), dict(mode="slide", crop_size=(32, 32), stride=(32, 16))]
 )
 def test_whole_cases(test_cfg: dict[str, Any] | None) -> None:
-    model = adapt(seeded({**CONFIG, "test_cfg": test_cfg})).eval()
+    model = adapt(seeded({**CONFIG, "test_cfg": test_cfg and ConfigDict(test_cfg)})).eval()
     volume = torch.rand(3, 3, 64, 48)
     (sample,) = model.test_step({"inputs": [volume], "labels": [None], "meta": [{"case_name": "a"}]})
     with torch.no_grad():
@@ -91,7 +92,7 @@ def test_a_preprocessor_that_scales_intensities() -> None:
         build_segmentor({**CONFIG, "data_preprocessor": scaling})
     plain = build_segmentor({**CONFIG, "data_preprocessor": dict(type="mmseg.SegDataPreProcessor", size=(64, 64))})
     assert isinstance(plain.data_preprocessor, SlicePreprocessor)
-    own = build_segmentor({**CONFIG, "data_preprocessor": dict(type="SlicePreprocessor", size=(32, 32))})
+    own = build_segmentor({**CONFIG, "data_preprocessor": dict(type="medseg_kd.SlicePreprocessor", size=(32, 32))})
     assert own.data_preprocessor.size == (32, 32)
 
 
