@@ -92,7 +92,7 @@ def test_a_preprocessor_that_scales_intensities() -> None:
         build_segmentor({**CONFIG, "data_preprocessor": scaling})
     plain = build_segmentor({**CONFIG, "data_preprocessor": dict(type="mmseg.SegDataPreProcessor", size=(64, 64))})
     assert isinstance(plain.data_preprocessor, SlicePreprocessor)
-    own = build_segmentor({**CONFIG, "data_preprocessor": dict(type="medseg_kd.SlicePreprocessor", size=(32, 32))})
+    own = build_segmentor({**CONFIG, "data_preprocessor": dict(type=SlicePreprocessor, size=(32, 32))})
     assert own.data_preprocessor.size == (32, 32)
 
 
