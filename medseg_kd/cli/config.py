@@ -66,7 +66,6 @@ def load_config(args: argparse.Namespace) -> Config:
             cfg[name].dataset.data_root = args.data_root
     _hold_out(cfg)
     _check_scope(cfg)
-    _check_classes(cfg)
     _check_optimizer(cfg)
     return cfg
 
@@ -215,18 +214,6 @@ def _check_scope(cfg: Config) -> None:
             "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
             "docs/mmrazor.md has the rest"
         )
-
-
-def _check_classes(cfg: Config) -> None:
-    """Refuse a model whose class count differs from the data's class names."""
-    wanted = segmentor_of(cfg.model).get("num_classes")
-    for name in _LOADERS:
-        classes = (cfg.get(name) or {}).get("dataset", {}).get("metainfo", {}).get("classes")
-        if wanted and classes and len(classes) != wanted:
-            raise UserError(
-                f"{cfg.filename}: model.num_classes is {wanted}, but {name}.dataset.metainfo.classes names "
-                f"{len(classes)} classes ({', '.join(classes)}). Background counts as a class; make the two agree"
-            )
 
 
 def _check_optimizer(cfg: Config) -> None:

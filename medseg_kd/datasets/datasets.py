@@ -33,7 +33,7 @@ class _FolderDataset(BaseDataset):
         exclude_cases: Not these.
         pipeline: Transforms or their configs; None takes the usual ones. A name of MMSegmentation's carries its scope,
             as in ``type='mmseg.RandomRotFlip'``.
-        metainfo: ``classes``, the class names with background first: another place for those of ``spec``.
+        metainfo: ``classes``, the class names with background first, where ``spec`` does not give them.
         layout: Former name of ``format``.
 
     Attributes:
@@ -172,19 +172,9 @@ def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
 
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a config says of the images in ``dataset.spec``, and of their classes in ``dataset.metainfo``.
-
-    Raises:
-        UserError: The two name different classes.
-    """
-    together = dict(spec or {})
+    """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``."""
     classes = (metainfo or {}).get("classes")
-    if classes is not None and list(together.setdefault("classes", classes)) != list(classes):
-        raise UserError(
-            f"dataset.spec.classes is {', '.join(together['classes'])}, dataset.metainfo.classes {', '.join(classes)}: "
-            "name the classes in one of the two"
-        )
-    return together
+    return {**({} if classes is None else {"classes": classes}), **(spec or {})}
 
 
 def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str], root: str) -> set[str]:

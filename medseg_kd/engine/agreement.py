@@ -13,45 +13,60 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 def complete_model(cfg: MutableMapping[str, Any]) -> None:
     """Give the segmentors of a config what it leaves to the data: ``num_classes`` and ``in_channels``.
 
+    What it says itself is compared.
+
     Args:
         cfg: A whole config; the one that is given is changed.
 
     Raises:
-        UserError: The number of classes is left to data that cannot be opened.
+        UserError: A segmentor was made for other data, or the number of classes is left to data that cannot be opened.
     """
-    lacking = [
-        (segmentor, key)
-        for segmentor in _segmentors(cfg["model"])
-        for key, said in (("num_classes", segmentor.get("num_classes")), ("in_channels", _said_channels(segmentor)))
-        if said is None
-    ]
-    spec = _spec(cfg, needed=any(key == "num_classes" for _, key in lacking)) if lacking else None
-    if spec is not None:
-        for segmentor, key in lacking:
-            segmentor[key] = spec.num_classes if key == "num_classes" else spec.num_channels
+    segmentors = list(_segmentors(cfg["model"], "model"))
+    spec, root = _spec(cfg, needed=any(each.get("num_classes") is None for _, each in segmentors))
+    if spec is None:
+        return
+    for where, segmentor in segmentors:
+        said = {"num_classes": segmentor.get("num_classes"), "in_channels": _said_channels(segmentor)}
+        for key, told, names in _told(spec):
+            if said[key] is None:
+                segmentor[key] = told
+            elif said[key] != told:
+                raise _mismatch(f"{where}.{key}", said[key], told, names, root)
 
 
-def check_model(model: Any, spec: DataSpec, where: str) -> None:
+def check_model(model: Any, spec: DataSpec, root: str) -> None:
     """Refuse data that a model was not made for.
 
     Args:
         model: A segmentor, or an algorithm, whose student is meant.
         spec: What the images are.
-        where: The data, for messages.
+        root: The data folder, for messages.
 
     Raises:
         UserError: Another number of classes or channels; the message names both sides.
     """
     segmentor = getattr(model, "student", model)
-    for key, own, its, names in (
-        ("num_classes", getattr(segmentor, "num_classes", None), spec.num_classes, ", ".join(spec.classes)),
-        ("in_channels", getattr(segmentor, "in_channels", None), spec.num_channels, _channels(spec)),
-    ):
-        if own is not None and own != its:
-            raise UserError(
-                f"model.{key} is {own}, but the data in {where} have {its} ({names}). Correct model.{key}, or leave it "
-                "out to take it from the data"
-            )
+    for key, told, names in _told(spec):
+        own = getattr(segmentor, key, None)
+        if own is not None and own != told:
+            raise _mismatch(f"model.{key}", own, told, names, root)
+
+
+def _told(spec: DataSpec) -> list[tuple[str, int, str]]:
+    """What a spec tells a model: argument, number, and what is counted."""
+    channels = ", ".join(channel.name for channel in spec.channels)
+    around = f", each with {spec.neighbours} neighbours above and below" if spec.neighbours else ""
+    return [
+        ("num_classes", spec.num_classes, ", ".join(spec.classes)),
+        ("in_channels", spec.num_channels, channels + around),
+    ]
+
+
+def _mismatch(key: str, own: Any, told: int, names: str, root: str) -> UserError:
+    return UserError(
+        f"{key} is {own}, but the data in {root} have {told} ({names}). Correct {key}, or set it to None to take it "
+        "from the data"
+    )
 
 
 def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str = "the checkpoint") -> None:
@@ -88,8 +103,8 @@ def trained_on(meta: Mapping[str, Any], source: str) -> DataSpec | None:
     return DataSpec.from_json(meta["spec"], f"{source}: meta.spec") if meta.get("spec") else None
 
 
-def _spec(cfg: Mapping[str, Any], needed: bool) -> DataSpec | None:
-    """The spec of the first data set of a config that can be opened."""
+def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:
+    """The spec of the first data set of a config that can be opened, and its folder."""
     problem: UserError | None = None
     for name in LOADERS:
         dataset = (cfg.get(name) or {}).get("dataset")
@@ -101,33 +116,29 @@ def _spec(cfg: Mapping[str, Any], needed: bool) -> DataSpec | None:
             problem = problem or error
             continue
         if spec is not None:
-            return spec
+            return spec, str(dataset.get("data_root", name))
     if needed and problem is not None:
         raise problem
-    return None
+    return None, ""
 
 
-def _segmentors(model: Any) -> Iterator[MutableMapping[str, Any]]:
-    """The configs of all segmentors of ours in a model: itself, a student, its teachers."""
+def _segmentors(model: Any, where: str) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
+    """Place and config of all segmentors of ours in a model: itself, a student, its teachers."""
     if not isinstance(model, MutableMapping):
         return
     if "network" in model:
-        yield model
+        yield where, model
     for key in ("architecture", "teacher"):
-        yield from _segmentors(model.get(key))
-    for each in model.get("teachers") or ():
-        yield from _segmentors(each.get("model") if isinstance(each, Mapping) else None)
+        yield from _segmentors(model.get(key), f"{where}.{key}")
+    for index, each in enumerate(model.get("teachers") or ()):
+        if isinstance(each, Mapping):
+            yield from _segmentors(each.get("model"), f"{where}.teachers[{index}].model")
 
 
 def _said_channels(segmentor: Mapping[str, Any]) -> int | None:
     """Input channels that the config of a segmentor gives, at one of the places where it may."""
     network = segmentor["network"]
     if not isinstance(network, Mapping):
-        return getattr(network, "in_channels", 1)
+        return segmentor.get("in_channels", getattr(network, "in_channels", None))
     places = (segmentor, network, network.get("backbone") or {})
     return next((place["in_channels"] for place in places if place.get("in_channels") is not None), None)
-
-
-def _channels(spec: DataSpec) -> str:
-    names = ", ".join(channel.name for channel in spec.channels)
-    return f"{names}, with {spec.neighbours} neighbours on each side" if spec.neighbours else names

@@ -56,7 +56,8 @@ def adapt(model: Any) -> Any:
     model.__class__ = _adapted(type(model))  # type: ignore[arg-type]
     head = _last_head(model)
     model.num_classes, model.ignore_index = head.num_classes, head.ignore_index
-    model.in_channels = getattr(model.backbone, "in_channels", None)
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    model.in_channels = next((first.in_channels for first in convolutions), None)
     given = model.data_preprocessor
     if not isinstance(given, SlicePreprocessor):
         if getattr(given, "_enable_normalize", False):

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from synapse_folders import TEST, TRAIN, write_h5, write_images, write_npz
 
-from medseg_kd.datasets import SliceDataset
+from medseg_kd.datasets import CaseDataset, SliceDataset
 from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
 from medseg_kd.datasets.formats import Case, open_folder
 from medseg_kd.errors import UserError
@@ -114,3 +116,111 @@ def test_a_string_is_one_case(transunet: Path) -> None:
     """As ``--cfg-options val_dataloader.dataset.cases=case0005`` gives it."""
     assert SliceDataset(str(transunet), cases="case0005").case_names == ["case0005"]
     assert SliceDataset(str(transunet), exclude_cases="case0005").case_names == ["case0010"]
+
+
+@pytest.mark.parametrize("listed", ["../case0005_slice000", "/etc/case0005_slice000", "a\\case0005_slice000"])
+def test_lists_name_files_of_the_folder(transunet: Path, listed: str) -> None:
+    names = transunet / "lists" / "lists_Synapse" / "train.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text(f"{listed}\n")
+    with pytest.raises(UserError, match=r"train\.txt names .*, which is no file name"):
+        find_slices(transunet, "train")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_in_other_encodings(transunet: Path, encoding: str) -> None:
+    names = transunet / "lists" / "lists_Synapse" / "train.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("case0005_slice000\r\n", encoding=encoding)
+    assert find_slices(transunet, "train") == [("case0005", 0)]
+    names.write_bytes("病例".encode("gbk"))
+    with pytest.raises(UserError, match=r"train\.txt is no text in UTF-8"):
+        find_slices(transunet, "train")
+
+
+def test_a_slice_that_is_listed_twice(transunet: Path) -> None:
+    names = transunet / "lists" / "lists_Synapse" / "train.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("case0005_slice000\ncase0005_slice000\n")
+    with pytest.raises(UserError, match=r"train\.txt names case0005_slice000 more than once"):
+        find_slices(transunet, "train")
+
+
+def test_hidden_files_are_no_data(transunet: Path) -> None:
+    for name in ("train_npz/._case0005_slice000.npz", "test_vol_h5/._case0008.npy.h5"):
+        (transunet / name).write_bytes(b"Mac OS X")
+    assert len(find_slices(transunet, "train")) == sum(TRAIN.values())
+    assert [case.name for case in find(transunet, "test")] == list(TEST)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 4), (100, 122, 30)])
+def test_volumes_with_their_slices_last(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    write_h5(tmp_path, "case0001", 1, image=image, label=(image > 0.5).astype(np.uint8))
+    spec = dict(classes=("background", "organ"))
+    with pytest.raises(UserError, match=rf"would be {shape[0]} slices of .*format_options=dict\(axes='HWS'\)"):
+        CaseDataset(str(tmp_path), spec=spec)
+    (item,) = CaseDataset(str(tmp_path), spec=spec, format_options=dict(axes="HWS"))
+    assert np.array_equal(item["inputs"][:, 0].numpy(), np.moveaxis(image, -1, 0))
+    assert np.array_equal(item["labels"].numpy(), np.moveaxis(image > 0.5, -1, 0))
+    (item,) = CaseDataset(str(tmp_path), spec=spec, format_options=dict(axes="SHW"))
+    assert np.array_equal(item["inputs"][:, 0].numpy(), image)
+    with pytest.raises(UserError, match="axes is 'SWH', expected one of SHW, HWS"):
+        CaseDataset(str(tmp_path), spec=spec, format_options=dict(axes="SWH"))
+
+
+def test_several_channels_in_one_file(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((3, 12, 10)).astype(np.float32)
+    write_npz(tmp_path, "case0005", 0, image=image)
+    write_h5(tmp_path, "case0008", 2, image=np.stack([image, 1 - image]))
+    spec = dict(channels=("T1", "T2", "FLAIR"), classes=("background", "a", "b"))
+    assert np.array_equal(SliceDataset(str(tmp_path), spec=spec)[0]["inputs"].numpy(), image)
+    assert np.array_equal(CaseDataset(str(tmp_path), spec=spec)[0]["inputs"].numpy(), np.stack([image, 1 - image]))
+    with pytest.raises(UserError, match=r"slice000\.npz: image .*or 3 channel|channel\(s\), expected 1 \(CT\)"):
+        SliceDataset(str(tmp_path), spec=dict(classes=spec["classes"]))[0]
+
+
+def test_links_to_other_files_are_not_followed(transunet: Path) -> None:
+    path = transunet / "test_vol_h5" / "case0008.npy.h5"
+    other = write_h5(transunet / "elsewhere", "case0001", 1)
+    with h5py.File(path, "a") as file:
+        del file["image"]
+        file["image"] = h5py.ExternalLink(str(other), "image")
+    with pytest.raises(UserError, match=r"case0008\.npy\.h5: image is a link to another file"):
+        find(transunet, "test")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((12, 10), complex), np.zeros((12, 10), "U3"), np.zeros((12, 10), [("a", int)]), np.zeros(())]
+)
+def test_arrays_that_are_no_images(transunet: Path, array: np.ndarray) -> None:
+    write_npz(transunet, "case0005", 0, image=array)
+    with pytest.raises(UserError, match=r"case0005_slice000\.npz: (an image of|image \(\))"):
+        SliceDataset(str(transunet))[0]
+    write_npz(transunet, "case0005", 0, label=array)
+    with pytest.raises(UserError, match=r"case0005_slice000\.npz: (a label of|image \(12, 10\) and label \(\))"):
+        SliceDataset(str(transunet))[0]
+
+
+def test_wrong_keys_are_named(transunet: Path) -> None:
+    np.savez(transunet / "train_npz" / "case0005_slice000.npz", img=np.zeros((4, 4)), mask=np.zeros((4, 4)))
+    with pytest.raises(UserError, match=r"slice000\.npz holds img, mask, expected image and label: no image"):
+        SliceDataset(str(transunet))[0]
+
+
+def test_objects_in_an_npz_do_not_run(transunet: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    write_npz(transunet, "case0005", 0, image=np.array([Evil()], dtype=object))
+    with pytest.raises(UserError, match=r"case0005_slice000\.npz cannot be read"):
+        SliceDataset(str(transunet))[0]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_geometry_that_is_none(transunet: Path) -> None:
+    with h5py.File(transunet / "test_vol_h5" / "case0008.npy.h5", "a") as file:
+        file.attrs.update(origin=(np.nan, 2.0, 30.0), direction=np.eye(3).ravel())
+    with pytest.raises(UserError, match=r"case0008\.npy\.h5: origin is \(nan, 2\.0, 30\.0\), expected 3 numbers"):
+        CaseDataset(str(transunet))[0]

@@ -1,7 +1,7 @@
-from mmengine.dataset import DefaultSampler
+from mmengine.config import read_base
 
-from medseg_kd.datasets import CaseDataset, SeededSampler, SliceDataset
-from medseg_kd.evaluation import VolumeMetric
+with read_base():
+    from .folder import *
 
 data_root = "data/synapse"
 metainfo = dict(
@@ -17,28 +17,5 @@ metainfo = dict(
         "stomach",
     )
 )
-# Training cases to validate on instead of the test cases, such as ["case0005", "case0006"].
-val_cases = []
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type=SeededSampler),
-    dataset=dict(type=SliceDataset, data_root=data_root, split="train", metainfo=metainfo),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False),
-    dataset=dict(type=CaseDataset, data_root=data_root, split="test", metainfo=metainfo),
-)
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    sampler=dict(type=DefaultSampler, shuffle=False),
-    dataset=dict(type=CaseDataset, data_root=data_root, split="test", metainfo=metainfo),
-)
-val_evaluator = dict(type=VolumeMetric, measures=("Dice",), protocols=("transunet",))
-test_evaluator = dict(type=VolumeMetric)
+for loader in (train_dataloader, val_dataloader, test_dataloader):
+    loader.update(dataset=dict(data_root=data_root, metainfo=metainfo))

@@ -1,13 +1,13 @@
 """What names of files tell: cases, slice numbers, lists of a split."""
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable
 from pathlib import Path
 
 from medseg_kd.errors import UserError
 
 _SLICE_NAME = re.compile(r"^(?P<case>.+?)_slice_?(?P<index>\d+)$")
-_ENCODINGS = ("utf-8-sig", "utf-16")
 
 
 def visible(paths: Iterable[Path]) -> list[Path]:
@@ -59,9 +59,7 @@ def listed_names(root: Path, name: str) -> list[str]:
 def _text(path: Path) -> str:
     """Content of a text file in UTF-8 or UTF-16."""
     content = path.read_bytes()
-    for encoding in _ENCODINGS:
-        try:
-            return content.decode(encoding)
-        except UnicodeError:
-            continue
-    raise UserError(f"{path} is no text in UTF-8. Save it as UTF-8, one name a line")
+    try:
+        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeError as error:
+        raise UserError(f"{path} is no text in UTF-8. Save it as UTF-8, one name a line") from error

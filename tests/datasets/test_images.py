@@ -1,0 +1,172 @@
+"""Image folders beyond Synapse: colour, 16 bits, palettes, masks in black and white, other names of folders."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg_kd.datasets import CaseDataset, SliceDataset
+from medseg_kd.errors import UserError
+
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+MASK = (PHOTO[..., 0] > 128).astype(np.uint8)
+BINARY = ("background", "lesion")
+
+
+def write(root: Path, name: str, image: Any, label: Any, split: str = "train", suffix: str = ".png") -> None:
+    """One image and its label; arrays or Pillow's images."""
+    for folder, pixels, end in (("img_dir", image, suffix), ("ann_dir", label, ".png")):
+        path = root / folder / split / f"{name}{end}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels).save(path)
+
+
+def first(root: Path, **spec: Any) -> dict[str, Any]:
+    return SliceDataset(str(root), spec={"classes": BINARY, **spec})[0]
+
+
+def test_colour(tmp_path: Path) -> None:
+    write(tmp_path, "ISIC_0001", PHOTO, MASK)
+    item = first(tmp_path, channels="RGB")
+    np.testing.assert_array_equal(
+        item["inputs"].numpy(), np.moveaxis(PHOTO.astype(np.float32) / np.float32(255), -1, 0)
+    )
+    np.testing.assert_array_equal(item["labels"].numpy(), MASK)
+    assert item["meta"] == dict(case_name="ISIC_0001", slice_index=0, ori_shape=(10, 12))
+
+
+def test_colour_is_not_lost(tmp_path: Path) -> None:
+    """Red and green organs of one brightness would become one grey."""
+    write(tmp_path, "a", PHOTO, MASK)
+    with pytest.raises(
+        UserError, match=r"a\.png is a colour image, but dataset.spec knows one channel.*channels='RGB'"
+    ):
+        first(tmp_path)
+
+
+def test_a_grey_image_among_photographs(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    item = first(tmp_path, channels="RGB")
+    assert item["inputs"].shape == (3, 10, 12) and (item["inputs"] == item["inputs"][:1]).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency(tmp_path: Path, mode: str) -> None:
+    opaque = Image.fromarray(PHOTO[..., 0]).convert(mode)
+    write(tmp_path, "a", opaque, MASK)
+    assert first(tmp_path)["inputs"].shape == (1, 10, 12)
+    opaque.putalpha(100)
+    write(tmp_path, "a", opaque, MASK)
+    with pytest.raises(UserError, match=r"a\.png is transparent in places"):
+        first(tmp_path)
+
+
+def test_sixteen_bits(tmp_path: Path) -> None:
+    deep = RNG.integers(0, 4096, (10, 12)).astype(np.uint16)
+    write(tmp_path, "a", deep, MASK)
+    item = first(tmp_path, channels=dict(MR=dict(type="Window", low=0, high=4095)))
+    np.testing.assert_allclose(item["inputs"][0].numpy(), deep / 4095, atol=1e-6)
+    with pytest.raises(UserError, match=r"a\.png, channel grey: pixels are uint16.*RGB8"):
+        first(tmp_path)
+
+
+def test_a_palette_label_holds_its_indices(tmp_path: Path) -> None:
+    label = Image.fromarray(MASK, mode="P")
+    label.putpalette([0, 0, 0, 200, 30, 30])
+    write(tmp_path, "a", PHOTO[..., 0], label)
+    np.testing.assert_array_equal(first(tmp_path)["labels"].numpy(), MASK)
+
+
+def test_a_coloured_label(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], PHOTO)
+    with pytest.raises(UserError, match=r"ann_dir/train/a\.png is a colour image: a label holds the class value"):
+        first(tmp_path)
+
+
+def test_masks_in_black_and_white(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK * np.uint8(255))
+    np.testing.assert_array_equal(first(tmp_path)["labels"].numpy(), MASK)
+    with pytest.raises(
+        UserError, match=r"ann_dir/train/a\.png: label values 255 are none of the 3 classes .*ignore_label"
+    ):
+        first(tmp_path, classes=("background", "a", "b"))
+
+
+def test_pixels_to_ignore(tmp_path: Path) -> None:
+    label = MASK.copy()
+    label[:3] = 77
+    write(tmp_path, "a", PHOTO[..., 0], label)
+    item = first(tmp_path, ignore_label=77)
+    np.testing.assert_array_equal(item["labels"].numpy(), np.where(label == 77, 255, label))
+    write(tmp_path, "a", PHOTO[..., 0], MASK * np.uint8(255))
+    assert set(first(tmp_path, ignore_label=255)["labels"].unique().tolist()) == {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("images/train", "labels/train"), ("images/training", "masks/training"), ("train/images", "train/masks")],
+)
+def test_other_names_of_folders(tmp_path: Path, images: str, labels: str) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    for old, new in (("img_dir/train", images), ("ann_dir/train", labels)):
+        (tmp_path / new).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / old).rename(tmp_path / new)
+    np.testing.assert_array_equal(first(tmp_path)["labels"].numpy(), MASK)
+
+
+def test_a_test_split_beside_one_for_validation(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        write(tmp_path, split, PHOTO[..., 0], MASK, split)
+    spec = dict(classes=BINARY)
+    for split in ("train", "val", "test"):
+        assert CaseDataset(str(tmp_path), split, spec=spec).case_names == [split]
+
+
+def test_without_labels(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK, "test")
+    (tmp_path / "ann_dir/test/a.png").unlink()
+    (tmp_path / "ann_dir/test").rmdir()
+    (item,) = CaseDataset(str(tmp_path), spec=dict(classes=BINARY))
+    assert item["labels"] is None and item["inputs"].shape == (1, 1, 10, 12)
+    with pytest.raises(UserError, match="case a has no label, so it cannot be trained on"):
+        SliceDataset(str(tmp_path), "test", spec=dict(classes=BINARY))
+
+
+def test_twins(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    write(tmp_path, "a", PHOTO[..., 0], MASK, suffix=".jpg")
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png are the same slice: keep one"):
+        first(tmp_path)
+
+
+def test_two_files_of_one_slice_number(tmp_path: Path) -> None:
+    for name in ("case1_slice1", "case1_slice001"):
+        write(tmp_path, name, PHOTO[..., 0], MASK)
+    with pytest.raises(UserError, match=r"case case1 has slice 1 more than once: .*slice001\.png and .*slice1\.png"):
+        first(tmp_path)
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    (tmp_path / "img_dir/train/._a.png").write_bytes(b"Mac OS X")
+    assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["a"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"GIF89a", b"\xff\xd8\xff\xe0"]
+)
+def test_a_label_is_what_its_name_says(tmp_path: Path, content: bytes) -> None:
+    """PostScript would start another program, JPEG would blend the classes."""
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    (tmp_path / "ann_dir/train/a.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"ann_dir/train/a\.png cannot be read"):
+        first(tmp_path)
+
+
+def test_no_classes_are_assumed(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    with pytest.raises(UserError, match=r"does not tell the classes of its images, .* dataset.spec=dict\(classes="):
+        SliceDataset(str(tmp_path))

@@ -1,0 +1,146 @@
+"""What the images are: told by a config, by a folder or by both."""
+
+import json
+
+import pytest
+
+from medseg_kd.datasets import RGB8, Channel, DataSpec, Percentiles, Stored, Window, ZScore
+from medseg_kd.datasets.spec import combine, parts_of_config, parts_of_json
+from medseg_kd.errors import UserError
+
+CLASSES = ("background", "edema", "core", "enhancing")
+MR = DataSpec(
+    channels=(Channel("T1", ZScore()), Channel("FLAIR", ZScore(nonzero=True))),
+    classes=CLASSES,
+    regions={"whole": (1, 2, 3), "core": (2, 3)},
+    ignore_label=4,
+    orientation="LPS",
+    neighbours=2,
+)
+
+
+def test_json_there_and_back() -> None:
+    content = json.loads(json.dumps(MR.to_json()))
+    assert DataSpec.from_json(content, "manifest") == MR
+    assert content["channel_names"] == {"0": "T1", "1": "FLAIR"}
+    assert content["labels"] == {"background": 0, "edema": 1, "core": 2, "enhancing": 3, "ignore": 4}
+    assert (MR.num_channels, MR.num_classes) == (10, 4)
+
+
+@pytest.mark.parametrize("rule", [Window(-160, 240), Percentiles(1, 99), RGB8(), Stored()])
+def test_rules_in_json(rule) -> None:
+    spec = DataSpec((Channel("x", rule),), ("background", "a"))
+    assert DataSpec.from_json(spec.to_json(), "manifest") == spec
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        ("RGB", (Channel("red", RGB8()), Channel("green", RGB8()), Channel("blue", RGB8()))),
+        (dict(CT=dict(type="Window", low=-160, high=240)), (Channel("CT", Window(-160.0, 240.0)),)),
+        (dict(CT=dict(type=Window, low=-160, high=240)), (Channel("CT", Window(-160.0, 240.0)),)),
+        (dict(T1="ZScore", T2=ZScore), (Channel("T1", ZScore()), Channel("T2", ZScore()))),
+        (("T1", "T2"), (Channel("T1"), Channel("T2"))),
+    ],
+)
+def test_channels_of_a_config(channels, expected) -> None:
+    assert parts_of_config(dict(channels=channels), "dataset.spec") == {"channels": expected}
+
+
+def test_regions_of_a_config_name_classes() -> None:
+    parts = parts_of_config(dict(classes=CLASSES, regions=dict(whole=("core", 1), core="core")), "dataset.spec")
+    assert parts["regions"] == {"whole": (1, 2), "core": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (dict(chanels="RGB"), "dataset.spec has no key 'chanels'; it takes channels, classes"),
+        ("RGB", r"dataset.spec is 'RGB': expected dict\(channels=..., "),
+        (dict(channels="CT"), "channels is 'CT': expected a list of names"),
+        (dict(channels=dict(CT="Windw")), r"dataset.spec.channels.CT is 'Windw': expected an intensity rule, one of"),
+        (dict(channels=dict(CT=dict(type="Window"))), "channels.CT: Window: .*low"),
+        (dict(channels=dict(CT=dict(type="Window", low=5, high=5))), "channels.CT: window 5 5: expected a number and"),
+        (dict(channels=dict(CT=dict(type="Window", low=float("nan"), high=5))), "window nan 5"),
+        (dict(channels=("T1", "T1")), "expected different names"),
+        (dict(classes=("background",)), "1 classes"),
+        (dict(classes=("background", "a", "a")), "expected different names"),
+        (dict(classes=["c" + str(index) for index in range(300)]), "300 classes"),
+        (dict(classes=CLASSES, ignore_label=2), "ignore_label 2 is the value of the class core"),
+        (dict(classes=CLASSES, ignore_label="255"), "ignore_label is '255': expected a number"),
+        (dict(neighbours=-1), "neighbours is -1: expected a number from 0 to 16"),
+        (dict(neighbours=True), "neighbours is True"),
+        (
+            dict(classes=CLASSES, regions=dict(whole=("liver",))),
+            "region 'whole' has 'liver', none of the classes edema",
+        ),
+        (dict(classes=CLASSES, regions=dict(whole=(0, 1))), "region 'whole' has 0"),
+        (dict(regions=dict(whole=(1,))), "beside the names of the classes"),
+    ],
+)
+def test_a_spec_that_makes_no_sense(spec, message) -> None:
+    with pytest.raises(UserError, match=message):
+        parts_of_config(spec, "dataset.spec")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "no description of images"),
+        ({"labels": {"background": 0, "liver": 2}}, "expected the numbers 0, 1, 2"),
+        ({"labels": {"background": "a"}}, "expected the numbers 0, 1, 2"),
+        ({"labels": ["background"]}, "expected names and their values"),
+        ({"channel_names": {"1": "CT"}}, "expected the numbers 0, 1, 2"),
+        ({"channel_names": {"0": "CT"}, "intensities": []}, None),
+        ({"channel_names": {"0": "CT"}, "intensities": ["Stored", "Stored"]}, "expected one for each"),
+    ],
+)
+def test_json_that_is_no_spec(content, message) -> None:
+    if message is None:
+        assert parts_of_json(content, "manifest")["channels"] == (Channel("CT"),)
+    else:
+        with pytest.raises(UserError, match=f"manifest.*{message}"):
+            parts_of_json(content, "manifest")
+
+
+def test_config_and_folder_complete_each_other() -> None:
+    config = parts_of_config(dict(classes=CLASSES, channels=("CT",), neighbours=1), "dataset.spec")
+    folder = parts_of_json(
+        {"channel_names": {"0": "CT"}, "intensities": [Window(0, 9).to_json()], "orientation": "LPS"}, "manifest"
+    )
+    together = combine(config, folder, ("dataset.spec", "data"))
+    assert DataSpec(**together) == DataSpec((Channel("CT", Window(0, 9)),), CLASSES, orientation="LPS", neighbours=1)
+
+
+@pytest.mark.parametrize(
+    ("config", "folder", "message"),
+    [
+        (
+            dict(classes=("background", "a", "b")),
+            dict(classes=("background", "b", "a")),
+            r"differ in classes:\n .*a, b",
+        ),
+        (dict(channels=("CT",)), dict(channels="RGB"), r"differ in channels:\n.*CT.*\n.*red"),
+        (
+            dict(channels=dict(CT=dict(type="Window", low=-125, high=275))),
+            dict(channels=dict(CT=dict(type="Window", low=-160, high=240))),
+            r"differ in channels:\n.*low=-125.*\n.*low=-160",
+        ),
+        (dict(ignore_label=255), dict(ignore_label=9), "differ in ignore_label"),
+    ],
+)
+def test_config_and_folder_that_differ(config, folder, message) -> None:
+    parts = parts_of_config(config, "dataset.spec"), parts_of_config(folder, "data")
+    with pytest.raises(UserError, match=f"dataset.spec and data/x {message}"):
+        combine(*parts, ("dataset.spec", "data/x"))
+
+
+def test_differences_of_two_specs() -> None:
+    assert MR.differences(MR) == []
+    other = DataSpec(
+        (Channel("T1", Window(0, 9)), Channel("FLAIR", Stored())), (*CLASSES[:3], "necrosis"), neighbours=1
+    )
+    told = "\n".join(MR.differences(other))
+    assert "classes: background, edema, core, enhancing and background, edema, core, necrosis" in told
+    assert "T1 (ZScore(nonzero=False)) and T1 (Window(low=0.0, high=9.0))" in told and "FLAIR" not in told
+    assert "neighbours: 2 and 1" in told and "regions" in told and "orientation" not in told

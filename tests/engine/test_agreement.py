@@ -1,0 +1,118 @@
+"""Data, model and checkpoints of one run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import ConfigDict
+
+from medseg_kd.datasets import CaseDataset, Channel, DataSpec, SliceDataset, Window
+from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
+from medseg_kd.engine.agreement import check_checkpoint, check_model, complete_model
+from medseg_kd.errors import UserError
+
+SPEC = DataSpec((Channel("CT", Window(-160, 240)),), ("background", "liver", "spleen"))
+
+
+def config(root: Path, model: dict[str, Any], **dataset: Any) -> ConfigDict:
+    return ConfigDict(
+        model=model, train_dataloader=dict(dataset=dict(type=SliceDataset, data_root=str(root), **dataset))
+    )
+
+
+def test_the_data_tell_what_a_config_leaves_out(phantom: Path) -> None:
+    cfg = config(phantom, dict(network=dict(type="UNet")), spec=dict(neighbours=1))
+    complete_model(cfg)
+    assert (cfg.model.num_classes, cfg.model.in_channels) == (9, 3)
+
+
+def test_student_and_teachers_are_told_too(phantom: Path) -> None:
+    segmentors = [dict(network=dict(type="UNet")) for _ in range(4)]
+    model = dict(
+        architecture=segmentors[0], teacher=segmentors[1], teachers=[dict(model=each) for each in segmentors[2:]]
+    )
+    cfg = config(phantom, model)
+    complete_model(cfg)
+    told = [cfg.model.architecture, cfg.model.teacher, *(each.model for each in cfg.model.teachers)]
+    assert [(each.num_classes, each.in_channels) for each in told] == [(9, 1)] * 4
+
+
+@pytest.mark.parametrize("place", ["model", "network", "backbone"])
+def test_what_a_config_says_is_compared(phantom: Path, place: str) -> None:
+    model = dict(num_classes=9, network=dict(type="UNet", backbone=dict(depth=18)))
+    {"model": model, "network": model["network"], "backbone": model["network"]["backbone"]}[place]["in_channels"] = 3
+    with pytest.raises(UserError, match=r"model.in_channels is 3, but the data in .* have 1 \(CT\)"):
+        complete_model(config(phantom, model))
+    with pytest.raises(UserError, match=r"model.teacher.num_classes is 5, but the data in .* have 9 \(background, aor"):
+        complete_model(config(phantom, dict(teacher=dict(num_classes=5, network={}))))
+
+
+def test_data_that_cannot_be_opened(tmp_path: Path) -> None:
+    cfg = config(tmp_path / "absent", dict(num_classes=9, network={}))
+    complete_model(cfg)
+    assert "in_channels" not in cfg.model
+    with pytest.raises(UserError, match="data folder not found"):
+        complete_model(config(tmp_path / "absent", dict(network={})))
+
+
+def test_a_test_needs_no_training_data(phantom: Path, tmp_path: Path) -> None:
+    cfg = config(tmp_path / "absent", dict(network={}))
+    cfg.test_dataloader = dict(dataset=dict(type=CaseDataset, data_root=str(phantom)))
+    complete_model(cfg)
+    assert cfg.model.num_classes == len(SYNAPSE_CLASSES)
+
+
+def test_data_sets_of_others_are_left_alone() -> None:
+    cfg = ConfigDict(
+        model=dict(num_classes=2, network={}), train_dataloader=dict(dataset=dict(type="mmseg.ADE20KDataset"))
+    )
+    complete_model(cfg)
+
+
+def test_a_wrapped_data_set(phantom: Path) -> None:
+    inner = dict(type="SliceDataset", data_root=str(phantom))
+    for wrapped in (dict(type="RepeatDataset", dataset=inner), dict(type="ConcatDataset", datasets=[inner, inner])):
+        cfg = ConfigDict(model=dict(network={}), train_dataloader=dict(dataset=wrapped))
+        complete_model(cfg)
+        assert cfg.model.num_classes == 9
+
+
+def test_a_built_model() -> None:
+    class Model:
+        num_classes, in_channels = 3, 1
+
+    check_model(Model(), SPEC, "data")
+    Model.num_classes = 4
+    with pytest.raises(UserError, match=r"model.num_classes is 4, but the data in data have 3 \(background, liver"):
+        check_model(Model(), SPEC, "data")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            DataSpec(SPEC.channels, ("background", "spleen", "liver")),
+            "classes: background, spleen, liver and background,",
+        ),
+        (DataSpec((Channel("CT", Window(-125, 275)),), SPEC.classes), "low=-125.0.*low=-160.0"),
+        (DataSpec((Channel("MR"),), SPEC.classes), "channels: MR and CT"),
+        (DataSpec(SPEC.channels, SPEC.classes, neighbours=1), "neighbours: 1 and 0"),
+    ],
+)
+def test_checkpoints_of_other_data(other: DataSpec, message: str) -> None:
+    with pytest.raises(UserError, match=rf"the teacher's checkpoint x.pth was trained on other images.*\n.*{message}"):
+        check_checkpoint({"spec": other.to_json()}, SPEC, "x.pth", "the teacher's checkpoint")
+
+
+def test_checkpoints_of_the_same_data() -> None:
+    check_checkpoint({"spec": SPEC.to_json()}, SPEC, "x.pth")
+    check_checkpoint({"spec": DataSpec((Channel("CT"),), SPEC.classes).to_json()}, SPEC, "x.pth")
+    check_checkpoint({}, SPEC, "x.pth")
+    check_checkpoint(None, SPEC, "x.pth")
+    check_checkpoint({"spec": SPEC.to_json()}, None, "x.pth")
+
+
+def test_checkpoints_of_former_versions_are_compared_by_their_classes() -> None:
+    check_checkpoint({"dataset_meta": {"classes": SPEC.classes}}, SPEC, "x.pth")
+    with pytest.raises(UserError, match="classes: background, spleen, liver and background, liver, spleen"):
+        check_checkpoint({"dataset_meta": {"classes": ("background", "spleen", "liver")}}, SPEC, "x.pth")

@@ -1,0 +1,101 @@
+"""MMSegmentation's segmentors behind the interface of ours."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.structures import SegDataSample
+
+from medseg_kd.errors import UserError
+from medseg_kd.models import SlicePreprocessor
+from medseg_kd.models.mmseg_adapter import adapt, build_segmentor
+from medseg_kd.registry import MODELS
+
+BACKBONE = dict(type="mmseg.ResNetV1c", depth=18, in_channels=3, base_channels=4, stem_channels=4)
+HEAD = dict(type="mmseg.FCNHead", num_classes=4, in_channels=32, channels=8, in_index=3)
+AUXILIARY = dict(type="mmseg.FCNHead", num_classes=4, in_channels=16, channels=8, in_index=2)
+CONFIG = dict(type="mmseg.EncoderDecoder", backbone=BACKBONE, decode_head=HEAD, auxiliary_head=AUXILIARY)
+
+
+def batch(size: tuple[int, int] = (64, 48)) -> dict[str, Any]:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (2, *size), generator=rng).to(torch.uint8)
+    return {"inputs": torch.rand(2, 3, *size, generator=rng), "labels": labels, "meta": [{}, {}]}
+
+
+def seeded(config: dict[str, Any]) -> Any:
+    torch.manual_seed(0)
+    return MODELS.build(dict(config))
+
+
+def test_names_and_weights_stay() -> None:
+    theirs, ours = seeded(CONFIG), adapt(seeded(CONFIG))
+    assert isinstance(ours, EncoderDecoder) and type(ours).__name__ == "EncoderDecoder"
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert (ours.num_classes, ours.in_channels, ours.ignore_index) == (4, 3, 255)
+    assert isinstance(ours.data_preprocessor, SlicePreprocessor)
+    assert adapt(ours) is ours
+
+
+def test_losses_are_those_of_its_heads() -> None:
+    data = batch()
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=label[None].long())) for label in data["labels"]]
+    theirs, ours = seeded(CONFIG).eval(), adapt(seeded(CONFIG)).eval()
+    expected = theirs.loss(data["inputs"], samples)
+    values = ours(**data, mode="loss")
+    assert list(values) == list(expected) and {"decode.loss_ce", "aux.loss_ce"} <= values.keys()
+    for name, value in values.items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_a_training_step() -> None:
+    model = adapt(seeded(CONFIG)).train()
+    before = model.decode_head.conv_seg.weight.clone()
+    model.train_step(batch(), OptimWrapper(torch.optim.SGD(model.parameters(), 0.1)))
+    assert not torch.equal(before, model.decode_head.conv_seg.weight)
+
+
+@pytest.mark.parametrize(
+    "test_cfg", [None, dict(mode="whole"), dict(mode="slide", crop_size=(32, 32), stride=(32, 16))]
+)
+def test_whole_cases(test_cfg: dict[str, Any] | None) -> None:
+    model = adapt(seeded({**CONFIG, "test_cfg": test_cfg and ConfigDict(test_cfg)})).eval()
+    volume = torch.rand(3, 3, 64, 48)
+    (sample,) = model.test_step({"inputs": [volume], "labels": [None], "meta": [{"case_name": "a"}]})
+    with torch.no_grad():
+        if (test_cfg or {}).get("mode") == "slide":
+            meta = dict(ori_shape=(64, 48), img_shape=(64, 48), pad_shape=(64, 48), padding_size=[0, 0, 0, 0])
+            logits = model.slide_inference(volume, [meta] * 3)
+        else:
+            logits = F.interpolate(model._forward(volume), size=(64, 48), mode="bilinear", align_corners=False)
+    assert torch.equal(sample.pred_sem_seg.data, logits.argmax(1).to(torch.uint8))
+    assert sample.case_name == "a"
+
+
+def test_cascades() -> None:
+    coarse, fine = {**HEAD}, {**HEAD, "type": "mmseg.OCRHead", "ocr_channels": 4}
+    model = build_segmentor(
+        dict(type="mmseg.CascadeEncoderDecoder", num_stages=2, backbone=BACKBONE, decode_head=[coarse, fine])
+    )
+    assert model.num_classes == 4
+    assert model.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
+
+
+def test_a_preprocessor_that_scales_intensities() -> None:
+    scaling = dict(type="mmseg.SegDataPreProcessor", mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4])
+    with pytest.raises(UserError, match=r"is a SegDataPreProcessor with a mean.*SlicePreprocessor"):
+        build_segmentor({**CONFIG, "data_preprocessor": scaling})
+    plain = build_segmentor({**CONFIG, "data_preprocessor": dict(type="mmseg.SegDataPreProcessor", size=(64, 64))})
+    assert isinstance(plain.data_preprocessor, SlicePreprocessor)
+    own = build_segmentor({**CONFIG, "data_preprocessor": dict(type=SlicePreprocessor, size=(32, 32))})
+    assert own.data_preprocessor.size == (32, 32)
+
+
+def test_other_models_stay_as_they_are() -> None:
+    module = torch.nn.Conv2d(1, 1, 1)
+    assert adapt(module) is module
