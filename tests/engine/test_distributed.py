@@ -110,7 +110,6 @@ def _transunet(phantom, folder, grid, **changes):
 def _take_another_grid(phantom, folder, start):
     """Train from a checkpoint of another grid, go on from the run's own, validate and test it."""
     runner = Runner.from_cfg(_transunet(phantom, folder, 4, load_from=start))
-    assert not is_model_wrapper(runner.model)
     runner.train()
     assert is_model_wrapper(runner.model)
     trained = _weights(runner.bare_model)
