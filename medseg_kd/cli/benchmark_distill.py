@@ -12,7 +12,7 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.cli.measuring import add_measuring_arguments, measured_shape
+from medseg_kd.cli.measuring import add_measuring_arguments, measured_slices
 from medseg_kd.distill import METHODS, SingleTeacherDistill
 from medseg_kd.models.profiling import Step, device_name, interleaved_seconds, ratio
 from medseg_kd.registry import MODELS
@@ -37,15 +37,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    shape = measured_shape(arguments)
+    batch, height, width = measured_slices(arguments)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     student, teacher = (
         MODELS.build(segmentor_of(read_config(path).model)).to(device)
         for path in (arguments.student, arguments.teacher)
     )
+    shape = (batch, student.in_channels, height, width)
     x = torch.rand(shape, device=device)
-    label = torch.randint(student.num_classes, shape, device=device)
+    label = torch.randint(student.num_classes, (batch, 1, height, width), device=device)
     samples = [SegDataSample(gt_sem_seg=PixelData(data=each)) for each in label]
 
     def precision() -> torch.autocast | nullcontext:
