@@ -1,15 +1,19 @@
 """What MMEngine lacks: exact resume, plain checkpoints, bf16 on any device, readable progress."""
 
 from medseg_kd.engine.amp import BFloat16OptimWrapper
+from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.hooks import CaseProgressHook, IterationSeedHook, TeacherCheckHook
 from medseg_kd.engine.log_processor import TrainLogProcessor
 from medseg_kd.engine.runner import Runner
+from medseg_kd.engine.statistics import NormStatisticsHook
 from medseg_kd.engine.timing import StageTimesHook
 
 __all__ = [
     "BFloat16OptimWrapper",
     "CaseProgressHook",
+    "EMAHook",
     "IterationSeedHook",
+    "NormStatisticsHook",
     "Runner",
     "StageTimesHook",
     "TeacherCheckHook",

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.utils import ProgressBar
 
 from medseg_kd.evaluation import score_case
+from medseg_kd.models.base import SegmentorBase
 from medseg_kd.registry import HOOKS
 
 
@@ -90,7 +91,7 @@ class TeacherCheckHook(Hook):
 
     A teacher that scores no better than drawing classes at random (1 / number of classes) is a warning that names its
     checkpoint: the usual causes are weights of another data set, another intensity window, or another class order.
-    Nothing happens in a run without a teacher.
+    Nothing happens in a run without a teacher, or where that case has no labels.
     """
 
     def before_train(self, runner: Any) -> None:
@@ -100,18 +101,19 @@ class TeacherCheckHook(Hook):
             return
         item = runner.val_dataloader.dataset[0]
         for teacher in teachers:
-            if hasattr(teacher.model, "predict_volume"):
+            if item["labels"] is not None and isinstance(teacher.model, SegmentorBase):
                 self._check(runner, teacher.model, teacher.source, item)
 
-    def _check(self, runner: Any, teacher: Any, source: str, item: dict[str, Any]) -> None:
-        """Score one teacher on a case."""
-        sample = item["data_samples"]
-        prediction = teacher.predict_volume(item["inputs"]).numpy()
-        truth = sample.gt_sem_seg.data.numpy()
+    def _check(self, runner: Any, teacher: SegmentorBase, source: str, item: dict[str, Any]) -> None:
+        """Score one teacher on a case, an item of the data set; ignored voxels do not count."""
+        prediction = teacher.predict_volume(item["inputs"], item["meta"]["ori_shape"]).numpy()
+        truth = item["labels"].numpy()
+        counted = truth != teacher.ignore_index
+        prediction, truth = prediction[counted], truth[counted]
         scores = score_case(prediction, truth, teacher.num_classes, metrics=("dice",))
         present = [float(score["dice"]) for organ, score in scores.items() if (truth == organ).any()]
         dice = float(np.mean(present)) if present else float("nan")
-        runner.logger.info(f"teacher ({source}): Dice {dice:.1%} on validation case {sample.case_name}")
+        runner.logger.info(f"teacher ({source}): Dice {dice:.1%} on validation case {item['meta']['case_name']}")
         if present and dice <= 1 / teacher.num_classes:
             runner.logger.warning(
                 f"the teacher is at chance level: {source} may belong to another data set, intensity window or class "

@@ -4,7 +4,6 @@ import datetime
 import resource
 from typing import Any
 
-import torch
 from mmengine.runner import LogProcessor
 
 from medseg_kd.registry import LOG_PROCESSORS
@@ -24,12 +23,13 @@ class TrainLogProcessor(LogProcessor):
     def get_log_after_iter(self, runner: Any, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Values for the log files and the line for the terminal.
 
-        ``memory`` is the peak in MB: of the GPU's allocator, else of the process (resident).
+        ``memory`` is the peak in MB: of the GPU's allocator since the last line, else of the process (resident).
         """
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         if mode != "train":
             return tag, line
-        tag["memory"] = self._get_max_memory(runner) if torch.cuda.is_available() else _resident_megabytes()
+        # MMEngine has read the GPU's peak, and reset it.
+        tag.setdefault("memory", _resident_megabytes())
         tag["data_share"] = tag["data_time"] / max(tag["time"], 1e-9)
         terms = {key: value for key, value in tag.items() if "loss" in key and key != "loss"}
         shown = [

@@ -4,25 +4,31 @@ import os
 import platform
 import re
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mmengine.hooks
 import mmengine.runner
 import torch
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
+from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
+from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from medseg_kd.models.mmseg_adapter import adapt
 from medseg_kd.models.profiling import device_name
-from medseg_kd.registry import RUNNERS
+from medseg_kd.registry import HOOKS, RUNNERS
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 _PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
@@ -34,8 +40,12 @@ class Runner(mmengine.runner.Runner):
 
     A model may offer ``checkpoint_state()`` and ``load_checkpoint_state(checkpoint, source)`` to say what of it is
     saved (a distillation saves its student as ``state_dict`` and its connectors apart); any other model is saved
-    whole. Without a GPU, ``launcher='pytorch'`` runs on the CPU with gloo.
+    whole. One with ``has_unused_parameters`` lets DDP look for parameters that got no gradient, as
+    ``find_unused_parameters=True`` in the config does for any. Without a GPU, ``launcher='pytorch'`` runs on the CPU
+    with gloo.
     """
+
+    model: nn.Module
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Prepare processes and back ends."""
@@ -43,22 +53,80 @@ class Runner(mmengine.runner.Runner):
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
 
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
+        """Build the model; one of MMSegmentation learns to take this project's batches."""
+        return adapt(super().build_model(model))
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Move the model to its device and wrap it for several processes."""
-        if self.distributed and get_device() == "cpu" and model_wrapper_cfg is None:
-            return MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
-        return super().wrap_model(model_wrapper_cfg, model)
+        """Move the model to its device; :meth:`load_or_resume` wraps it, as weights may come in other shapes."""
+        if not self.distributed or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        model = model.to(get_device())
+        sync_bn = self.cfg.get("sync_bn")
+        # SyncBN exists on GPUs only.
+        return model if sync_bn is None or get_device() == "cpu" else convert_sync_batchnorm(model, sync_bn)
+
+    def load_or_resume(self) -> None:
+        """Load or resume as the config says, then wrap the model for several processes."""
+        super().load_or_resume()
+        if self.distributed and not is_model_wrapper(self.model):
+            self.model = self._distributed_model()
+
+    def _distributed_model(self) -> nn.Module:
+        """The model in its data-parallel wrapper."""
+        wrapper = self.cfg.get("model_wrapper_cfg")
+        if wrapper is not None:
+            return super().wrap_model(wrapper, self.model)
+        search = self.cfg.get("find_unused_parameters", False) or getattr(self.model, "has_unused_parameters", False)
+        devices = None if get_device() == "cpu" else [int(os.environ["LOCAL_RANK"])]
+        return MMDistributedDataParallel(
+            self.model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=search
+        )
+
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        """Register the hooks of the config, and what every run needs."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(NormStatisticsHook())
+
+    def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
+        """Register a hook; where a config names MMEngine's ``EMAHook`` it gets this project's."""
+        if isinstance(hook, dict):
+            kind = hook.get("type")
+            kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+            if kind is mmengine.hooks.EMAHook:
+                hook = {**hook, "type": EMAHook}
+        super().register_hook(hook, priority)
+
+    def average_statistics(self) -> None:
+        """Give all processes the same running statistics of norms, of averaged weights too; all must call it."""
+        averaged = (hook.ema_model for hook in self.hooks if isinstance(hook, EMAHook))
+        for model in (self.bare_model, *averaged):
+            average_over_processes(model)
+
+    def dump_config(self) -> None:
+        """Nothing: the constructor calls it for a test too. :meth:`train` writes the run's config."""
+
+    def train(self) -> nn.Module:
+        """Write the config into the run folder and train."""
+        super().dump_config()
+        return super().train()
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a loader; what makes no sense without a GPU or without loading processes is switched off."""
+        """Build a loader; what makes no sense without a GPU or without loading processes is switched off.
+
+        Batches are collated as the config says, else as the data set does (``collate``), else as MMEngine does.
+        """
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader)
             if not torch.cuda.is_available():
                 dataloader["pin_memory"] = False
             if not dataloader.get("num_workers"):
                 dataloader["persistent_workers"] = False
-        return mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
+            loader.collate_fn = _collate(loader.dataset) or loader.collate_fn
+        return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """MMEngine's logger without its warnings about its own deprecated file client."""
@@ -71,7 +139,6 @@ class Runner(mmengine.runner.Runner):
         """The model without a data-parallel wrapper."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 
-    @master_only
     def save_checkpoint(
         self,
         out_dir: str,
@@ -86,9 +153,13 @@ class Runner(mmengine.runner.Runner):
         """Write ``out_dir/filename``, whole or not at all; arguments as in MMEngine.
 
         Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer`` and ``param_schedulers``; a
-        distillation adds ``connectors``.
+        distillation adds ``connectors``. All processes call it, and the first one writes.
         """
+        self.average_statistics()
+        if not is_main_process():
+            return
         dataset = self.train_dataloader.dataset
+        spec = getattr(dataset, "spec", None)
         meta = {
             "epoch": self.epoch + 1 if by_epoch else self.epoch,
             "iter": self.iter if by_epoch else self.iter + 1,
@@ -99,6 +170,7 @@ class Runner(mmengine.runner.Runner):
             "time": time.strftime("%Y%m%d_%H%M%S"),
             "medseg_kd_version": __version__,
             "dataset_meta": getattr(dataset, "metainfo", None),
+            **({} if spec is None else {"spec": spec.to_json()}),
         }
         model = self.bare_model
         state = model.checkpoint_state() if hasattr(model, "checkpoint_state") else {"state_dict": model.state_dict()}
@@ -169,6 +241,16 @@ class Runner(mmengine.runner.Runner):
             f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {self.world_size} process(es), "
             f"seed {self.seed}; run folder {os.path.relpath(self.work_dir)}"
         )
+
+
+def _collate(dataset: Any) -> Callable[[list], Any] | None:
+    """How a data set collates its items; a wrapper of data sets does as the first of them."""
+    while not hasattr(dataset, "collate"):
+        inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+        if inner[0] is None:
+            return None
+        dataset = inner[0]
+    return dataset.collate
 
 
 def _installed(package: str) -> str:

@@ -1,9 +1,14 @@
 """The runner: exact resume, plain checkpoints, strict loading."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.dataset import ConcatDataset, RepeatDataset, pseudo_collate
 
-from medseg_kd.engine import BFloat16OptimWrapper, Runner
+from medseg_kd.datasets import SliceDataset
+from medseg_kd.distill import KD, SingleTeacherDistill
+from medseg_kd.engine import BFloat16OptimWrapper, Runner, TrainLogProcessor
 from medseg_kd.errors import UserError
 from tests.engine.tiny import tiny_config
 
@@ -103,3 +108,82 @@ def test_the_log_shows_what_a_user_watches(run):
         assert part in line
     assert "Could not import" not in log
     assert "max_iters=4" in next(run.glob("*.py")).read_text(encoding="utf-8")
+
+
+def test_a_test_leaves_the_runs_config_alone(phantom, tmp_path):
+    """Testing a distillation tests its student; the run folder still holds what trained it."""
+    cfg = tiny_config(phantom, tmp_path, max_iters=1)
+    student = cfg.model
+    cfg.model = dict(type=SingleTeacherDistill, architecture=student, teacher=student, distiller=dict(type=KD))
+    Runner.from_cfg(cfg).train()
+    (dumped,) = tmp_path.glob("*.py")
+    before = dumped.read_text(encoding="utf-8")
+    assert "SingleTeacherDistill" in before
+    cfg.model = student
+    cfg.load_from = str(tmp_path / "iter_1.pth")
+    Runner.from_cfg(cfg).test()
+    assert dumped.read_text(encoding="utf-8") == before
+
+
+def test_the_checkpoint_says_what_an_image_is(run, phantom):
+    spec = SliceDataset(str(phantom), spec=dict(classes=tiny_config(phantom, run).metainfo.classes)).spec
+    assert torch.load(run / "iter_4.pth", weights_only=True)["meta"]["spec"] == spec.to_json()
+
+
+def test_a_model_of_mmsegmentation_trains_and_tests(phantom, tmp_path):
+    cfg = tiny_config(phantom, tmp_path, max_iters=1)
+    backbone = dict(type="mmseg.ResNetV1c", depth=18, in_channels=1, base_channels=4, stem_channels=4)
+    head = dict(type="mmseg.FCNHead", num_classes=9, in_channels=32, channels=8, in_index=3)
+    cfg.model = dict(type="mmseg.EncoderDecoder", backbone=backbone, decode_head=head)
+    Runner.from_cfg(cfg).train()
+    cfg.load_from = str(tmp_path / "iter_1.pth")
+    assert "mDice" in Runner.from_cfg(cfg).test()
+
+
+@pytest.mark.parametrize("wrapper", [None, "concat", "repeat", "part"])
+def test_batches_are_collated_as_the_data_set_does(phantom, tmp_path, wrapper):
+    loader = dict(tiny_config(phantom, tmp_path).train_dataloader)
+    if wrapper == "concat":
+        loader["dataset"] = dict(type=ConcatDataset, datasets=[loader["dataset"]] * 2)
+    elif wrapper == "repeat":
+        loader["dataset"] = dict(type=RepeatDataset, dataset=loader["dataset"], times=2)
+    elif wrapper == "part":
+        loader["num_batch_per_epoch"] = 2
+    batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+    assert batch["inputs"].shape == (2, 1, 64, 64) and batch["labels"].dtype == torch.uint8
+
+
+def test_a_config_may_name_how_batches_are_collated(phantom, tmp_path):
+    loader = {**tiny_config(phantom, tmp_path).train_dataloader, "collate_fn": dict(type=pseudo_collate)}
+    assert isinstance(next(iter(Runner.build_dataloader(loader, seed=0)))["inputs"], list)
+    items = [dict(index=index) for index in range(4)]
+    loader.update(dataset=items, collate_fn=dict(type=pseudo_collate))
+    assert next(iter(Runner.build_dataloader(loader, seed=0))).keys() == {"index"}
+
+
+def test_the_log_shows_the_peak_of_the_gpus_memory(run, phantom, tmp_path, monkeypatch):
+    """MMEngine resets the peak when it reads it."""
+    peaks = iter([1234, 7])
+    monkeypatch.setattr(TrainLogProcessor, "_get_max_memory", lambda self, runner: next(peaks))
+    monkeypatch.setattr("mmengine.runner.log_processor.is_cuda_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    scalars = {f"train/{name}": 1.0 for name in ("loss", "time", "data_time", "lr")}
+    hub = SimpleNamespace(
+        log_scalars={name: SimpleNamespace(mean=lambda *_: 1.0, current=lambda: 1.0) for name in scalars},
+        runtime_info={"eta": 1},
+        get_info=lambda name: 1,
+    )
+    runner = SimpleNamespace(message_hub=hub, iter=0, max_iters=4, _train_loop=None)
+    tag, line = TrainLogProcessor().get_log_after_iter(runner, 0, "train")
+    assert tag["memory"] == 1234 and "memory 1234 MB" in line
+
+
+@pytest.mark.parametrize(("device", "kind"), [("meta", torch.nn.SyncBatchNorm), ("cpu", torch.nn.BatchNorm2d)])
+def test_norms_are_synchronised_where_that_exists(device, kind, monkeypatch):
+    """On any device but the CPU, before the weights are loaded; the parameters stay those of an optimizer."""
+    monkeypatch.setattr("medseg_kd.engine.runner.get_device", lambda: device)
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(2)).to(device)
+    weight = model[0].weight
+    runner = SimpleNamespace(distributed=True, cfg={"sync_bn": "torch"})
+    moved = Runner.wrap_model(runner, None, model)
+    assert type(moved[0]) is kind and moved[0].weight is weight

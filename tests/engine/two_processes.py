@@ -1,0 +1,59 @@
+"""Two processes of a distributed run on the CPU."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+
+_SECONDS = 240
+
+
+def in_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What ``function(*arguments)`` returns in each of two processes that ``launcher='pytorch'`` brings together.
+
+    Both must return; an error in one of them is raised here, with its traceback.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["medseg_kd.engine", "medseg_kd.distill", "medseg_kd.datasets", "medseg_kd.inference"]
+    )
+    results = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with mock.patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ""}):
+        processes = [
+            context.Process(target=_run, args=(rank, port, results, function, arguments), daemon=True)
+            for rank in range(2)
+        ]
+        for process in processes:
+            process.start()
+    found = {}
+    try:
+        for _ in processes:
+            rank, result, error = results.get(timeout=_SECONDS)
+            assert error is None, f"process {rank}:\n{error}"
+            found[rank] = result
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    return [found[rank] for rank in range(2)]
+
+
+def _run(rank: int, port: int, results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """One process."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    torch.set_num_threads(1)
+    try:
+        results.put((rank, function(*arguments), None))
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    except BaseException:
+        results.put((rank, None, traceback.format_exc()))
