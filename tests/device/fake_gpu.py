@@ -1,9 +1,9 @@
 """Training steps on a GPU that is not there, in a process of its own: ``python -m tests.device.fake_gpu CONFIG...``.
 
-Fake tensors on a device of their own hold no values and refuse to meet those of the CPU, as on a GPU. What the host would
-wait for (a number read back, a copy that does not overlap) is listed, and so is the precision of what is computed. Prints
-JSON: for each config and precision ``waits``, ``dtypes`` (of convolutions and matrix products, by whose they are), and
-``preprocessing`` (of what moves pixels).
+Fake tensors on a device of their own hold no values and refuse to meet those of the CPU, as on a GPU. What the host
+would wait for (a number read back, a copy that does not overlap) is listed, and so is the precision of what is
+computed. Prints JSON: for each config and precision ``waits``, ``dtypes`` (of convolutions and matrix products, by
+whose they are), and ``preprocessing`` (of what moves pixels).
 """
 
 import json
@@ -24,7 +24,9 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 ROOT = Path(__file__).parents[2]
 SIZE = 64
 LOWER = "conv2d conv_transpose2d linear matmul mm bmm addmm baddbmm scaled_dot_product_attention"
-UPPER = "softmax.int log_softmax.int layer_norm group_norm instance_norm nll_loss mse_loss norm.Scalar pow.Tensor_Scalar"
+UPPER = (
+    "softmax.int log_softmax.int layer_norm group_norm instance_norm nll_loss mse_loss norm.Scalar pow.Tensor_Scalar"
+)
 WIDEST = "cat stack"
 """What PyTorch's autocast on CUDA runs in 16 bits, in 32, and in the widest of its arguments: as far as we use it."""
 _KEPT: list[torch.library.Library] = []
@@ -88,7 +90,8 @@ class Observer(TorchDispatchMode):
         packet = func.overloadpacket
         reads = func is aten._local_scalar_dense.default
         copies = packet in (aten._to_copy, aten.copy_) and {
-            *devices, torch.device(kwargs.get("device") or args[0].device).type
+            *devices,
+            torch.device(kwargs.get("device") or args[0].device).type,
         } == {"cpu", "gpu"}
         if (reads and "gpu" in devices) or (copies and not (kwargs.get("non_blocking") or True in args[2:])):
             line = [f for f in traceback.extract_stack()[:-1] if "/torch/" not in f.filename][-1]
