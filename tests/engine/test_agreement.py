@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 
 from medseg_kd.datasets import CaseDataset, Channel, DataSpec, SliceDataset, Window
 from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
@@ -141,8 +141,8 @@ def test_classes_and_channels_go_into_the_run(phantom: Path, tmp_path: Path) -> 
     meta = torch.load(tmp_path / "iter_2.pth", weights_only=True)["meta"]
     assert DataSpec.from_json(meta["spec"], "meta") == runner.train_dataloader.dataset.spec
     assert meta["spec"]["labels"]["aorta"] == 1 and meta["spec"]["neighbours"] == 1
-    dumped = Config.fromfile(tmp_path / Path(cfg.filename).name)
-    assert (dumped.model.num_classes, dumped.model.in_channels) == (9, 3)
+    dumped = (tmp_path / Path(cfg.filename).name).read_text()
+    assert "num_classes=9" in dumped and "in_channels=3" in dumped
 
 
 def test_a_checkpoint_of_other_classes_is_not_tested(phantom: Path, tmp_path: Path) -> None:
