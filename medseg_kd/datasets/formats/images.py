@@ -95,7 +95,7 @@ class Images(Format):
     def load(self, source: tuple[Path, Path | None]) -> Raw:
         """See :meth:`Format.load`."""
         image, label = source
-        return Raw(_image(image, len(self.spec.channels)), None if label is None else _indexed(label))
+        return Raw(read_pixels(image, len(self.spec.channels)), None if label is None else read_label(label))
 
 
 def _files(folder: Path, kinds: dict[str, str]) -> list[Path]:
@@ -118,10 +118,14 @@ def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case
 
 def _open(path: Path) -> Image.Image:
     """Open a file as what its name says, and as nothing else."""
-    return Image.open(path, formats=[_KINDS[path.suffix.lower()]])
+    image = Image.open(path, formats=[_KINDS[path.suffix.lower()]])
+    if (pages := getattr(image, "n_frames", 1)) > 1:
+        image.close()
+        raise UserError(f"{path} holds {pages} pages, of which one would be read. Save each as a file of its own")
+    return image
 
 
-def _image(path: Path, channels: int) -> np.ndarray:
+def read_pixels(path: Path, channels: int) -> np.ndarray:
     """Pixels (C, H, W): one channel of a grey image, three of a colour image."""
     with _open(path) as image:
         if image.mode in _DEEP:
@@ -140,7 +144,7 @@ def _image(path: Path, channels: int) -> np.ndarray:
     return np.moveaxis(pixels, -1, 0)
 
 
-def _indexed(path: Path) -> np.ndarray:
+def read_label(path: Path) -> np.ndarray:
     """Pixel values of a label file; of a palette image, its indices."""
     with _open(path) as image:
         if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
