@@ -10,7 +10,7 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.cli.measuring import add_measuring_arguments, measured_shape
+from medseg_kd.cli.measuring import add_measuring_arguments, measured_slices
 from medseg_kd.distill import METHODS, SingleTeacherDistill
 from medseg_kd.models.profiling import Step, device_name, interleaved_seconds, ratio
 from medseg_kd.registry import MODELS
@@ -35,15 +35,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    slices, _, height, width = measured_shape(arguments)
+    batch, height, width = measured_slices(arguments)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     student, teacher = (
         MODELS.build(segmentor_of(read_config(path).model)).to(device)
         for path in (arguments.student, arguments.teacher)
     )
-    x = torch.rand(slices, student.in_channels or 1, height, width, device=device)
-    labels = torch.randint(student.num_classes, (slices, height, width), dtype=torch.uint8, device=device)
+    shape = (batch, student.in_channels or 1, height, width)
+    x = torch.rand(shape, device=device)
+    labels = torch.randint(student.num_classes, (batch, height, width), dtype=torch.uint8, device=device)
 
     def precision() -> torch.autocast | nullcontext:
         return torch.autocast(device.type, torch.bfloat16) if arguments.amp else nullcontext()

@@ -12,7 +12,7 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.cli.measuring import add_measuring_arguments, measured_shape
+from medseg_kd.cli.measuring import add_measuring_arguments, measured_slices
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.profiling import (
@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--beside",
         required=True,
         metavar="FILE:NAME",
-        help="a Python file and the function in it that returns the other network, which maps (N, 1, H, W) to logits",
+        help="a Python file and the function in it that returns the other network, which maps (N, C, H, W) to logits",
     )
     parser.add_argument("--source", choices=SOURCES, help="convert the other network's weights as this source's")
     add_measuring_arguments(parser, size=224, batch=2, repeat=7)
@@ -50,10 +50,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    shape = measured_shape(arguments)
+    batch, height, width = measured_slices(arguments)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
-    ours = MODELS.build(segmentor_of(read_config(arguments.config).model)).network.to(device)
+    model = MODELS.build(segmentor_of(read_config(arguments.config).model))
+    shape = (batch, model.in_channels, height, width)
+    ours = model.network.to(device)
     theirs = _other(arguments.beside).to(device)
     layout = torch.channels_last if arguments.channels_last else torch.contiguous_format
     for network in (ours, theirs):

@@ -39,17 +39,18 @@ def main(argv: list[str] | None = None) -> None:
     model = build_model(cfg)
     student = getattr(model, "student", model)
     size = args.size or getattr(student.data_preprocessor, "size", None) or (512, 512)
-    print(f"Shapes for an input of {(_BATCH, 1, *size)}")
-    _print("student" if student is not model else "", student.train(), size)
+    inputs = torch.zeros(_BATCH, student.in_channels, *size)
+    print(f"Shapes for an input of {tuple(inputs.shape)}")
+    _print("student" if student is not model else "", student.train(), inputs)
     for name, teacher in getattr(model, "tapped_teachers", {}).items():
-        _print(name, teacher, size)
+        _print(name, teacher, inputs)
 
 
-def _print(whose: str, model: torch.nn.Module, size: tuple[int, int]) -> None:
+def _print(whose: str, model: torch.nn.Module, inputs: torch.Tensor) -> None:
     """Print the taps of one model."""
     kind = type(getattr(model, "network", model)).__name__
     print(f"\n{whose and f'{whose}: '}{kind}, {'training' if model.training else 'eval'} mode")
-    rows = [row for tap in find_taps(model, torch.zeros(_BATCH, 1, *size)) for row in _rows(tap)]
+    rows = [row for tap in find_taps(model, inputs) for row in _rows(tap)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

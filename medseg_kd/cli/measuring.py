@@ -22,8 +22,8 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, size: int, batch: i
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
-def measured_shape(arguments: argparse.Namespace) -> tuple[int, int, int, int]:
-    """The input's shape, (batch, 1, H, W).
+def measured_slices(arguments: argparse.Namespace) -> tuple[int, int, int]:
+    """Number, height and width of the slices.
 
     Raises:
         UserError: A number is not positive.
@@ -31,4 +31,4 @@ def measured_shape(arguments: argparse.Namespace) -> tuple[int, int, int, int]:
     if min(*arguments.size, arguments.batch, arguments.repeat) < 1:
         raise UserError("--size, --batch and --repeat must be at least 1.")
     height, width = arguments.size
-    return arguments.batch, 1, height, width
+    return arguments.batch, height, width

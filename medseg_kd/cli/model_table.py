@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.cli.measuring import add_measuring_arguments, measured_shape
+from medseg_kd.cli.measuring import add_measuring_arguments, measured_slices
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.errors import UserError
 from medseg_kd.models.profiling import (
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_measuring_arguments(parser, size=512, batch=1, repeat=5)
     parser.add_argument("--insert", type=Path, metavar="FILE", help=f"put it between {_BEGIN} and {_END} in a file")
     args = parser.parse_args(argv)
-    shape = measured_shape(args)
+    slices = measured_slices(args)
     before, after = _frame(args.insert) if args.insert else ("", "")
     device = torch.device(args.device)
     where = f"{device_name(device)}, PyTorch {torch.__version__}"
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     print("\n".join(lines), flush=True)
     for name in args.configs or all_configs():
-        cells = _measure(name, shape, args.repeat, device)
+        cells = _measure(name, slices, args.repeat, device)
         lines.append(f"| {' | '.join([name, *cells])} |")
         print(lines[-1], flush=True)
     if args.insert:
@@ -93,12 +92,14 @@ def _frame(file: Path) -> tuple[str, str]:
     return before, after
 
 
-def _measure(config: str, shape: tuple[int, ...], repeat: int, device: torch.device) -> list[str]:
+def _measure(config: str, slices: tuple[int, int, int], repeat: int, device: torch.device) -> list[str]:
     """The cells of one config."""
     settings = segmentor_of(read_config(config).model)
+    model = MODELS.build(settings).to(device)
+    batch, height, width = slices
+    shape = (batch, model.in_channels, height, width)
     with torch.device("meta"):
         operations = flops(MODELS.build(settings), torch.empty(shape))
-    model: nn.Module = MODELS.build(settings).to(device)
     x = torch.rand(shape, device=device)
     cells = [f"{parameter_count(model) / 1e6:.2f}", f"{operations / 1e9:.1f}"]
     for make in (inference_step, training_step):

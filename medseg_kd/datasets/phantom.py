@@ -22,6 +22,7 @@ from medseg_kd.datasets.conversion.progress import progress
 from medseg_kd.datasets.conversion.staging import publish, staged
 from medseg_kd.datasets.formats.transunet import FOLDERS, write_case, write_list
 from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
+from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.errors import UserError
 
 FIELD_OF_VIEW = 380.0  # mm, across a slice
@@ -250,6 +251,7 @@ def write_phantom(
                 "parameters": parameters,
                 "orientation": "LPS; arrays (slice, row, column); spacing in mm, (z, y, x)",
                 "classes": list(SYNAPSE_CLASSES),
+                "spec": DataSpec((Channel("CT"),), SYNAPSE_CLASSES, orientation="LPS").to_json(),
                 "splits": splits,
             }
             (stage / "README.txt").write_text(f"{NOTE}.\nMade by tools/make_phantom.py of medseg_kd.\n")

@@ -30,7 +30,7 @@ def find_taps(model: nn.Module, inputs: Tensor) -> list[Tap]:
 
     Args:
         model: A segmentor, in the mode that it is to be seen in.
-        inputs: (N, 1, H, W).
+        inputs: (N, C, H, W).
 
     Returns:
         The modules that ran, in the order of the model, which is the order of a recorder's ``record_idx`` too where one

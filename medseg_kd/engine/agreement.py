@@ -52,6 +52,29 @@ def check_model(model: Any, spec: DataSpec, root: str) -> None:
             raise _mismatch(f"model.{key}", own, told, names, root)
 
 
+def owner_of(dataset: Any, attribute: str) -> Any:
+    """The data set that has an attribute: this one, or the first that it wraps; None where none has it."""
+    while dataset is not None and not hasattr(dataset, attribute):
+        inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+        dataset = inner[0]
+    return dataset
+
+
+def shared_cases(trained: Any, validated: Any) -> str:
+    """What is to be said of cases that are both trained on and validated on; empty where there are none."""
+    own, its = (owner_of(dataset, "case_names") for dataset in (trained, validated))
+    if own is None or its is None or own.data_root != its.data_root:
+        return ""
+    shared = sorted({*own.case_names} & {*its.case_names})
+    more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+    return (
+        f"{', '.join(shared[:5])}{more} of {own.data_root} are both trained on and validated on, so their scores say "
+        "nothing of other patients. Hold cases out with val_cases=[...], or correct the split"
+        if shared
+        else ""
+    )
+
+
 def _told(spec: DataSpec) -> list[tuple[str, int, str]]:
     """What a spec tells a model: argument, number, and what is counted."""
     channels = ", ".join(channel.name for channel in spec.channels)

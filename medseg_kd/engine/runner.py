@@ -1,10 +1,10 @@
 """The runner: MMEngine's, with plain checkpoints, strict loading and a terminal that can be read."""
 
+import copy
 import os
 import platform
 import re
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
+from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
+from medseg_kd.datasets import DataSpec
+from medseg_kd.engine.agreement import check_checkpoint, check_model, complete_model, owner_of, shared_cases
 from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
@@ -46,6 +49,43 @@ class Runner(mmengine.runner.Runner):
     """
 
     model: nn.Module
+    data_spec: DataSpec | None = None
+    """What the images of this run are, once a loop with data that tell it is built."""
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> "Runner":
+        """Build a runner; what the config leaves to the data (classes, channels) is taken from them."""
+        cfg = copy.deepcopy(cfg)
+        complete_model(cfg)
+        return super().from_cfg(cfg)
+
+    def build_train_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop, and compare its data with the model."""
+        return self._with_data_checked(super().build_train_loop(loop))
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop, and compare its data with the model and with what is trained on."""
+        return self._with_data_checked(super().build_val_loop(loop))
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop, and compare its data with the model."""
+        return self._with_data_checked(super().build_test_loop(loop))
+
+    def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
+        """A loop whose data are those that the model, and the loop before it, are made for."""
+        dataset = owner_of(loop.dataloader.dataset, "spec")
+        if dataset is not None:
+            check_model(self.bare_model, dataset.spec, dataset.data_root)
+            if self.data_spec is not None and (found := self.data_spec.differences(dataset.spec)):
+                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(found))
+            self.data_spec = dataset.spec
+            if self._is_training and (told := shared_cases(self.train_dataloader.dataset, dataset)):
+                self.logger.warning(told)
+        return loop
+
+    @property
+    def _is_training(self) -> bool:
+        return isinstance(self._train_loop, BaseLoop)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Prepare processes and back ends."""
@@ -69,6 +109,8 @@ class Runner(mmengine.runner.Runner):
     def load_or_resume(self) -> None:
         """Load or resume as the config says, then wrap the model for several processes."""
         super().load_or_resume()
+        for teacher in getattr(self.bare_model, "teachers", ()):
+            check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, "the teacher's checkpoint")
         if self.distributed and not is_model_wrapper(self.model):
             self.model = self._distributed_model()
 
@@ -125,7 +167,7 @@ class Runner(mmengine.runner.Runner):
                 dataloader["persistent_workers"] = False
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
-            loader.collate_fn = _collate(loader.dataset) or loader.collate_fn
+            loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
         return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -158,8 +200,6 @@ class Runner(mmengine.runner.Runner):
         self.average_statistics()
         if not is_main_process():
             return
-        dataset = self.train_dataloader.dataset
-        spec = getattr(dataset, "spec", None)
         meta = {
             "epoch": self.epoch + 1 if by_epoch else self.epoch,
             "iter": self.iter if by_epoch else self.iter + 1,
@@ -169,8 +209,8 @@ class Runner(mmengine.runner.Runner):
             "experiment_name": self.experiment_name,
             "time": time.strftime("%Y%m%d_%H%M%S"),
             "medseg_kd_version": __version__,
-            "dataset_meta": getattr(dataset, "metainfo", None),
-            **({} if spec is None else {"spec": spec.to_json()}),
+            "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
+            **({} if self.data_spec is None else {"spec": self.data_spec.to_json()}),
         }
         model = self.bare_model
         state = model.checkpoint_state() if hasattr(model, "checkpoint_state") else {"state_dict": model.state_dict()}
@@ -185,6 +225,7 @@ class Runner(mmengine.runner.Runner):
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", **_: Any) -> dict[str, Any]:
         """Read a checkpoint and load its weights strictly; returns the checkpoint."""
         checkpoint = read_checkpoint(filename, map_location)
+        self._check_origin(checkpoint, filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.bare_model
         if hasattr(model, "load_checkpoint_state"):
@@ -196,6 +237,15 @@ class Runner(mmengine.runner.Runner):
         self._has_loaded = True
         self.logger.info(f"loaded {filename}")
         return checkpoint
+
+    def _check_origin(self, checkpoint: dict[str, Any], filename: str) -> None:
+        """Refuse a checkpoint of other images, but as a start of training, where it is said."""
+        try:
+            check_checkpoint(checkpoint.get("meta"), self.data_spec, filename)
+        except UserError as error:
+            if not self._is_training or self._resume:
+                raise
+            self.logger.warning(f"training starts from other images: {error}")
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Go on from a training checkpoint; a finished run stays finished.
@@ -241,16 +291,6 @@ class Runner(mmengine.runner.Runner):
             f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {self.world_size} process(es), "
             f"seed {self.seed}; run folder {os.path.relpath(self.work_dir)}"
         )
-
-
-def _collate(dataset: Any) -> Callable[[list], Any] | None:
-    """How a data set collates its items; a wrapper of data sets does as the first of them."""
-    while not hasattr(dataset, "collate"):
-        inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
-        if inner[0] is None:
-            return None
-        dataset = inner[0]
-    return dataset.collate
 
 
 def _installed(package: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint
 from medseg_kd.models.weights.resnet import convert as convert_resnet
-from medseg_kd.models.weights.stem import sum_input_channels
+from medseg_kd.models.weights.stem import fit_stem
 
 
 # MMEngine finds this initialiser by its name and looks in its own registry first. Its own one loads what fits and drops
@@ -22,8 +22,8 @@ class Pretrained(PretrainedInit):
 
     A network with weights of its own format says how in a method ``load_pretrained(checkpoint)``. A ResNet of
     MMSegmentation takes OpenMMLab's and torchvision's classification weights. Anything else takes its own
-    ``state_dict``. Where the module's input has one channel and the checkpoint's three, the kernel is summed over
-    them, which equals repeating the grey image three times; the log says so.
+    ``state_dict``. Kernels of RGB images are fitted to a module that takes another number of channels
+    (:func:`~medseg_kd.models.weights.stem.fit_stem`); the log says so.
 
     Args:
         checkpoint: A file, an address, ``torchvision://NAME`` or ``open-mmlab://NAME``.
@@ -48,7 +48,7 @@ class Pretrained(PretrainedInit):
                 weights = _below(weights, self.prefix, self.checkpoint)
             if isinstance(module, ResNet):
                 weights = convert_resnet(weights)
-            load_weights(module, _fit_stem(weights, module, self.checkpoint), self.checkpoint)
+            load_weights(module, fit_stem(weights, module, self.checkpoint), self.checkpoint)
             print_log(f"{type(module).__name__} starts from {self.checkpoint}", "current")
         if hasattr(module, "_params_init_info"):
             update_init_info(module, init_info=self._get_init_info())
@@ -62,14 +62,3 @@ def _below(weights: dict[str, Tensor], prefix: str, source: str) -> dict[str, Te
         first = sorted({key.split(".")[0] for key in weights})
         raise UserError(f"{source} has no weights below {prefix!r}; its names begin with {', '.join(first)}")
     return found
-
-
-def _fit_stem(weights: dict[str, Tensor], module: nn.Module, source: str) -> dict[str, Tensor]:
-    """Sum three-channel kernels over their input where the module's have one channel."""
-    fitted = dict(weights)
-    for key, wanted in module.state_dict().items():
-        given = weights.get(key)
-        if given is not None and given.ndim == wanted.ndim == 4 and (given.shape[1], wanted.shape[1]) == (3, 1):
-            fitted[key] = sum_input_channels(given)
-            print_log(f"{source}: {key} summed over its 3 input channels for 1-channel input", "current")
-    return fitted

@@ -28,7 +28,7 @@ def flops(network: nn.Module, x: Tensor) -> int:
 
     Args:
         network: On the meta device, where nothing is computed; PyTorch does not count the attention of the CPU.
-        x: (N, 1, H, W), likewise.
+        x: (N, C, H, W), likewise.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(x)

@@ -49,6 +49,35 @@ def test_a_row_for_each_config(capsys, tmp_path):
     assert row in text and "old" not in text
 
 
+@pytest.fixture
+def four_channels(tmp_path):
+    """A config whose images have four channels."""
+    file = tmp_path / "four.py"
+    file.write_text(
+        "model = dict(type='Segmentor', num_classes=2, in_channels=4, network=dict(type='MedNeXt', channels=2, "
+        "expansion_ratios=(2, 2, 2), block_counts=(1, 1, 1)))\n"
+    )
+    return str(file)
+
+
+def test_images_of_four_channels_are_measured(four_channels, tmp_path, capsys):
+    model_table.main([four_channels, *SMALL])
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if four_channels in line]
+    memory = [float(cell) for cell in row.strip("|").split("|")[4::2]]
+    assert len(memory) == 2 and min(memory) > 0
+    (tmp_path / "theirs.py").write_text("from torch import nn\n\ndef build():\n    return nn.Conv2d(4, 2, 1)\n")
+    benchmark.main(["network", four_channels, "--beside", f"{tmp_path}/theirs.py:build", *SMALL])
+    assert "input (1, 4, 32, 32)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--size", "--batch", "--repeat"])
+def test_numbers_that_are_not_positive(four_channels, option, capsys):
+    numbers = ["0", "8"] if option == "--size" else ["0"]
+    with pytest.raises(UserError, match="must be at least 1"):
+        model_table.main([four_channels, *SMALL, option, *numbers])
+    assert capsys.readouterr().out == ""
+
+
 def test_a_page_without_a_place_for_the_table(tmp_path):
     page = tmp_path / "models.md"
     page.write_text("# Models\n")

@@ -55,6 +55,20 @@ def test_a_distillation_shows_the_student_then_the_teacher(capsys):
     assert sources[0] - sources[1] and all("auxiliary_head" in source for source in sources[0] - sources[1])
 
 
+def test_the_input_has_the_model_s_channels(capsys, tmp_path):
+    config = tmp_path / "four.py"
+    demo = ROOT / "configs/demo/cwd_unet_r18_phantom.py"
+    config.write_text(
+        "from mmengine.config import Config\n"
+        f"model = Config.fromfile({str(demo)!r}).model\n"
+        "model.architecture.in_channels = model.teacher.in_channels = 4\n"
+    )
+    main([str(config), "--size", "64", "32"])
+    printed = capsys.readouterr().out
+    assert "Shapes for an input of (2, 4, 64, 32)" in printed
+    assert "student: UNet" in printed and "teacher: UNet" in printed
+
+
 def test_mistakes_are_refused(tmp_path):
     with pytest.raises(UserError, match="--size 0 8"):
         main([str(ROOT / "configs/demo/unet_r18_phantom.py"), "--size", "0", "8"])

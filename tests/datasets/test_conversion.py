@@ -241,8 +241,8 @@ def test_images_outside_the_window(source: Path):
 @pytest.mark.parametrize(
     ("window", "classes", "message"),
     [
-        ((3, 3), (), "--window 3 3"),
-        ((-np.inf, 3), (), "--window -inf 3"),
+        ((3, 3), (), "window 3 3"),
+        ((-np.inf, 3), (), "window -inf 3"),
         (WINDOW, ("a", "a"), "a class twice"),
     ],
 )

@@ -1,15 +1,20 @@
 """Data, model and checkpoints of one run."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import ConfigDict
 
 from medseg_kd.datasets import CaseDataset, Channel, DataSpec, SliceDataset, Window
 from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
+from medseg_kd.engine import Runner
 from medseg_kd.engine.agreement import check_checkpoint, check_model, complete_model
 from medseg_kd.errors import UserError
+from tests.engine.tiny import tiny_config
 
 SPEC = DataSpec((Channel("CT", Window(-160, 240)),), ("background", "liver", "spleen"))
 
@@ -116,3 +121,56 @@ def test_checkpoints_of_former_versions_are_compared_by_their_classes() -> None:
     check_checkpoint({"dataset_meta": {"classes": SPEC.classes}}, SPEC, "x.pth")
     with pytest.raises(UserError, match="classes: background, spleen, liver and background, liver, spleen"):
         check_checkpoint({"dataset_meta": {"classes": ("background", "spleen", "liver")}}, SPEC, "x.pth")
+
+
+def test_the_runner_compares_data_and_model(phantom: Path, tmp_path: Path) -> None:
+    cfg = tiny_config(phantom, tmp_path)
+    cfg.model.num_classes = 5
+    with pytest.raises(UserError, match=r"model.num_classes is 5, but the data in .* have 9 \(background, aorta"):
+        Runner.from_cfg(cfg)
+
+
+def test_classes_and_channels_go_into_the_run(phantom: Path, tmp_path: Path) -> None:
+    cfg = tiny_config(phantom, tmp_path, max_iters=2)
+    cfg.model.num_classes = None
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        cfg[name].dataset.spec = dict(neighbours=1)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert (runner.model.num_classes, runner.model.in_channels) == (9, 3)
+    meta = torch.load(tmp_path / "iter_2.pth", weights_only=True)["meta"]
+    assert DataSpec.from_json(meta["spec"], "meta") == runner.train_dataloader.dataset.spec
+    assert meta["spec"]["labels"]["aorta"] == 1 and meta["spec"]["neighbours"] == 1
+    dumped = (tmp_path / Path(cfg.filename).name).read_text()
+    assert "num_classes=9" in dumped and "in_channels=3" in dumped
+
+
+def test_a_checkpoint_of_other_classes_is_not_tested(phantom: Path, tmp_path: Path) -> None:
+    """Organs of the same number under other names would fill the wrong rows of the table."""
+    cfg = tiny_config(phantom, tmp_path / "run", max_iters=2)
+    Runner.from_cfg(cfg).train()
+    other = tmp_path / "data"
+    shutil.copytree(phantom, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest.pop("spec", None)
+    manifest["classes"][1:3] = reversed(manifest["classes"][1:3])
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"dataset.spec and .* differ in classes"):
+        Runner.from_cfg(tiny_config(other, tmp_path / "test", load_from=str(tmp_path / "run/iter_2.pth"))).test()
+    for options in (dict(load_from=str(tmp_path / "run/iter_2.pth")), dict(resume=True)):
+        cfg = tiny_config(other, tmp_path / "run", **options)
+        for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            cfg[name].dataset.metainfo = None
+        runner = Runner.from_cfg(cfg)
+        with pytest.raises(UserError, match=r"(?s)iter_2.pth was trained on other images .*classes: background, aorta"):
+            runner.train() if cfg.resume else runner.test()
+
+
+def test_a_case_on_both_sides_is_told(phantom: Path, tmp_path: Path) -> None:
+    cfg = tiny_config(phantom, tmp_path, max_iters=1)
+    cfg.val_dataloader.dataset.update(split="train", cases=["case0002"])
+    runner = Runner.from_cfg(cfg)
+    told: list[str] = []
+    runner.logger.warning = told.append
+    runner.train()
+    assert any("case0002 of" in line and "both trained on and validated on" in line for line in told)

@@ -15,9 +15,11 @@ CONFIG = Path(__file__).parents[2] / "configs/unet/unet_r18v1c_d8_40k_synapse.py
 class TinyNet(nn.Module):
     """Two convolutions with dropout between them, so that a run depends on the random numbers drawn in training."""
 
-    def __init__(self, num_classes: int, width: int = 4) -> None:
+    def __init__(self, num_classes: int, in_channels: int = 1, width: int = 4) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+        )
         self.head = nn.Sequential(nn.Dropout2d(0.2), nn.Conv2d(width, num_classes, 1))
         self.feature_info = [{"module": "stem", "channels": width, "reduction": 2}]
 

@@ -35,6 +35,24 @@ class NetworkContract:
                 logits = net.eval()(torch.rand(2, 1, *size))
             assert logits.shape == (2, self.network["num_classes"], *(-(-side // self.reduction) for side in size))
 
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_any_number_of_input_channels(self, channels):
+        torch.manual_seed(0)
+        net = MODELS.build({**self.network, "in_channels": channels})
+        assert type(net.in_channels) is int and net.in_channels == channels
+        x = torch.rand(2, channels, 64, 64, requires_grad=True)
+        outputs = net.train()(x)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        sum((output**2).mean() for output in outputs).backward()
+        assert all(p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
+        assert x.grad.abs().amax((0, 2, 3)).min() > 0, "a channel that makes no difference"
+        _assert_feature_info(net, channels)
+
+    def test_another_number_of_channels_is_refused_in_one_line(self, net):
+        with pytest.raises(UserError, match=r"takes 1 input channels, but got 4 .*\(2, 4, 64, 64\)") as error:
+            net(torch.rand(2, 4, 64, 64))
+        assert "\n" not in str(error.value)
+
     def test_a_size_that_does_not_fit_is_refused_in_one_line(self, net):
         divisor = self._divisor(net)
         if divisor > 1:
@@ -51,20 +69,7 @@ class NetworkContract:
         assert [name for name, p in trained if p.grad is None or not p.grad.isfinite().all()] == []
 
     def test_feature_info_tells_the_truth(self, net):
-        shapes = {}
-        modules = dict(net.named_modules())
-        handles = [
-            modules[stage["module"]].register_forward_hook(
-                lambda _, __, out, name=stage["module"]: shapes.update({name: out.shape})
-            )
-            for stage in net.feature_info
-        ]
-        with torch.no_grad():
-            net.eval()(torch.rand(1, 1, 64, 128))
-        for handle in handles:
-            handle.remove()
-        told = {s["module"]: (1, s["channels"], 64 // s["reduction"], 128 // s["reduction"]) for s in net.feature_info}
-        assert shapes == told
+        _assert_feature_info(net, channels=1)
 
     def test_evaluation_is_deterministic_and_batch_independent(self, net):
         x = torch.rand(2, 1, 64, 64)
@@ -124,6 +129,24 @@ class NetworkContract:
         x = torch.rand(1, 1, 64, 64)
         with torch.no_grad():
             assert torch.equal(net.eval()(x), other.eval()(x))
+
+
+def _assert_feature_info(net: nn.Module, channels: int) -> None:
+    """What the network says of its stages is what a forward pass gives."""
+    shapes = {}
+    modules = dict(net.named_modules())
+    handles = [
+        modules[stage["module"]].register_forward_hook(
+            lambda _, __, out, name=stage["module"]: shapes.update({name: out.shape})
+        )
+        for stage in net.feature_info
+    ]
+    with torch.no_grad():
+        net.eval()(torch.rand(1, channels, 64, 128))
+    for handle in handles:
+        handle.remove()
+    told = {s["module"]: (1, s["channels"], 64 // s["reduction"], 128 // s["reduction"]) for s in net.feature_info}
+    assert shapes == told
 
 
 def _assert_alike(given: Tensor, wanted: Tensor) -> None:

@@ -12,7 +12,7 @@ from tests.models.test_fcn import BACKBONE
 
 
 class TestAttentionUNetR18(NetworkContract):
-    network = dict(type=AttentionUNet, backbone=dict(depth=18, **BACKBONE), num_classes=9)
+    network = dict(type=AttentionUNet, backbone=dict(depth=18, **BACKBONE), in_channels=1, num_classes=9)
     outputs_in_training = 2
     reduction = 4
 

@@ -41,6 +41,12 @@ class TestTransUNet(NetworkContract):
         with torch.no_grad():
             torch.testing.assert_close(net.eval()(x), colour(x.expand(1, 3, 64, 64)), rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.parametrize(("channels", "filters"), [(1, 3), (3, 3), (4, 4), (7, 7)])
+    def test_the_stem_s_filters(self, channels, filters):
+        conv = MODELS.build({**self.network, "in_channels": channels}).resnet.root.conv
+        assert conv.weight.shape == (32, filters, 7, 7)
+        assert conv.standardised().shape == (32, channels, 7, 7)
+
     def test_the_pooling_shortens_the_first_stage_by_a_row_and_a_column(self, net):
         with torch.no_grad():
             _, skips = net.resnet(torch.rand(1, 1, 64, 96))

@@ -8,7 +8,7 @@ from tests.models.test_fcn import BACKBONE
 
 
 class TestUNetR18(NetworkContract):
-    network = dict(type=UNet, backbone=dict(depth=18, **BACKBONE), num_classes=9)
+    network = dict(type=UNet, backbone=dict(depth=18, **BACKBONE), in_channels=1, num_classes=9)
     outputs_in_training = 2
     reduction = 4
 
@@ -22,6 +22,7 @@ class TestUNetR50(NetworkContract):
     network = dict(
         type=UNet,
         backbone=dict(depth=50, **{**BACKBONE, "norm_cfg": norm_cfg}),
+        in_channels=1,
         num_classes=9,
         auxiliary=False,
         norm_cfg=norm_cfg,
@@ -36,9 +37,8 @@ class TestUNetR50(NetworkContract):
 class TestUNetForSmallSlices(NetworkContract):
     network = dict(
         type=UNet,
-        backbone=dict(
-            type=FineResNetV1c, depth=18, in_channels=1, base_channels=16, stem_channels=16, norm_cfg=dict(type="BN")
-        ),
+        backbone=dict(type=FineResNetV1c, depth=18, base_channels=16, stem_channels=16, norm_cfg=dict(type="BN")),
+        in_channels=1,
         num_classes=9,
     )
     outputs_in_training = 2

@@ -10,7 +10,6 @@ model.update(
         backbone=dict(
             type=ResNetV1c,
             depth=50,
-            in_channels=1,
             dilations=(1, 1, 2, 4),
             strides=(1, 2, 1, 1),
             contract_dilation=True,

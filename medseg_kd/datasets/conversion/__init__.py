@@ -2,6 +2,6 @@
 
 from medseg_kd.datasets.conversion.convert import Recipe, convert
 from medseg_kd.datasets.conversion.label_maps import SYNAPSE_CLASSES, LabelMap, load_label_map
-from medseg_kd.datasets.conversion.pairs import Pair, find_pairs
+from medseg_kd.datasets.pairs import Pair, find_pairs
 
 __all__ = ["SYNAPSE_CLASSES", "LabelMap", "Pair", "Recipe", "convert", "find_pairs", "load_label_map"]

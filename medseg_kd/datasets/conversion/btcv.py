@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medseg_kd.datasets.conversion.pairs import SUFFIXES, Pair
+from medseg_kd.datasets.pairs import SUFFIXES, Pair
 from medseg_kd.errors import UserError
 
 WINDOW = (-125.0, 275.0)

@@ -1,23 +1,16 @@
 """Converting pairs of NIfTI volumes into the splits of a data folder."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import SimpleITK as sitk  # noqa: N813
+
 from medseg_kd import __version__
-from medseg_kd.datasets.conversion.label_maps import LabelMap
-from medseg_kd.datasets.conversion.pairs import Pair
+from medseg_kd.datasets.conversion.label_maps import LabelMap, value_counts
 from medseg_kd.datasets.conversion.progress import progress
 from medseg_kd.datasets.conversion.staging import publish, staged
-from medseg_kd.datasets.conversion.volumes import (
-    ORIENTATION,
-    Volume,
-    geometry_problems,
-    label_counts,
-    read_volume,
-)
 from medseg_kd.datasets.formats.transunet import (
     FOLDERS,
     LIST_FILES,
@@ -26,7 +19,12 @@ from medseg_kd.datasets.formats.transunet import (
     write_case,
     write_list,
 )
+from medseg_kd.datasets.intensities import Window
 from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
+from medseg_kd.datasets.pairs import Pair
+from medseg_kd.datasets.pixels import Pixels, to_pixels
+from medseg_kd.datasets.spec import Channel, DataSpec
+from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_label, read_volume
 from medseg_kd.errors import UserError
 
 
@@ -46,9 +44,7 @@ class Recipe:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        low, high = self.window
-        if not -math.inf < low < high < math.inf:
-            raise UserError(f"--window {low:g} {high:g}: expected a number and a larger one, as in -125 275.")
+        Window(*self.window)  # refuses what is none
         if self.classes and self.classes[0].lower() != "background":
             object.__setattr__(self, "classes", ("background", *self.classes))
         if len(set(self.classes)) != len(self.classes):
@@ -79,6 +75,7 @@ def convert(
     manifest = _existing(out, splits, recipe, overwrite)
     counts = _check(splits, recipe.label_map)
     classes = _class_names(recipe, manifest, counts)
+    spec = DataSpec((Channel("CT", Window(*recipe.window)),), tuple(classes), orientation=ORIENTATION)
     manifest |= {
         "format": "TransUNet",
         "tool": f"medseg_kd {__version__} {tool}",
@@ -86,14 +83,17 @@ def convert(
         "window": list(recipe.window),
         "label_map": recipe.label_map.as_dict(),
         "classes": classes,
+        "spec": spec.to_json(),
     }
     work = [(split, pair) for split, pairs in splits.items() for pair in pairs]
     written: dict[str, dict[str, Any]] = {split: {} for split in splits}
     try:
         with staged(out) as stage:
             for split, pair in progress(work, f"writing {out}"):
-                volume = read_volume(pair, recipe.window, recipe.label_map)
-                written[split][pair.case] = _write(stage, split, pair, volume, classes)
+                raw = read_volume([pair.image], pair.label)
+                assert raw.label is not None  # a pair has one
+                raw = replace(raw, label=recipe.label_map.apply(raw.label))
+                written[split][pair.case] = _write(stage, split, pair, to_pixels(raw, spec, 3, pair.image), classes)
             parts = []
             for split, cases in written.items():
                 write_list(stage, split, [file for case in cases.values() for file in case["files"]])
@@ -134,13 +134,11 @@ def _existing(out: Path, splits: Mapping[str, Any], recipe: Recipe, overwrite: b
 def _check(splits: Mapping[str, Sequence[Pair]], label_map: LabelMap) -> dict[int, int]:
     """Checks headers, then labels, of all pairs; returns the voxels of each class."""
     pairs = [pair for group in splits.values() for pair in group]
-    problems = [problem for pair in pairs for problem in geometry_problems(pair)]
-    if problems:
-        more = [f"... and {len(problems) - 10} more"] if len(problems) > 10 else []
-        raise UserError("\n  ".join(["nothing was written:", *problems[:10], *more]))
+    check_grids([(pair.image, pair.label) for pair in pairs], "nothing was written")
     total: dict[int, int] = {}
     for pair in progress(pairs, "checking labels"):
-        for value, count in label_counts(pair.label).items():
+        label = read_label(pair.label)  # a view does not keep its image alive
+        for value, count in value_counts(sitk.GetArrayViewFromImage(label)).items():
             target = label_map.target(value)
             if target is None:
                 raise UserError(
@@ -167,24 +165,26 @@ def _class_names(recipe: Recipe, manifest: Mapping[str, Any], counts: Mapping[in
     return names
 
 
-def _write(stage: Path, split: str, pair: Pair, volume: Volume, classes: list[str]) -> dict[str, Any]:
+def _write(stage: Path, split: str, pair: Pair, volume: Pixels, classes: list[str]) -> dict[str, Any]:
     """Writes one case and returns its part of the manifest."""
+    label, spacing, geometry = volume.label, volume.spacing, volume.geometry
+    assert label is not None and spacing is not None and geometry is not None  # volumes have them
     attributes = {
         "case_name": pair.case,
-        "spacing": volume.spacing,
-        "origin": volume.origin,
-        "direction": volume.direction,
+        "spacing": spacing,
+        "origin": geometry["origin"],
+        "direction": geometry["direction"],
         "orientation": ORIENTATION,
-        "original_orientation": volume.orientation,
+        "original_orientation": geometry["orientation"],
         "source": pair.image.name,
     }
-    files = write_case(stage, split, pair.case, volume.image, volume.label, attributes)
+    files = write_case(stage, split, pair.case, volume.image[:, 0], label, attributes)
     return {
-        "slices": len(volume.image),
-        "shape": list(volume.image.shape),
-        "spacing": list(volume.spacing),
-        "original_orientation": volume.orientation,
-        "voxels": count_classes(volume.label, classes),
+        "slices": len(label),
+        "shape": list(label.shape),
+        "spacing": list(spacing),
+        "original_orientation": geometry["orientation"],
+        "voxels": count_classes(label, classes),
         "sources": {
             "image": {"name": pair.image.name, "sha256": digest(pair.image)},
             "label": {"name": pair.label.name, "sha256": digest(pair.label)},

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from medseg_kd.datasets.intensities import Intensity, Stored
 from medseg_kd.datasets.manifest import spec_parts
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, combine, parts_of_config
@@ -62,6 +63,7 @@ class Format:
         files: What it looks for, in words, for messages.
         prepared: The files hold what the intensity rules gave.
         channels: Those of images of which nothing else is told.
+        order: Place among the formats that ``auto`` tries, lower ones first; equal ones as they were registered.
         spec: What its images are; set by :func:`open_folder`.
     """
 
@@ -69,6 +71,7 @@ class Format:
     files: ClassVar[str]
     prepared: ClassVar[bool] = False
     channels: ClassVar[tuple[Channel, ...]] = ()
+    order: ClassVar[int] = 0
     spec: DataSpec
 
     def __init__(self, root: Path) -> None:
@@ -95,6 +98,14 @@ class Format:
     def told(self) -> dict[str, Any]:
         """What the folder itself says of its images: some arguments of :class:`DataSpec`; here its manifest's."""
         return spec_parts(self.root)
+
+    def default_intensity(self, channel: str) -> Intensity:
+        """The rule of a channel for which neither the config nor the folder has one.
+
+        Raises:
+            UserError: It has to be told.
+        """
+        return Stored()
 
     def read_slice(self, case: Case, position: int) -> Pixels:
         """One slice: image (C, H, W), label (H, W).
@@ -201,6 +212,10 @@ def open_folder(
                 f"{root} does not tell the {key} of its images, and neither does the config: set "
                 f"dataset.spec=dict({key}={example}) (docs/data.md)"
             )
+    parts["channels"] = tuple(
+        Channel(each.name, found.default_intensity(each.name)) if isinstance(each.intensity, Stored) else each
+        for each in parts["channels"]
+    )
     found.spec = DataSpec(**parts)
     return found
 
@@ -227,9 +242,9 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
 
 
 def _registered() -> Iterable[type[Format]]:
-    """All formats."""
+    """All formats, in the order in which they are tried."""
     FORMATS.import_from_location()
-    return FORMATS.module_dict.values()
+    return sorted(FORMATS.module_dict.values(), key=lambda kind: kind.order)
 
 
 def _shown(source: Any) -> str:

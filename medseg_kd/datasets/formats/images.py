@@ -95,8 +95,8 @@ class Images(Format):
     def load(self, source: tuple[Path, Path | None]) -> Raw:
         """See :meth:`Format.load`."""
         image, label = source
-        pixels = _image(image, len(self.spec.channels))
-        return Raw(pixels, None if label is None else opened(label, _indexed), label_file=label)
+        pixels = read_pixels(image, len(self.spec.channels))
+        return Raw(pixels, None if label is None else opened(label, read_label), label_file=label)
 
 
 def _files(folder: Path, kinds: dict[str, str]) -> list[Path]:
@@ -117,7 +117,7 @@ def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case
     return Case(name, len(slices), slices=sources, indices=indices, labelled=sources[0][1] is not None)
 
 
-def _image(path: Path, channels: int) -> np.ndarray:
+def read_pixels(path: Path, channels: int) -> np.ndarray:
     """Pixels (C, H, W): one channel of a grey image, three of a colour image."""
     with Image.open(path, formats=tuple(_KINDS.values())) as image:
         if image.mode in _DEEP:
@@ -136,7 +136,7 @@ def _image(path: Path, channels: int) -> np.ndarray:
     return np.moveaxis(pixels, -1, 0)
 
 
-def _indexed(path: Path) -> np.ndarray:
+def read_label(path: Path) -> np.ndarray:
     """Pixel values of a label file; of a palette image, its indices."""
     with Image.open(path, formats=tuple(_LABEL_KINDS.values())) as image:
         if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):

@@ -1,4 +1,4 @@
-"""Networks: modules that map (N, 1, H, W) to logits, and tell of their stages in ``feature_info``."""
+"""Networks: modules that map (N, in_channels, H, W) to logits, and tell of their stages in ``feature_info``."""
 
 from medseg_kd.models.networks.attention_unet import AttentionUNet
 from medseg_kd.models.networks.fcn import FCN

@@ -6,7 +6,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from medseg_kd.models.networks.head import LogitsHead
-from medseg_kd.models.networks.resnet import resnet_feature_info
+from medseg_kd.models.networks.input_check import check_input
+from medseg_kd.models.networks.resnet import build_resnet, resnet_feature_info
 from medseg_kd.registry import MODELS
 
 
@@ -20,6 +21,7 @@ class FCN(BaseModule):
     Args:
         backbone: Config of an MMSegmentation ResNet.
         num_classes: Classes with background.
+        in_channels: Channels of the image; None leaves them to the backbone's config.
         channels: Width of the head.
         auxiliary_channels: Width of the auxiliary head; None leaves it out.
         norm_cfg: Normalisation of the heads.
@@ -30,6 +32,7 @@ class FCN(BaseModule):
         self,
         backbone: dict[str, Any],
         num_classes: int,
+        in_channels: int | None = None,
         channels: int = 512,
         auxiliary_channels: int | None = 256,
         norm_cfg: dict[str, Any] | None = None,
@@ -37,7 +40,7 @@ class FCN(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.backbone = MODELS.build(backbone)
+        self.backbone, self.in_channels = build_resnet(backbone, in_channels)
         self.feature_info = resnet_feature_info(self.backbone)
         shared = {
             "num_classes": num_classes,
@@ -58,6 +61,7 @@ class FCN(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map (N, in_channels, H, W) to logits (N, C, H/8, W/8); in training also the auxiliary logits."""
+        check_input(self, x)
         features = self.backbone(x)
         logits = self.head(features)
         if self.training and self.auxiliary_head:

@@ -9,7 +9,7 @@ from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, 
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
-from medseg_kd.models.padding import check_divisible
+from medseg_kd.models.networks.input_check import check_input
 from medseg_kd.registry import MODELS
 
 
@@ -54,6 +54,7 @@ class MedNeXt(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.in_channels = in_channels
         if len(expansion_ratios) != len(block_counts) or len(block_counts) % 2 == 0:
             raise UserError(
                 f"MedNeXt has {len(expansion_ratios)} expansion_ratios and {len(block_counts)} block_counts; it needs "
@@ -87,7 +88,7 @@ class MedNeXt(BaseModule):
         Raises:
             UserError: The network does not take that size.
         """
-        check_divisible(x, self.size_divisor, type(self).__name__)
+        check_input(self, x)
         x = self.encoder[0](self.stem(x))
         skips = []
         for down, stage in zip(self.down, self.encoder[1:], strict=True):

@@ -7,9 +7,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
+from medseg_kd.models.networks.input_check import check_input
 from medseg_kd.models.networks.missformer_blocks import BridgeLayer, TransformerBlock, to_maps, to_tokens
 from medseg_kd.models.networks.missformer_unused import unused_parameters
-from medseg_kd.models.padding import check_divisible
 from medseg_kd.registry import MODELS
 
 
@@ -133,6 +133,7 @@ class MISSFormer(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.in_channels = in_channels
         _check(channels, heads, depths)
         stages = len(channels)
         ratios = [2 ** (stages - 1 - stage) for stage in range(stages)]
@@ -157,7 +158,7 @@ class MISSFormer(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W), height and width multiples of ``size_divisor``, to logits (N, C, H, W)."""
-        check_divisible(x, self.size_divisor, type(self).__name__)
+        check_input(self, x)
         maps = []
         for stage in self.encoder:
             x = stage(x)

@@ -79,7 +79,7 @@ class ResNetV2(nn.Module):
     output one row and one column of zeros at the end, to the size of a skip; ``block2`` takes it as it is.
 
     Args:
-        in_channels: 1 (see :class:`GreyStdConv2d`) or the number of channels of the stem's filters.
+        in_channels: Channels of the image; those of the stem's filters too, but for 1 (:class:`GreyStdConv2d`).
         width: Channels of the stem.
         depths: Units of ``block1``, ``block2`` and ``block3``.
     """

@@ -8,8 +8,8 @@ from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrUpBlock
 from torch import Tensor
 
 from medseg_kd.errors import UserError
+from medseg_kd.models.networks.input_check import check_input
 from medseg_kd.models.networks.swin_encoder import SwinEncoder
-from medseg_kd.models.padding import check_divisible
 from medseg_kd.registry import MODELS
 
 
@@ -50,6 +50,7 @@ class SwinUNETR(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.in_channels = in_channels
         widths = [feature_size * 2**index for index in range(5)]
         if not len(depths) == len(num_heads) == 4 or any(c % n for c, n in zip(widths, num_heads, strict=False)):
             raise UserError(
@@ -83,7 +84,7 @@ class SwinUNETR(BaseModule):
         Raises:
             UserError: The network does not take that size.
         """
-        check_divisible(x, self.size_divisor, type(self).__name__)
+        check_input(self, x)
         if x.shape[-2] * x.shape[-1] == self.size_divisor**2:
             raise UserError(
                 "SwinUNETR cannot normalise the one value a channel that is left of a 32x32 input; the smallest sizes "

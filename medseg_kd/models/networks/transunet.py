@@ -9,9 +9,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint
+from medseg_kd.models.networks.input_check import check_input
 from medseg_kd.models.networks.resnet_v2 import ResNetV2
 from medseg_kd.models.networks.vit import VisionTransformer, resize_grid
-from medseg_kd.models.padding import check_divisible
+from medseg_kd.models.weights.stem import fit_stem
 from medseg_kd.models.weights.vit_npz import read_encoder
 from medseg_kd.registry import MODELS
 
@@ -87,7 +88,8 @@ class TransUNet(BaseModule):
 
     Args:
         num_classes: Classes with background.
-        in_channels: 1 or 3. The filters of the first convolution have three channels either way.
+        in_channels: Channels of the image. For 1 the filters of the first convolution have three channels all the same
+            (:class:`~medseg_kd.models.networks.resnet_v2.GreyStdConv2d`).
         img_size: Input height and width (or both in one number) that the position embedding is made for. Any multiple
             of 16 can be the input; at another size than this the embedding is resized.
         width: Channels of the ResNet's stem.
@@ -120,6 +122,7 @@ class TransUNet(BaseModule):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.in_channels = in_channels
         rows, columns = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.resnet = ResNetV2(in_channels, width, depths)
         self.vit = VisionTransformer(
@@ -136,7 +139,7 @@ class TransUNet(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W), H and W multiples of 16, to logits (N, num_classes, H, W)."""
-        check_divisible(x, self.size_divisor, type(self).__name__)
+        check_input(self, x)
         x, skips = self.resnet(x)
         return self.head(self.decoder(self.vit(x), skips))
 
@@ -146,7 +149,8 @@ class TransUNet(BaseModule):
         Args:
             checkpoint: A file of Google's, ``.npz``: its weights go to the encoder, its position embedding is resized
                 once to the network's grid, the decoder keeps its initialisation. Any other name is read as a checkpoint
-                of a whole network; the position embedding takes the grid that the checkpoint has.
+                of a whole network; the position embedding takes the grid that the checkpoint has. Either way filters of
+                RGB images are fitted to other numbers of channels (:func:`~medseg_kd.models.weights.stem.fit_stem`).
 
         Raises:
             UserError: The file cannot be read, or a weight is missing, left over or of another shape.
@@ -154,13 +158,14 @@ class TransUNet(BaseModule):
         if checkpoint.endswith(".npz"):
             self._load_encoder(checkpoint)
         else:
-            weights = read_checkpoint(checkpoint)["state_dict"]
-            load_weights(self, {key.removeprefix("network."): value for key, value in weights.items()}, checkpoint)
+            saved = read_checkpoint(checkpoint)["state_dict"]
+            weights = {key.removeprefix("network."): value for key, value in saved.items()}
+            load_weights(self, fit_stem(weights, self, checkpoint), checkpoint)
             print_log(f"{type(self).__name__} starts from {checkpoint}", "current")
 
     def _load_encoder(self, path: str) -> None:
         encoder = {name: value for name, value in self.state_dict().items() if name.startswith(("resnet.", "vit."))}
-        weights = read_encoder(path, encoder, self.vit.num_heads)
+        weights = fit_stem(read_encoder(path, encoder, self.vit.num_heads), self, path)
         name = "vit.position_embedding.grid"
         given, wanted = weights[name].shape[-2:], encoder[name].shape[-2:]
         # In double precision, as the published code resizes.

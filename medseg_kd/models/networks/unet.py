@@ -9,7 +9,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medseg_kd.models.networks.head import LogitsHead
-from medseg_kd.models.networks.resnet import resnet_feature_info
+from medseg_kd.models.networks.input_check import check_input
+from medseg_kd.models.networks.resnet import build_resnet, resnet_feature_info
 from medseg_kd.registry import MODELS
 
 
@@ -55,6 +56,7 @@ class UNet(BaseModule):
     Args:
         backbone: Config of an MMSegmentation ResNet.
         num_classes: Classes with background.
+        in_channels: Channels of the image; None leaves them to the backbone's config.
         auxiliary: Add the auxiliary classifier.
         norm_cfg: Normalisation of decoder and classifiers.
         act_cfg: Activation of the decoder.
@@ -69,6 +71,7 @@ class UNet(BaseModule):
         self,
         backbone: dict[str, Any],
         num_classes: int,
+        in_channels: int | None = None,
         auxiliary: bool = True,
         norm_cfg: dict[str, Any] | None = None,
         act_cfg: dict[str, Any] | None = None,
@@ -79,7 +82,7 @@ class UNet(BaseModule):
         super().__init__(init_cfg)
         norm_cfg = norm_cfg or {"type": "BN"}
         act_cfg = act_cfg or {"type": "ReLU"}
-        self.backbone = MODELS.build(backbone)
+        self.backbone, self.in_channels = build_resnet(backbone, in_channels)
         self.feature_info = resnet_feature_info(self.backbone)
         channels = [stage["channels"] for stage in reversed(self.feature_info)]
         self.decoder = nn.ModuleList(
@@ -91,6 +94,7 @@ class UNet(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map (N, in_channels, H, W) to logits (N, C, h, w), sized as the first stage; in training also auxiliary."""
+        check_input(self, x)
         *skips, x = self.backbone(x)
         levels = []
         for block, skip in zip(self.decoder, reversed(skips), strict=True):

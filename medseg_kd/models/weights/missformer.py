@@ -4,7 +4,7 @@ import re
 
 from torch import Tensor
 
-from medseg_kd.models.weights.stem import sum_input_channels
+from medseg_kd.models.weights.stem import fit_input_channels
 
 # No output of the authors' network depends on these; see missformer_unused.py.
 _UNUSED = re.compile(r"^decoder_3\.(concat_linear|layer_former_[12])\.|\.(mlp|mixffn[1-4])\.norm[23]\.")
@@ -68,7 +68,7 @@ def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for theirs, ours in renamings.items():
             name = name.replace(theirs, ours)
         if name == "encoder.0.patch_embed.weight":
-            value = sum_input_channels(value)
+            value = fit_input_channels(value, 1)
         elif _BRIDGE_REDUCTION.match(name):
             value = value.unflatten(0, (_BRIDGE_WIDTH, -1)).transpose(0, 1).flatten(0, 1)
         elif name == "head.classify.weight":

@@ -4,7 +4,7 @@ import re
 
 from torch import Tensor
 
-from medseg_kd.models.weights.stem import sum_input_channels
+from medseg_kd.models.weights.stem import fit_input_channels
 
 _STEMS = ("backbone.stem.0.weight", "backbone.conv1.weight")
 _STEP = re.compile(r"neck\.decoder\.(\d+)\.(.+)")
@@ -28,7 +28,7 @@ def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
             key = f"decoder.{levels - 1 - int(match[1])}.{_renamed(match[2])}"
         elif key.startswith("decode_head."):
             key = "head." + key.removeprefix("decode_head.")
-        converted[key] = sum_input_channels(value) if key in _STEMS else value
+        converted[key] = fit_input_channels(value, 1) if key in _STEMS else value
     for key in [key for key in converted if key.startswith("decoder.") and key.endswith(".conv.bias")]:
         fold_bias(converted, key, key.removesuffix("conv.bias") + "bn")
     return converted

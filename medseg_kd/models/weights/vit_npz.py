@@ -15,6 +15,7 @@ from medseg_kd.errors import UserError
 from medseg_kd.models.weights.transunet import tokens_to_grid
 
 _POSITIONS = "vit.position_embedding.grid"
+_STEM = "resnet.root.conv.weight"
 _RENAMED = (
     (r"^resnet\.root\.(conv|gn)\.", r"\1_root/"),
     (r"^resnet\.(block\d+)\.(unit\d+)\.(\w+)\.", r"\1/\2/\3/"),
@@ -43,7 +44,8 @@ def read_encoder(path: str | os.PathLike, encoder: Mapping[str, Tensor], num_hea
         num_heads: Heads of each attention.
 
     Returns:
-        The weights of the file by the names of ``encoder``. The position embedding has the grid of the file.
+        The weights of the file by the names of ``encoder``. The position embedding has the grid of the file, the stem's
+        filters the three channels of RGB images.
 
     Raises:
         UserError: The file is not there or damaged, a weight is missing, left over or of another shape; all are listed.
@@ -52,7 +54,8 @@ def read_encoder(path: str | os.PathLike, encoder: Mapping[str, Tensor], num_hea
     weights, problems = {}, []
     for name, wanted in encoder.items():
         parts = []
-        for key, shapes in _sources(name, wanted.shape, num_heads):
+        shape = torch.Size((wanted.shape[0], 3, *wanted.shape[2:])) if name == _STEM else wanted.shape
+        for key, shapes in _sources(name, shape, num_heads):
             array = arrays.pop(key, None)
             if array is None:
                 problems.append(f"{key}: missing")
@@ -65,7 +68,7 @@ def read_encoder(path: str | os.PathLike, encoder: Mapping[str, Tensor], num_hea
             if weights[name].shape[:2] != wanted.shape[:2]:
                 problems.append(f"{key}: {tuple(parts[0].shape)}, expected (1, rows * rows (+ 1), {wanted.shape[1]})")
         elif parts:
-            weights[name] = torch.cat([_ours(part, wanted.shape) for part in parts])
+            weights[name] = torch.cat([_ours(part, shape) for part in parts])
     problems += [f"{key}: not in the network" for key in arrays]
     if problems:
         raise UserError(

@@ -14,9 +14,9 @@ def ours(kind: str, norm: str = "BN") -> nn.Module:
     norm_cfg = dict(type=norm)
     backbone = dict(depth=18, **{**BACKBONE, "norm_cfg": norm_cfg})
     if kind == "fcn":
-        return FCN(backbone, num_classes=9, channels=128, dropout_ratio=0.0)
+        return FCN(backbone, num_classes=9, in_channels=1, channels=128, dropout_ratio=0.0)
     network = UNet if kind == "unet" else AttentionUNet
-    return network(backbone, num_classes=9, norm_cfg=norm_cfg, dropout_ratio=0.0)
+    return network(backbone, num_classes=9, in_channels=1, norm_cfg=norm_cfg, dropout_ratio=0.0)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -104,6 +104,30 @@ def test_init_cfg_loads_the_encoder_and_the_log_says_so(save, log):
     assert torch.equal(state["vit.position_embedding.grid"].flatten(2).transpose(1, 2), positions)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
+def test_the_stem_is_fitted_to_the_image(save, log, channels):
+    arrays = google()
+    net = TransUNet(num_classes=9, in_channels=channels, img_size=64, **SMALL).eval()
+    net.load_pretrained(save(arrays))
+    kernel = torch.from_numpy(arrays["conv_root/kernel"]).permute(3, 2, 0, 1)
+    fitted = channels not in (1, 3)
+    wanted = torch.cat((kernel, kernel), dim=1)[:, :channels] * (3 / channels) if fitted else kernel
+    torch.testing.assert_close(net.resnet.root.conv.weight.data, wanted)
+    told = [line for line in log.messages if "input channels" in line]
+    rule = f"resnet.root.conv.weight repeated cyclically, times 3/{channels}, from its 3 input channels"
+    assert len(told) == fitted and all(rule in line for line in told)
+    with torch.no_grad():
+        assert net(torch.rand(1, channels, 64, 64)).isfinite().all()
+
+
+def test_a_stem_of_the_network_s_channels_is_not_google_s(save):
+    arrays = google()
+    arrays["conv_root/kernel"] = np.repeat(arrays["conv_root/kernel"], 2, axis=2)
+    net = TransUNet(num_classes=9, in_channels=6, img_size=64, **SMALL)
+    with pytest.raises(UserError, match=r"conv_root/kernel: float32 \(7, 7, 6, 32\), expected float \(7, 7, 3, 32\)"):
+        net.load_pretrained(save(arrays))
+
+
 def test_the_transformer_computes_what_the_arrays_say(save, net):
     """The first block in JAX's own terms: every dense layer is an einsum over the array as it lies in the file."""
     arrays = google()

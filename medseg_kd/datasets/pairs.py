@@ -1,6 +1,7 @@
 """Which image belongs to which label, by file name."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
     return _match(_by_key(image_files, _IMAGE), _by_key(label_files, _LABEL), images, labels)
 
 
+def find_images(folder: Path) -> dict[str, Path]:
+    """The images of a folder that has no labels, by their case names, as :func:`find_pairs` names and orders them.
+
+    Raises:
+        UserError: No volumes, or two of one name.
+    """
+    return _named(_by_key(_volumes(folder, "--images"), _IMAGE).values(), folder)
+
+
 def _match(image_of: dict[str, Path], label_of: dict[str, Path], images: Path, labels: Path) -> list[Pair]:
     """Pairs equal keys, or says which files stand alone."""
     alone = sorted(image_of[key].name for key in image_of.keys() - label_of.keys())
@@ -62,13 +72,19 @@ def _match(image_of: dict[str, Path], label_of: dict[str, Path], images: Path, l
             f"images and labels do not pair: {'; '.join(found)}. Expected equal names, as in `case7` and `case7`, "
             "`img0001` and `label0001` or `case7_0000` and `case7`. Rename or move these files."
         )
-    pairs = [Pair(_case_name(path), path, label_of[key]) for key, path in image_of.items()]
-    pairs.sort(key=lambda pair: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pair.case)])
-    names = [pair.case for pair in pairs]
+    key_of = {path: key for key, path in image_of.items()}
+    return [Pair(case, path, label_of[key_of[path]]) for case, path in _named(key_of, images).items()]
+
+
+def _named(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """Files by their case names, in natural order (2 before 10)."""
+    named = [(_case_name(path), path) for path in files]
+    named.sort(key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each[0])])
+    names = [name for name, _ in named]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"several images in {images} give the same case name: {_some(twice)}. Rename them.")
-    return pairs
+        raise UserError(f"several images in {folder} give the same case name: {_some(twice)}. Rename them.")
+    return dict(named)
 
 
 def _volumes(folder: Path, option: str) -> list[Path]:

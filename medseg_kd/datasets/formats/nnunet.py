@@ -1,0 +1,292 @@
+"""nnU-Net's raw folders: ``Dataset###_Name`` with ``dataset.json``, a file a channel, folds for training."""
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg_kd.datasets.formats.base import Case, Format
+from medseg_kd.datasets.formats.images import read_label, read_pixels
+from medseg_kd.datasets.formats.names import visible
+from medseg_kd.datasets.intensities import RGB8, Intensity, Percentiles, Stored, ZScore
+from medseg_kd.datasets.pixels import Raw
+from medseg_kd.datasets.spec import parts_of_json
+from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
+from medseg_kd.errors import UserError
+from medseg_kd.registry import FORMATS
+
+_IMAGES = (".png", ".bmp", ".tif")
+_VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
+# nnU-Net's names in lower case; it makes ZScore of R, G and B, which are bytes in every data set that has them.
+_RULES: dict[str, Intensity] = {
+    "nonorm": Stored(),
+    "rescale_to_0_1": Percentiles(0, 100),
+    **dict.fromkeys(("rgb_to_0_1", "r", "g", "b"), RGB8()),
+}
+_FOLDS, _SEED = 5, 12345
+_Files = tuple[Path | None, ...]
+"""A case: its channels, then its label or None."""
+
+
+@FORMATS.register_module()
+class NNUNet(Format):
+    """``dataset.json``, ``imagesTr/<case>_<channel>.nii.gz``, ``labelsTr/<case>.nii.gz``, as nnU-Net v2 reads them.
+
+    ``train`` and ``val`` are those of a fold: of ``splits_final.json`` in the folder, else nnU-Net's own five folds.
+    ``test`` is ``imagesTs`` where ``labelsTs`` is there too, else the fold's ``val``.
+
+    Args:
+        root: Data folder.
+        fold: Number of the fold; ``all`` trains and validates on every case, and leaves none to test without labelsTs.
+        unlabelled: ``test`` is ``imagesTs`` even without labels, to predict them.
+        outside: Files that ``dataset.json`` names may lie outside the folder.
+    """
+
+    name = "nnunet"
+    files = "dataset.json, imagesTr/<case>_<channel>.nii.gz, labelsTr/<case>.nii.gz"
+    order = -1
+
+    def __init__(self, root: Path, fold: int | str = 0, unlabelled: bool = False, outside: bool = False) -> None:
+        super().__init__(root)
+        if fold != "all" and (type(fold) is not int or fold < 0):
+            raise UserError(f"dataset.format_options.fold is {fold!r}, expected 0, 1 and so on, or 'all'")
+        self.fold, self.unlabelled, self.outside = fold, unlabelled, outside
+        self.where = root / "dataset.json"
+        self.content = _json(self.where, dict)
+        names = _typed(self.content.get("channel_names", self.content.get("modality")), dict, f"{self.where}: channels")
+        self.channel_names = {number: str(name) for number, name in names.items()}
+        self.ending = self.content.get("file_ending", ".nii.gz" if "modality" in self.content else None)
+        if self.ending not in _IMAGES + _VOLUMES:
+            raise UserError(
+                f"{self.where}: file_ending is {self.ending!r}, expected one of {', '.join(_VOLUMES + _IMAGES)}. "
+                "Convert the files"
+            )
+
+    @classmethod
+    def holds(cls, root: Path, split: str) -> bool:
+        """See :meth:`Format.holds`."""
+        path = root / "dataset.json"
+        folders = any((root / name).is_dir() for name in ("imagesTr", "imagesTs"))
+        return path.is_file() and (folders or "dataset" in _json(path, dict))
+
+    def told(self) -> dict[str, Any]:
+        """See :meth:`Format.told`."""
+        parts = parts_of_json(
+            {"channel_names": self.channel_names, **_labels(self.content, self.where)}, str(self.where)
+        )
+        return parts if self.ending in _IMAGES else {**parts, "orientation": ORIENTATION}
+
+    def default_intensity(self, channel: str) -> Intensity:
+        """nnU-Net's rule for a channel of this name."""
+        if channel.casefold() == "ct":
+            rules = dict.fromkeys(self.channel_names.values(), "'ZScore'")
+            rules[channel] = "dict(type='Window', low=-160, high=240)"
+            raise UserError(
+                f"{self.where} names the channel {channel}: which Hounsfield units become 0 and 1 is for the config to "
+                f"say, as in dataset.spec=dict(channels={{{', '.join(f'{name!r}: {rules[name]}' for name in rules)}}})"
+            )
+        return _RULES.get(channel.casefold(), ZScore())
+
+    def find(self, split: str) -> list[Case]:
+        """See :meth:`Format.find`."""
+        cases = self._test() if split == "test" else None
+        if cases is None:
+            training = self._training()
+            chosen = self._fold(list(training))[split]
+            cases = {name: files for name, files in training.items() if name in chosen}
+        if not cases:
+            raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}")
+        labelled = {name: files[-1] is not None for name, files in cases.items()}
+        if self.ending in _IMAGES:
+            return [Case(name, 1, slices=(files,), labelled=labelled[name]) for name, files in cases.items()]
+        grids = check_grids(([file for file in each if file] for each in cases.values()), f"{self.root} cannot be used")
+        return [
+            Case(name, grid.slices, volume=files, labelled=labelled[name])
+            for (name, files), grid in zip(cases.items(), grids, strict=True)
+        ]
+
+    def load(self, source: _Files) -> Raw:
+        """See :meth:`Format.load`."""
+        channels, label = [path for path in source[:-1] if path], source[-1]
+        if self.ending in _VOLUMES:
+            return read_volume(channels, label)
+        width = len(self.spec.channels) if len(channels) == 1 else 1
+        planes = [read_pixels(path, width) for path in channels]
+        if len(sizes := {plane.shape for plane in planes}) > 1:
+            raise UserError(f"{channels[0]} and the other channels of the case differ in size: {sorted(sizes)}")
+        return Raw(np.concatenate(planes), None if label is None else read_label(label))
+
+    def _test(self) -> dict[str, _Files] | None:
+        """Cases of ``imagesTs``; None where they are not the test cases."""
+        if self.unlabelled or ((self.root / "imagesTs").is_dir() and (self.root / "labelsTs").is_dir()):
+            return self._folder("imagesTs", "labelsTs", self.unlabelled)
+        return None
+
+    def _training(self) -> dict[str, _Files]:
+        """All labelled cases, sorted by their names."""
+        mapping = self.content.get("dataset")
+        cases = self._folder("imagesTr", "labelsTr") if mapping is None else self._mapped(mapping)
+        count = self.content.get("numTraining", len(cases))
+        if count != len(cases):
+            raise UserError(
+                f"{self.where}: numTraining is {count}, but {len(cases)} cases are there. Correct the number, or copy "
+                "the data again"
+            )
+        return dict(sorted(cases.items()))
+
+    def _folder(self, images: str, labels: str, unlabelled: bool = False) -> dict[str, _Files]:
+        """Cases of a folder of images and one of labels."""
+        named = re.compile(rf"(.+)_(\d{{4}}){re.escape(self.ending)}")
+        channels: dict[str, dict[int, Path]] = defaultdict(dict)
+        for path in visible((self.root / images).glob(f"*{self.ending}")):
+            if not (match := named.fullmatch(path.name)):
+                raise UserError(f"{path}: expected <case>_<channel>{self.ending}, as in {path.name[:3]}_0000")
+            channels[match[1]][int(match[2])] = path
+        if not channels:
+            raise UserError(f"{self.root / images} holds no file *{self.ending}")
+        cases = {}
+        for name, numbered in sorted(channels.items()):
+            label = self.root / labels / f"{name}{self.ending}"
+            known = sorted(numbered)
+            self._check_channels(name, known)
+            if not (label.is_file() or unlabelled):
+                option = ", or say dataset.format_options=dict(unlabelled=True) to predict without labels"
+                raise UserError(
+                    f"{self.root / images}: case {name} has no label {label}. Add it"
+                    + (option if labels == "labelsTs" else "")
+                )
+            cases[name] = (*(numbered[channel] for channel in known), label if label.is_file() else None)
+        return cases
+
+    def _mapped(self, mapping: Any) -> dict[str, _Files]:
+        """Cases that ``dataset`` in ``dataset.json`` names, with their files."""
+        cases: dict[str, _Files] = {}
+        for name, entry in _typed(mapping, dict, f"{self.where}: dataset").items():
+            where = f"{self.where}: dataset: {name}"
+            if not name or name.startswith(".") or {"/", "\\"} & {*name}:
+                raise UserError(f"{where}: expected a name without folders")
+            entry = _typed(entry, dict, where)
+            images = _typed(entry.get("images"), list, f"{where}: images")
+            self._check_channels(name, list(range(len(images))))
+            cases[name] = tuple(self._path(text, where) for text in (*images, entry.get("label")))
+        return cases
+
+    def _path(self, text: Any, where: str) -> Path:
+        """A file that ``dataset.json`` names."""
+        path = Path(os.path.abspath(self.root / os.path.expandvars(_typed(text, str, where))))
+        if not (self.outside or path.is_relative_to(os.path.abspath(self.root))):
+            raise UserError(
+                f"{where} names {text}, which lies outside {self.root}. If it is to be read, say "
+                "dataset.format_options=dict(outside=True)"
+            )
+        if not path.is_file():
+            raise UserError(f"{where} names {text}, but there is no file {path}")
+        return path
+
+    def _check_channels(self, name: str, known: Sequence[int]) -> None:
+        """Refuse a case that lacks a channel; a colour image holds three in one file."""
+        count = len(self.channel_names)
+        colour = self.ending in _IMAGES and count == 3 and list(known) == [0]
+        if not colour and list(known) != list(range(count)):
+            raise UserError(
+                f"{self.root}: case {name} has the channels {', '.join(f'{number:04d}' for number in known)}, but "
+                f"dataset.json names {count}: {', '.join(self.channel_names.values())}"
+            )
+
+    def _fold(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Names of the cases of each split."""
+        if self.fold == "all":
+            return {"train": list(names), "val": list(names), "test": []}
+        path = self.root / "splits_final.json"
+        folds = _json(path, list) if path.is_file() else five_folds(names)
+        if int(self.fold) >= len(folds):
+            raise UserError(
+                f"dataset.format_options.fold is {self.fold}, but there are the folds 0 to {len(folds) - 1}"
+            )
+        fold = _typed(folds[int(self.fold)], dict, f"{path}: fold {self.fold}")
+        train, val = (_typed(fold.get(key), list, f"{path}: fold {self.fold}: {key}") for key in ("train", "val"))
+        if unknown := sorted({*map(str, train + val)} - {*names}):
+            raise UserError(f"{path}: fold {self.fold} names {', '.join(unknown[:5])}, which {self.root} does not hold")
+        if both := sorted({*train} & {*val}):
+            raise UserError(
+                f"{path}: fold {self.fold} has {', '.join(both[:5])} in train and in val: keep each case in one. To "
+                "train on all cases say dataset.format_options=dict(fold='all')"
+            )
+        return {"train": train, "val": val, "test": val}
+
+
+def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
+    """nnU-Net's folds of sorted names: scikit-learn's ``KFold(5, shuffle=True, random_state=12345)``.
+
+    Raises:
+        UserError: There are fewer cases than folds.
+    """
+    if len(names) < _FOLDS:
+        raise UserError(
+            f"{len(names)} cases cannot be split into nnU-Net's {_FOLDS} folds. Write splits_final.json, or train on "
+            "all cases with dataset.format_options=dict(fold='all')"
+        )
+    order = np.arange(len(names))
+    np.random.RandomState(_SEED).shuffle(order)
+    held_out = [{*part.tolist()} for part in np.array_split(order, _FOLDS)]
+    return [
+        {
+            "train": [name for place, name in enumerate(names) if place not in part],
+            "val": [name for place, name in enumerate(names) if place in part],
+        }
+        for part in held_out
+    ]
+
+
+def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """``labels`` and ``regions`` of a spec: every value is a class, and where nnU-Net has regions, so have we.
+
+    A class is named by the region that is made of it alone.
+    """
+    given = _typed(content.get("labels"), dict, f"{where}: labels")
+    if given and all(str(key).isdigit() for key in given):  # nnU-Net v1 and the Decathlon: value to name
+        given = {name: int(value) for value, name in given.items()}
+    values = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    ignored = values.pop("ignore", [])
+    every = [value for members in (*values.values(), ignored) for value in members]
+    known = {*every} if all(type(value) is int for value in every) else set()
+    if sorted(known) != list(range(len(known))) or values.get("background") != [0] or not known:
+        raise UserError(
+            f"{where}: labels is {given}: expected background 0, and whole numbers that follow each other without a gap"
+        )
+    if len(ignored) > 1 or (ignored and ignored[0] != len(known) - 1):
+        raise UserError(f"{where}: ignore is {given['ignore']}, expected the highest of the labels")
+    regions = {name: members for name, members in values.items() if {*members} != {0}}
+    single = {members[0]: name for name, members in values.items() if len({*members}) == 1}
+    classes = {single.get(value, f"label {value}"): value for value in range(len(known) - len(ignored))}
+    labels = {**classes, "ignore": ignored[0]} if ignored else classes
+    if all(len(members) == 1 for members in values.values()):
+        if len(single) < len(values):
+            raise UserError(f"{where}: labels is {given}: expected a value of its own for each name")
+        return {"labels": labels}
+    if len(content.get("regions_class_order") or ()) != len(regions):
+        raise UserError(
+            f"{where}: labels has {len(regions)} regions, so regions_class_order is expected to have {len(regions)} "
+            f"values; it is {content.get('regions_class_order')}"
+        )
+    return {"labels": labels, "regions": regions}
+
+
+def _json(path: Path, kind: type) -> Any:
+    """Content of a JSON file, a dict or a list."""
+    try:
+        return _typed(json.loads(path.read_text(encoding="utf-8")), kind, str(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no JSON: {error}. Copy it again") from error
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    """A value that is of a kind."""
+    if not isinstance(value, kind):
+        raise UserError(f"{where} is {value!r}: expected a {kind.__name__}")
+    return value

@@ -1,0 +1,197 @@
+"""Reading volumes with SimpleITK: headers compared, content checked, axes turned to LPS."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from medseg_kd.datasets.integrity import check_whole
+from medseg_kd.datasets.pixels import Raw
+from medseg_kd.errors import UserError
+
+ORIENTATION = "LPS"
+"""Rows run from front to back, columns from the patient's right to the left, slices from feet to head."""
+MAX_LABEL = 65535
+_SCALARS = {getattr(sitk, f"sitk{kind}{bits}") for kind in ("UInt", "Int") for bits in (8, 16, 32, 64)} | {
+    sitk.sitkFloat32,
+    sitk.sitkFloat64,
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where the voxels of a file lie, as SimpleITK tells it.
+
+    Args:
+        path: The file.
+        size: Voxels, (x, y, z), as in the file.
+        spacing: mm, (x, y, z).
+        origin: mm, (x, y, z), of the first voxel.
+        direction: 9 direction cosines, row by row.
+    """
+
+    path: Path
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @property
+    def slices(self) -> int:
+        """Slices once the volume is turned to LPS."""
+        return next(size for size, axis in zip(self.size, _orientation(self.direction), strict=True) if axis in "SI")
+
+    def differences(self, other: "Header") -> list[str]:
+        """In what another file's grid differs, a line each."""
+        found = []
+        if self.size != other.size:
+            found.append(f"size {self.size} and {other.size} (x, y, z)")
+        if not np.allclose(self.spacing, other.spacing, rtol=1e-3):
+            found.append(f"spacing {_short(self.spacing)} and {_short(other.spacing)} mm")
+        if not np.allclose(self.origin, other.origin, rtol=0, atol=0.02 * min(self.spacing)):
+            found.append(f"origin {_short(self.origin)} and {_short(other.origin)} mm")
+        if not np.allclose(self.direction, other.direction, rtol=0, atol=1e-3):
+            found.append(f"direction {_short(self.direction)} and {_short(other.direction)}")
+        return [f"{self.path.name} and {other.path.name} differ in {difference}" for difference in found]
+
+
+def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
+    """Compare the headers of the files of each case.
+
+    Args:
+        cases: Files of each case: its channels, and its label if it has one.
+        title: First line of the message.
+
+    Returns:
+        Header of the first file of each case.
+
+    Raises:
+        UserError: What is wrong with all cases: files that cannot be read, or that do not lie on one grid.
+    """
+    first, problems = [], []
+    for files in cases:
+        headers = []
+        for file in files:
+            try:
+                headers.append(read_header(file))
+            except UserError as error:
+                problems.append(str(error))
+        first += headers[:1]
+        problems += [line for header in headers[1:] for line in headers[0].differences(header)]
+    if problems:
+        raise UserError("\n  ".join([f"{title}:", *problems]))
+    return first
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a file.
+
+    Raises:
+        UserError: It cannot be read, is not one scalar volume, or says nothing sensible of its place.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        check_whole(path)
+        raise UserError(f"cannot read {path}: {_reason(error)}") from error
+    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1 or reader.GetPixelID() not in _SCALARS:
+        raise UserError(
+            f"{path} has {reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} components of "
+            f"{sitk.GetPixelIDValueAsString(reader.GetPixelID())}: expected one volume of whole or real numbers (3 "
+            "dimensions, 1 component). Split series and channels into one file each."
+        )
+    header = Header(path, reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    if not np.isfinite([*header.spacing, *header.origin, *header.direction]).all() or min(header.spacing) <= 0:
+        raise UserError(
+            f"{path} has the spacing {_short(header.spacing)}, the origin {_short(header.origin)} and the direction "
+            f"{_short(header.direction)}: expected numbers. Correct its header"
+        )
+    return header
+
+
+def read_label(path: Path) -> sitk.Image:
+    """Read a label of any pixel type whose values are whole numbers, as int32.
+
+    Raises:
+        UserError: It cannot be read, or is no label.
+    """
+    image = _read(path)
+    values = sitk.GetArrayViewFromImage(image)
+    if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+        raise UserError(f"{path} holds values that are not whole numbers: it is not a label, or was interpolated.")
+    if values.min() < 0 or values.max() > MAX_LABEL:
+        raise UserError(f"{path} holds values from {values.min()} to {values.max()}: expected labels in 0..65535.")
+    return sitk.Cast(image, sitk.sitkInt32)
+
+
+def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
+    """Read a case and turn it to LPS.
+
+    All files are turned as the first one: their headers agree (:func:`check_grids`), but for rounding, which must not
+    decide where an axis at 45 degrees points to.
+
+    Args:
+        images: A file a channel.
+        label: File of the label; None where there is none.
+
+    Returns:
+        Image (C, S, H, W) in the type of the files, label (S, H, W) int32.
+
+    Raises:
+        UserError: A file cannot be read, or its content is not what it should be.
+    """
+    first = _read(images[0])
+    turned = sitk.DICOMOrient(first, ORIENTATION)
+    arrays = [sitk.GetArrayFromImage(turned), *(_turned(_read(path), first) for path in images[1:])]
+    return Raw(
+        image=np.stack(arrays) if len(arrays) > 1 else arrays[0][None],
+        label=None if label is None else _turned(read_label(label), first),
+        spacing=turned.GetSpacing()[::-1],
+        geometry={
+            "origin": turned.GetOrigin(),
+            "direction": turned.GetDirection(),
+            "orientation": _orientation(first.GetDirection()),
+        },
+    )
+
+
+def _turned(image: sitk.Image, like: sitk.Image) -> np.ndarray:
+    """Values of an image that is turned to LPS as if it had the direction of another."""
+    image.SetDirection(like.GetDirection())
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, ORIENTATION))
+
+
+def _orientation(direction: Sequence[float]) -> str:
+    """Where axes point to, such as ``RAS``: SimpleITK's ``DICOMOrient`` leads back to it."""
+    return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction))
+
+
+def _read(path: Path) -> sitk.Image:
+    """Read a whole volume."""
+    read_header(path)
+    check_whole(path)
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UserError(f"cannot read {path} (truncated or damaged?): {_reason(error)}") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of an ITK exception, which says what happened, or what to do about it."""
+    line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", str(error).strip().splitlines()[-1].strip())
+    if "orthonormal" in line:
+        return (
+            "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "
+            "Resample it, or write it again with an affine at right angles; image and label alike"
+        )
+    return line
+
+
+def _short(numbers: tuple[float, ...]) -> str:
+    """Numbers with few digits, for a message."""
+    return "(" + ", ".join(f"{number:.6g}" for number in numbers) + ")"
