@@ -1,6 +1,6 @@
-"""What MMEngine lacks: exact resume, plain checkpoints, bf16 on any device, readable progress."""
+"""What MMEngine lacks: exact resume, plain checkpoints, native precision on any device, readable progress."""
 
-from medseg_kd.engine.amp import BFloat16OptimWrapper
+from medseg_kd.engine.amp import BFloat16OptimWrapper, NativeAmpOptimWrapper
 from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.hooks import CaseProgressHook, IterationSeedHook, TeacherCheckHook
 from medseg_kd.engine.log_processor import TrainLogProcessor
@@ -13,6 +13,7 @@ __all__ = [
     "CaseProgressHook",
     "EMAHook",
     "IterationSeedHook",
+    "NativeAmpOptimWrapper",
     "NormStatisticsHook",
     "Runner",
     "StageTimesHook",
