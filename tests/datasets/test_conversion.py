@@ -201,9 +201,7 @@ def test_files_that_cannot_be_read(source: Path):
 
 
 @pytest.mark.parametrize("folder", ["images", "labels"])
-@pytest.mark.parametrize(
-    ("kind", "damage"), [("pt_1.nii.gz", "cut"), ("pt_1.nii", "cut"), ("pt_1.nii.gz", "flipped")]
-)
+@pytest.mark.parametrize(("kind", "damage"), [("pt_1.nii.gz", "cut"), ("pt_1.nii", "cut"), ("pt_1.nii.gz", "flipped")])
 def test_damage_that_itk_fills_or_overlooks(source: Path, folder: str, kind: str, damage: str):
     image, label = ct_and_label(1)
     (source / folder / "pt_1.nii.gz").unlink()
