@@ -1,7 +1,7 @@
 """Segmentors, networks, losses and on-device preprocessing."""
 
 from medseg_kd.models.augmentation import RandomRotateFlip
-from medseg_kd.models.losses import SoftDiceLoss
+from medseg_kd.models.losses import CrossEntropyLoss, SoftDiceLoss
 from medseg_kd.models.networks import FCN, AttentionUNet, FineResNetV1c, MedNeXt, MISSFormer, SwinUNETR, TransUNet, UNet
 from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.pretrained import Pretrained
@@ -10,6 +10,7 @@ from medseg_kd.models.segmentor import Segmentor
 __all__ = [
     "FCN",
     "AttentionUNet",
+    "CrossEntropyLoss",
     "FineResNetV1c",
     "MISSFormer",
     "MedNeXt",

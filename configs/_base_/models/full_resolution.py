@@ -1,10 +1,8 @@
-from mmseg.models.losses import CrossEntropyLoss
-
-from medseg_kd.models import RandomRotateFlip, Segmentor, SlicePreprocessor, SoftDiceLoss
+from medseg_kd.models import CrossEntropyLoss, RandomRotateFlip, Segmentor, SlicePreprocessor, SoftDiceLoss
 
 model = dict(
     type=Segmentor,
     num_classes=9,
-    losses=[dict(type=CrossEntropyLoss, avg_non_ignore=True), dict(type=SoftDiceLoss)],
+    losses=[dict(type=CrossEntropyLoss), dict(type=SoftDiceLoss)],
     data_preprocessor=dict(type=SlicePreprocessor, augmentation=dict(type=RandomRotateFlip)),
 )

@@ -1,5 +1,6 @@
-"""Segmentation losses that MMSegmentation lacks or defines otherwise."""
+"""Segmentation losses that MMSegmentation lacks or computes otherwise."""
 
+from medseg_kd.models.losses.cross_entropy import CrossEntropyLoss
 from medseg_kd.models.losses.soft_dice import SoftDiceLoss
 
-__all__ = ["SoftDiceLoss"]
+__all__ = ["CrossEntropyLoss", "SoftDiceLoss"]

@@ -1,0 +1,103 @@
+"""Cross-entropy over the pixels that are not ignored."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mmseg.models.losses
+import numpy as np
+import torch
+from mmseg.models.losses.utils import get_class_weight
+from torch import Tensor
+
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+
+@MODELS.register_module()
+class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
+    """Mean cross-entropy of the valid pixels, with a weight for each class y where ``class_weight`` is given.
+
+        loss = sum(weight_y * -log p_y) / sum(weight_y),  p = softmax over C of the logits
+
+    The divisor is the sum of the weights, as in PyTorch and MMSegmentation, not the number of pixels: doubling all
+    weights changes nothing. MMSegmentation's class reads the number of valid pixels back from the device, fails with
+    ``class_weight`` and ``avg_non_ignore`` together, and has no deterministic form on a GPU. Only what it has beyond
+    this mean (sigmoid, masks, weights of pixels, other reductions) is left to it, so that its configs work here.
+
+    Args:
+        loss_weight: Multiplies the result.
+        class_weight: One weight for each class, background first, or a file that holds them (npy, json, yaml, pkl). It
+            moves with the model and is not saved.
+        loss_name: Key in the training log.
+        avg_non_ignore: False averages over all pixels, as MMSegmentation does by default.
+        use_sigmoid: See MMSegmentation's class.
+        use_mask: See there.
+        reduction: See there.
+
+    Raises:
+        UserError: ``class_weight`` does not hold finite numbers >= 0, or all are 0.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        class_weight: Sequence[float] | str | None = None,
+        loss_name: str = "loss_ce",
+        avg_non_ignore: bool = True,
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(use_sigmoid, use_mask, reduction, None, loss_weight, loss_name, avg_non_ignore)
+        del self.class_weight
+        self.register_buffer("class_weight", _read(class_weight), persistent=False)
+        self._mean_alone = reduction == "mean" and avg_non_ignore and not use_sigmoid and not use_mask
+
+    def forward(self, logits: Tensor, label: Tensor, ignore_index: int = 255, **others: Any) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            logits: (N, C, H, W).
+            label: (N, H, W) class indices of any integer type; pixels of ``ignore_index`` take no part.
+            ignore_index: Their label.
+            others: Further arguments of MMSegmentation's class.
+
+        Returns:
+            Scalar, float32 or better; a zero that is connected to the graph where no pixel is valid.
+
+        Raises:
+            UserError: ``class_weight`` has not one weight for each class.
+        """
+        if self.class_weight is not None and len(self.class_weight) != logits.shape[1]:
+            raise UserError(
+                f"CrossEntropyLoss: class_weight (model.losses in the config) has {len(self.class_weight)} weights, "
+                f"but the network gives {logits.shape[1]} classes. Give one weight for each, background first"
+            )
+        if not self._mean_alone or any(value is not None for value in others.values()):
+            return super().forward(logits, label, ignore_index=ignore_index, **others)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        label = label.long()
+        valid = label != ignore_index
+        target = label.masked_fill(~valid, 0)
+        weight = valid.to(dtype)
+        if self.class_weight is not None:
+            weight = weight * self.class_weight.to(dtype)[target]
+        log_p = logits.log_softmax(1, dtype=dtype).gather(1, target[:, None])[:, 0]
+        total = -(weight * log_p.masked_fill(~valid, 0)).sum()
+        return self.loss_weight * total / weight.sum().clamp(min=torch.finfo(dtype).tiny)
+
+
+def _read(class_weight: Sequence[float] | str | None) -> Tensor | None:
+    """The weights (C,), float32."""
+    if class_weight is None:
+        return None
+    try:
+        weights = np.asarray(get_class_weight(class_weight), dtype=np.float32)
+    except (OSError, TypeError, ValueError):
+        weights = np.empty(0, np.float32)
+    if weights.ndim != 1 or not np.isfinite(weights).all() or not weights.sum() > 0 or weights.min() < 0:
+        raise UserError(
+            f"CrossEntropyLoss: class_weight (model.losses in the config) is {class_weight!r}: expected one number "
+            ">= 0 for each class, background first, and not all of them 0"
+        )
+    return torch.from_numpy(weights.copy())
