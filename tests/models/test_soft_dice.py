@@ -1,11 +1,17 @@
 """Soft Dice loss: numbers worked out by hand, and MONAI's."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 from monai.losses import DiceLoss
+from torch import nn
 
 from medseg_kd.models import SoftDiceLoss
 from medseg_kd.registry import MODELS
+from tests.device_faults import DeviceFaults
 
 
 def two_classes() -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,3 +108,75 @@ def test_half_precision_is_summed_in_single():
 def test_it_is_built_by_name():
     loss = MODELS.build(dict(type="SoftDiceLoss", loss_name="loss_d"))
     assert isinstance(loss, SoftDiceLoss) and loss.loss_name == "loss_d"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_of_any_integer_type(dtype):
+    logits, label = two_classes()
+    label[0, 0, 0] = 255
+    assert SoftDiceLoss()(logits, label.to(dtype)) == SoftDiceLoss()(logits, label)
+
+
+def test_double_precision_stays():
+    logits, label = two_classes()
+    assert SoftDiceLoss(eps=0)(logits.double(), label).dtype == torch.float64
+
+
+class Integers(DeviceFaults):
+    """Sees too how many bytes the largest integer tensor has."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if isinstance(result, torch.Tensor) and not result.is_floating_point():
+            self.largest = max(self.largest, result.nbytes)
+        return result
+
+
+def test_a_gpu_does_not_wait_and_holds_no_integer_one_hot():
+    logits = torch.zeros(2, 9, 16, 16, requires_grad=True)
+    label = torch.zeros(2, 16, 16, dtype=torch.uint8)
+    with Integers() as faults:
+        SoftDiceLoss()(logits, label).backward()
+    assert faults.found == []
+    assert faults.largest <= 9 * label.nbytes
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Four images with organs of unequal share, and padding in one of them."""
+    rng = torch.Generator().manual_seed(3)
+    image = torch.randn(4, 1, 8, 8, generator=rng, dtype=torch.float64)
+    label = (image[:, 0] > torch.tensor([-1.0, 0.0, 0.5, 1.0])[:, None, None]).long()
+    label[3, :4] = 255
+    return image, label
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Conv2d(1, 3, 3, padding=1).double()
+
+
+def train_on_half(rank: int, folder: Path) -> None:
+    """One process of two: the loss and the averaged gradient of its half of the batch."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    model = network()
+    image, label = (each[2 * rank :][:2] for each in batch())
+    value = SoftDiceLoss(loss_weight=2.0)(model(image), label)
+    value.backward()
+    gradients = [each.grad / 2 for each in model.parameters()]
+    for gradient in gradients:  # as DDP does, whose end may hang after so short a life
+        torch.distributed.all_reduce(gradient)
+    torch.save([value.detach(), *gradients], folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one_with_both_halves(tmp_path):
+    torch.multiprocessing.spawn(train_on_half, (tmp_path,), nprocs=2)
+    model = network()
+    image, label = batch()
+    value = SoftDiceLoss(loss_weight=2.0)(model(image), label)
+    value.backward()
+    expected = [value.detach(), *(each.grad for each in model.parameters())]
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-9, atol=1e-12)

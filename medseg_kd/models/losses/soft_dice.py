@@ -1,7 +1,8 @@
 """Soft Dice loss over a batch."""
 
 import torch
-import torch.nn.functional as F
+import torch.distributed
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from medseg_kd.registry import MODELS
@@ -16,7 +17,8 @@ class SoftDiceLoss(nn.Module):
         Dice_c = (2 * sum(p * g) + eps) / (sum(p) + sum(g) + eps),    loss = 1 - mean_c Dice_c
 
     This is the loss of nnU-Net (Isensee et al., Nature Methods 2021; batch Dice, no background), which the project's
-    recipe uses. MMSegmentation's ``DiceLoss`` is another one: it sums over all classes together and squares.
+    recipe uses. MMSegmentation's ``DiceLoss`` is another one: it sums over all classes together and squares. In
+    training with several processes the batch is that of all of them, as in nnU-Net.
 
     Args:
         loss_weight: Multiplies the result.
@@ -46,19 +48,35 @@ class SoftDiceLoss(nn.Module):
 
         Args:
             logits: (N, C, H, W).
-            label: (N, H, W) class indices; pixels of ``ignore_index`` take no part.
+            label: (N, H, W) class indices of any integer type; pixels of ``ignore_index`` take no part.
+            ignore_index: Their label.
 
         Returns:
-            Scalar, float32.
+            Scalar, float32 or better.
         """
-        classes = logits.shape[1]
-        valid = (label != ignore_index).unsqueeze(1)
-        probability = logits.float().softmax(1) * valid
-        target = F.one_hot(torch.where(valid[:, 0], label, 0), classes).movedim(-1, 1) * valid
-        if not self.include_background:
-            probability, target = probability[:, 1:], target[:, 1:]
+        first = 0 if self.include_background else 1
+        label = label.long()[:, None]
+        ignored = label == ignore_index
+        classes = torch.arange(first, logits.shape[1], device=label.device)[:, None, None]
+        target = label.masked_fill(ignored, -1) == classes
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        probability = logits.softmax(1, dtype=dtype)[:, first:].masked_fill(ignored, 0)
         axes = (0, 2, 3) if self.batch_dice else (2, 3)
-        overlap = (probability * target).sum(axes)
-        total = probability.sum(axes) + target.sum(axes)
-        dice = (2 * overlap + self.eps) / (total + self.eps)
+        overlap = probability.masked_fill(~target, 0).sum(axes)
+        sums = torch.stack((overlap, probability.sum(axes) + target.sum(axes)))
+        if self.batch_dice and self.training and get_world_size() > 1:
+            sums = _sum_over_processes(sums)
+        dice = (2 * sums[0] + self.eps) / (sums[1] + self.eps)
         return self.loss_weight * (1 - dice.mean())
+
+
+def _sum_over_processes(local: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, with its gradient.
+
+    Each process computes the same loss from the sum, so that the gradient of all their losses is that of its own times
+    their number; no second exchange is needed in the backward pass. Averaged over the processes, as DDP does, this is
+    the gradient of the loss of the whole batch.
+    """
+    total = local.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total + get_world_size() * (local - local.detach())
