@@ -1,7 +1,5 @@
 """Random rotation and flip of a whole batch on its device."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,39 +27,42 @@ class RandomRotateFlip(nn.Module):
         self.flip_prob = flip_prob
         self.degree = degree
 
+    @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Augment (N, C, H, W) images and their (N, H, W) labels alike."""
-        draws = torch.rand(len(images), 5).tolist()
-        pairs = [self._one(image, label, *draw) for image, label, draw in zip(images, labels, draws, strict=True)]
-        return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
+        """Augment (N, C, H, W) images and their (N, H, W) labels alike, in float32 whatever autocast says."""
+        height, width = labels.shape[-2:]
+        plan = self._plan(len(images), square=height == width)
+        # Pinned, or the copy to a GPU would wait for it.
+        plan = (plan.pin_memory() if images.is_cuda else plan).to(images.device, non_blocking=True)
+        free, turns = plan[:, 4].bool(), plan[:, :4, None, None]
+        with torch.autocast(images.device.type, enabled=False):
+            # Where each pixel comes from, in pixels: exact for right angles, as offsets from the centre are halves.
+            x = torch.arange(width, device=images.device) - (width - 1) / 2
+            y = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
+            source_x = turns[:, 0] * x + turns[:, 1] * y + (width - 1) / 2
+            source_y = turns[:, 2] * x + turns[:, 3] * y + (height - 1) / 2
+            column, row = source_x.round(), source_y.round()
+            outside = ((column < 0) | (column >= width) | (row < 0) | (row >= height)).flatten(1)
+            nearest = (row * width + column).long().flatten(1).masked_fill(outside, 0)
+            moved = images.flatten(2).gather(2, nearest[:, None].expand(-1, images.shape[1], -1)).view_as(images)
+            grid = torch.stack(((2 * source_x + 1) / width - 1, (2 * source_y + 1) / height - 1), dim=-1)
+            turned = F.grid_sample(images.float(), grid, mode="bilinear", align_corners=False).to(images.dtype)
+        labels = labels.flatten(1).gather(1, nearest).masked_fill(outside, 0).view_as(labels)
+        return torch.where(free[:, None, None, None], turned, moved), labels
 
-    def _one(
-        self,
-        image: Tensor,
-        label: Tensor,
-        flip: float,
-        turns: float,
-        axis: float,
-        rotate: float,
-        angle: float,
-    ) -> tuple[Tensor, Tensor]:
-        """Augment one (C, H, W) image and (H, W) label with five uniform draws from [0, 1)."""
-        if flip < self.flip_prob:
-            quarter_turns = int(turns * 4) if label.shape[0] == label.shape[1] else 2 * int(turns * 2)
-            along = -1 - int(axis * 2)
-            image = image.rot90(quarter_turns, (-2, -1)).flip(along)
-            label = label.rot90(quarter_turns, (-2, -1)).flip(along)
-        elif rotate < self.rotate_prob:
-            radians = math.radians((2 * angle - 1) * self.degree)
-            image = _rotate(image, radians, "bilinear")
-            label = _rotate(label[None].float(), radians, "nearest")[0].to(label.dtype)
-        return image, label
+    def _plan(self, count: int, square: bool) -> Tensor:
+        """Draw what happens to each slice, on the CPU.
 
-
-def _rotate(x: Tensor, radians: float, mode: str) -> Tensor:
-    """Rotate (C, H, W) about its centre; the pixel grid is isotropic also where H and W differ."""
-    height, width = x.shape[-2:]
-    cos, sin = math.cos(radians), math.sin(radians)
-    theta = x.new_tensor([[[cos, -sin * height / width, 0], [sin * width / height, cos, 0]]])
-    grid = F.affine_grid(theta, [1, *x.shape], align_corners=False)
-    return F.grid_sample(x[None], grid, mode=mode, align_corners=False)[0]
+        Returns:
+            (N, 5) float32: the matrix from an output pixel's place to its source's, (x, y) from the slice's centre, row
+            by row; and whether it is a free rotation.
+        """
+        flip, turns, axis, rotate, angle = torch.rand(count, 5).double().unbind(1)
+        flipped = flip < self.flip_prob
+        free = ~flipped & (rotate < self.rotate_prob)
+        right_angle = (turns * 4).floor() * 90 if square else (turns * 2).floor() * 180
+        degrees = torch.where(flipped, right_angle, (2 * angle - 1) * self.degree * free)
+        cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
+        along_x = 1 - 2 * (flipped & (axis < 0.5)).double()
+        along_y = 1 - 2 * (flipped & (axis >= 0.5)).double()
+        return torch.stack((cos * along_x, -sin * along_y, sin * along_x, cos * along_y, free), dim=1).float()

@@ -11,6 +11,7 @@ import torch
 
 from medseg_kd.models import RandomRotateFlip
 from medseg_kd.registry import MODELS
+from tests.device_faults import DeviceFaults
 
 
 def blobs(n: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,6 +123,42 @@ def test_shares_of_the_three_outcomes():
     permuted = sum(torch.equal(label.flatten(), one.flatten().sort().values) for one in labels) - same
     assert same == pytest.approx(500, abs=80)
     assert permuted == pytest.approx(1000, abs=80)
+
+
+def test_right_angles_are_exact_on_large_slices_of_any_type():
+    rng = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(6, 3, 512, 512, generator=rng), torch.randint(256, (6, 512, 512), generator=rng)
+    labels = labels.to(torch.uint8)
+    torch.manual_seed(0)
+    turned, turned_labels = RandomRotateFlip(flip_prob=1.0)(images, labels)
+    assert turned_labels.dtype == torch.uint8
+    for image, label, image_out, label_out in zip(images, labels, turned, turned_labels, strict=True):
+        same = [turn.equal(label_out) for turn in right_angles(label, (0, 1, 2, 3))]
+        assert any(same)
+        expected = right_angles(image.movedim(0, -1), (0, 1, 2, 3))[same.index(True)]
+        assert expected.movedim(-1, 0).equal(image_out)
+
+
+def test_autocast_moves_nothing():
+    """In bf16 the pixel grid of 512 has steps of two pixels near its rim."""
+    rng = torch.Generator().manual_seed(1)
+    images, labels = torch.rand(2, 1, 512, 512, generator=rng), torch.randint(9, (2, 512, 512), generator=rng)
+    augment = RandomRotateFlip(rotate_prob=1.0, flip_prob=0.0)
+    torch.manual_seed(0)
+    expected = augment(images, labels)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        results = augment(images, labels)
+    assert all(map(torch.equal, results, expected))
+
+
+@pytest.mark.parametrize("flip_prob", [0.0, 1.0])
+def test_a_gpu_does_not_wait(flip_prob):
+    with DeviceFaults() as faults:
+        RandomRotateFlip(rotate_prob=1.0, flip_prob=flip_prob)(
+            torch.zeros(3, 2, 16, 16), torch.zeros(3, 16, 16, dtype=torch.uint8)
+        )
+    assert faults.found == []
 
 
 def test_it_is_built_by_name():
