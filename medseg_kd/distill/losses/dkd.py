@@ -53,8 +53,9 @@ class DKDLoss(DistillLoss):
             raise UserError("DKDLoss needs the labels: pass them as its third argument, label")
         if student.shape[1] < 2:
             raise UserError("DKDLoss needs at least two classes, background among them")
+        label = label.long()
         valid = label != self.ignore_index
-        target = label.long().where(valid, 0)[:, None]
+        target = label.masked_fill(~valid, 0)[:, None]
         size = (label.shape[-2], label.shape[-1])
         yes_s, no_s, others_s = self._decouple(resize(student, size), target)
         yes_t, no_t, others_t = self._decouple(resize(teacher, size), target)

@@ -1,11 +1,10 @@
 """Hierarchical context loss, the loss of ReviewKD."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, valid_pixels
+from medseg_kd.distill.losses.pixels import masked_mean, pool, valid_pixels
 from medseg_kd.registry import MODELS
 
 _POOLS = (4, 2, 1)
@@ -41,7 +40,7 @@ class HCLLoss(DistillLoss):
                 continue
             weight /= 2
             weights += weight
-            means, cells = (F.adaptive_avg_pool2d(each, (size, size)) for each in (pooled, share))
+            means, cells = (pool(each, (size, size)) for each in (pooled, share))
             if nested:  # the cells of the smaller pools are made of whole cells of this one
                 pooled, share = means, cells
             means = means / cells.masked_fill(cells == 0, 1)

@@ -26,9 +26,10 @@ def valid_pixels(label: Tensor | None, like: Tensor, ignore_index: int) -> Tenso
     size = like.shape[-2:]
     if label is None:
         return torch.ones(len(like), *size, dtype=torch.bool, device=like.device)
-    if label.shape[-2:] != size:
-        label = F.interpolate(label[:, None].float(), size=size, mode="nearest")[:, 0]
-    return label != ignore_index
+    valid = label.long() != ignore_index  # in uint8, -1 and 255 are one
+    if label.shape[-2:] == size:
+        return valid
+    return F.interpolate(valid[:, None].to(torch.uint8), size=size, mode="nearest")[:, 0].bool()
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
@@ -50,6 +51,25 @@ def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x, valid
-    share = F.adaptive_avg_pool2d(valid[:, None].to(x.dtype), size)
-    means = F.adaptive_avg_pool2d(x.masked_fill(~valid[:, None], 0), size) / share.masked_fill(share == 0, 1)
+    share = pool(valid[:, None].to(x.dtype), size)
+    means = pool(x.masked_fill(~valid[:, None], 0), size) / share.masked_fill(share == 0, 1)
     return means, share[:, 0] > 0
+
+
+def pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Adaptive average pooling of (N, C, H, W) to ``size``.
+
+    PyTorch's own refuses to go backward on a GPU where deterministic algorithms are asked for.
+    """
+    (height, width), (rows, columns) = x.shape[-2:], size
+    if height % rows == 0 and width % columns == 0:
+        return F.avg_pool2d(x, (height // rows, width // columns))
+    return _cells(height, rows, x) @ (x @ _cells(width, columns, x).mT)
+
+
+def _cells(length: int, cells: int, like: Tensor) -> Tensor:
+    """Matrix (cells, length) that averages an axis into the cells of adaptive pooling, which may overlap."""
+    cell = torch.arange(cells, device=like.device)[:, None]
+    start, stop = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
+    place = torch.arange(length, device=like.device)
+    return ((place >= start) & (place < stop)).to(like.dtype) / (stop - start)
