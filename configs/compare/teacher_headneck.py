@@ -5,14 +5,14 @@ with read_base():
     from .._base_.datasets.headneck import *
     from .._base_.schedules.schedule_demo import *
 
-from medseg_kd.engine import BFloat16OptimWrapper
+from medseg_kd.engine import NativeAmpOptimWrapper
 from medseg_kd.models.networks.resnet import FineResNetV1c
 
 max_iters = 3000
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)
 param_scheduler[1].update(end=max_iters)
 # At 1e-3 so narrow a network takes 800 iterations to tell organs, half a percent of the pixels, from background.
-optim_wrapper.update(type=BFloat16OptimWrapper, optimizer=dict(lr=4e-3))
+optim_wrapper.update(type=NativeAmpOptimWrapper, optimizer=dict(lr=4e-3))
 train_dataloader.update(batch_size=8, num_workers=1)
 default_hooks.update(logger=dict(interval=20))
 # Slices of 96x96 as they are: logits at half their size, and strides instead of dilations, for a quarter of the cost.

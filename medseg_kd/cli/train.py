@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from medseg_kd.cli.config import add_shared_arguments, load_config, type_errors_explained
 from medseg_kd.distill.teacher import find_weights
-from medseg_kd.engine import BFloat16OptimWrapper, Runner
+from medseg_kd.engine import NativeAmpOptimWrapper, Runner
 from medseg_kd.models.checkpoint import last_checkpoint
 
 
@@ -19,11 +19,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="train.py", description="Train what a config describes.")
     add_shared_arguments(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
-    parser.add_argument("--amp", action="store_true", help="train in bf16")
+    parser.add_argument("--amp", action="store_true", help="train in bf16 or fp16, whichever the device has natively")
     args = parser.parse_args(argv)
     cfg = load_config(args)
     if args.amp:
-        cfg.optim_wrapper.type = BFloat16OptimWrapper
+        cfg.optim_wrapper.type = NativeAmpOptimWrapper
     for entry, key in ((cfg.model, "teacher_ckpt"), *((each, "ckpt") for each in cfg.model.get("teachers", ()))):
         if entry.get(key):
             entry[key] = find_weights(entry[key])
