@@ -4,17 +4,15 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from mmengine.config import Config
 
 from medseg_kd.cli.config import build_model, read_config
 from medseg_kd.cli.experiments import Run, facts, mean_and_deviation
-from medseg_kd.datasets.layouts import find_slices
-from medseg_kd.datasets.manifest import read_manifest
 from medseg_kd.evaluation.comparison import MEAN, RESAMPLES, Difference, RunScores, differences, mean_of_runs, read_runs
 from medseg_kd.evaluation.tables import UNITS, markdown
 from medseg_kd.models.profiling import parameter_count
+from medseg_kd.registry import DATASETS
 
 TEACHER, PLAIN = "teacher", "plain student"
 _METRICS = ("dice", "hd95")
@@ -187,13 +185,12 @@ def _recipe(comparison: Comparison) -> str:
             f"- {name}: `{runs[name].config}`, {cfg.train_cfg.max_iters} iterations of "
             f"{cfg.train_dataloader.batch_size} slices, {kind}, learning rate {optimizer.lr:g}"
         )
-    data = _trained(runs[PLAIN]).train_dataloader.dataset
-    slices = find_slices(data.data_root, "train")
-    synthetic = (read_manifest(Path(data.data_root)) or {}).get("synthetic")
+    dataset = DATASETS.build(_trained(runs[PLAIN]).train_dataloader.dataset)
+    synthetic = "note" in dataset.metainfo
     note = " **This is synthetic data: the numbers say nothing about patients.**" if synthetic else ""
     lines.insert(
         0,
-        f"- data: `{data.data_root}`, {len({each.case for each in slices})} training cases with {len(slices)} slices, "
+        f"- data: `{dataset.data_root}`, {len(dataset.case_names)} training cases with {len(dataset)} slices, "
         f"{len(comparison.means[PLAIN].cases)} test cases, {len(comparison.means[PLAIN].organs)} organs.{note}",
     )
     given = [f"{name} {' '.join(f'`{option}`' for option in options)}" for name, options in comparison.options.items()]

@@ -15,9 +15,9 @@ from medseg_kd.cli.experiments import (
     mean_and_deviation,
     scores,
 )
-from medseg_kd.datasets.layouts import find_cases, select_cases
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.tables import markdown
+from medseg_kd.registry import DATASETS
 
 Point = tuple[str, ...]
 
@@ -88,11 +88,12 @@ def _check_keys(args: Namespace, points: Sequence[Point]) -> None:
 def _spread(args: Namespace) -> list[str]:
     """Training cases from the middle of as many equal parts of the sorted list."""
     shared = Namespace(config=args.config, work_dir=None, data_root=args.data_root, launcher="none", cfg_options={})
-    data = load_config(shared).train_dataloader.dataset
-    known = find_cases(data.data_root, data.get("split", "train"), data.get("layout", "auto"))
-    names = sorted(select_cases(known, data.get("cases"), data.get("exclude_cases", ()), data.data_root))
+    dataset = DATASETS.build(load_config(shared).train_dataloader.dataset)
+    names = sorted(dataset.case_names)
     if not 0 < args.hold_out < len(names):
-        raise UserError(f"--hold-out {args.hold_out}: {data.data_root} has {len(names)} training cases, hold out fewer")
+        raise UserError(
+            f"--hold-out {args.hold_out}: {dataset.data_root} has {len(names)} training cases, hold out fewer"
+        )
     return [names[(2 * index + 1) * len(names) // (2 * args.hold_out)] for index in range(args.hold_out)]
 
 
