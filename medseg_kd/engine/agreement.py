@@ -137,7 +137,7 @@ def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str =
         raise UserError(
             f"{whose} {source} was trained on other images than the data of this run:\n  "
             + "\n  ".join(found)
-            + "\nTake the checkpoint and the data that belong together, or prepare the data as it was then"
+            + "\nTake the checkpoint and the data that belong together, or set dataset.spec as it was then"
         )
 
 

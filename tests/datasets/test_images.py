@@ -117,6 +117,19 @@ def test_other_names_of_folders(tmp_path: Path, images: str, labels: str) -> Non
     np.testing.assert_array_equal(first(tmp_path)["labels"].numpy(), MASK)
 
 
+def test_without_folders_for_the_splits(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path, name, PHOTO[..., 0], MASK)
+    for kind in ("ann_dir", "img_dir"):
+        for path in (tmp_path / kind / "train").iterdir():
+            path.rename(tmp_path / kind / path.name)
+        with pytest.raises(UserError, match="holds no test split"):  # as long as a folder of a split is there
+            CaseDataset(str(tmp_path), spec=dict(classes=BINARY))
+        (tmp_path / kind / "train").rmdir()
+    assert CaseDataset(str(tmp_path), cases=["b"], spec=dict(classes=BINARY)).case_names == ["b"]
+    assert SliceDataset(str(tmp_path), exclude_cases=["b"], spec=dict(classes=BINARY)).case_names == ["a"]
+
+
 def test_a_test_split_beside_one_for_validation(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         write(tmp_path, split, PHOTO[..., 0], MASK, split)

@@ -32,7 +32,7 @@ class Images(Format):
     ``images`` and ``labels`` or ``masks`` will do for the two, and ``<split>/images/`` for ``images/<split>/``. Files
     ``<case>_slice<number>``, and numbered files in a folder a case, are the slices of a case; any other file is a case
     of its own. A label holds class values: grey or palette, never colours. The test split is ``test``, or ``val`` where
-    there is none.
+    there is none. Without folders for the splits all files serve any split: choose with ``cases`` or ``val_cases``.
     """
 
     name = "images"
@@ -53,6 +53,10 @@ class Images(Format):
                     if any(_files(images, _KINDS)):
                         labels = (beside[0] / each / beside[1] for each in _LABEL_FOLDERS)
                         return images, next((folder for folder in labels if folder.is_dir()), None)
+        for images in (root / kind for kind in _IMAGE_FOLDERS):
+            # Without folders for the splits: nothing else may lie there.
+            if images.is_dir() and visible(images.iterdir()) == _files(images, _KINDS) != []:
+                return images, next((root / each for each in _LABEL_FOLDERS if (root / each).is_dir()), None)
         return None
 
     def find(self, split: str) -> list[Case]:
