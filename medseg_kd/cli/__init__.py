@@ -28,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except torch.OutOfMemoryError as error:
-        advice = "Lower train_dataloader.batch_size or model.slice_batch, or train in bf16 with --amp"
+        advice = "Lower train_dataloader.batch_size or model.slice_batch, or train in 16 bits with --amp"
         sys.exit(_fail(f"the GPU's memory is full: {str(error).splitlines()[0]}\n{advice}", 1))
 
 

@@ -37,7 +37,7 @@ class Run:
         options: ``KEY=VALUE`` for ``--cfg-options`` of training and test.
         test_options: further ones of the test.
         data_root: data folder, if not the config's.
-        amp: train in bf16.
+        amp: train in the device's native precision.
         teacher: the run whose checkpoint this one needs; it must come before.
     """
 
@@ -76,7 +76,7 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(0 1 2)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--threads", type=int, help="CPU threads of each run (default: the cores, shared by the jobs)")
-    parser.add_argument("--amp", action="store_true", help="train in bf16")
+    parser.add_argument("--amp", action="store_true", help="train in the device's native precision")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="config keys to change in every run"
     )

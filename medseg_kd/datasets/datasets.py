@@ -91,6 +91,11 @@ class _FolderDataset(BaseDataset):
         """The cases that this data set takes."""
         return [case.name for case in self._found]
 
+    @property
+    def unlabelled(self) -> list[str]:
+        """Those of them that have no label."""
+        return [case.name for case in self._found if not case.labelled]
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """Entries of the chosen cases."""
         found = self.format.find(self.split)

@@ -1,30 +1,35 @@
-"""Whether a volume file is whole: ITK fills what is missing with zeros and does not compare checksums."""
+"""Whether a volume file is whole: ITK fills what is missing, and what is no number, with zeros, and checks no sums."""
 
 import gzip
 import math
 import struct
 import zlib
 from functools import lru_cache
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
+
+import numpy as np
 
 from medseg_kd.errors import UserError
 
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
-_VOXEL_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
+_VOXELS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 # By the length of a header: place of the magic; place and type of the dimensions; place of the voxel type; place and
 # type of the offset of the voxels.
 _NIFTI = {348: (344, 40, "h", 70, 108, "f"), 540: (4, 16, "q", 12, 168, "q")}
+# What a header says, without blanks, where the voxels are packed, and how its last line begins.
+_PACKED = {".mha": (b"compresseddata=true", b"elementdatafile"), ".nrrd": (b"encoding:gzip", b"")}
+_ANY_HEADER = 47  # zlib's or gzip's
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a NIfTI or MetaImage file that is cut short or does not fit its checksum; others are left to ITK.
+    """Refuse a NIfTI, MetaImage or NRRD file that is damaged, and a NIfTI file with values that are no numbers.
 
     A file is read to its end once, and again when it has changed.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: The file is cut short, does not fit its checksum, or holds NaN or infinite values.
     """
     try:
         state = path.stat()
@@ -38,44 +43,63 @@ def check_whole(path: Path) -> None:
 @lru_cache(maxsize=1 << 16)
 def _check(path: Path, size: int, changed: int) -> None:
     """Check the file that has this size and time of change."""
-    name = path.name.lower()
-    if name.endswith(".mha"):
-        with path.open("rb") as file:
-            _check_packed_metaimage(file)
-    elif name.endswith((".nii", ".nii.gz")):
-        with path.open("rb") as file:
-            header = file.read(max(_NIFTI))
-        if header.startswith(_GZIP):
-            with gzip.open(path) as unpacked:
-                header = unpacked.read(max(_NIFTI))
-                size = len(header) + sum(map(len, iter(lambda: unpacked.read(_BLOCK), b"")))
-        if size < (promised := _promised(header)):
-            raise EOFError(f"{size} bytes, its header speaks of {promised}")
+    kind = path.suffix.lower()
+    if kind not in (*_PACKED, ".nii", ".gz"):
+        return
+    with path.open("rb") as file:
+        if kind in _PACKED:
+            _check_packed(file, kind)
+            return
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) if packed else file as content:
+            bad, count = _check_nifti(content)
+    if bad:
+        raise UserError(f"{path}: {bad} of {count} values are NaN or infinite. Correct or leave out the file")
 
 
-def _promised(header: bytes) -> int:
-    """Least length of the NIfTI file with this header; 0 where it is another kind of file."""
+def _check_nifti(file: BufferedIOBase) -> tuple[int, int]:
+    """Read a file to its end; of its voxels, how many are no finite numbers, and how many there are."""
+    start, kind, count = _voxels(file.read(max(_NIFTI)))
+    missing, bad = count * kind.itemsize, 0
+    if file.seek(start) == start:
+        while missing and (block := file.read(min(_BLOCK, missing))):
+            missing -= len(block)
+            if kind.kind == "f":
+                values = np.frombuffer(block, kind, len(block) // kind.itemsize)
+                bad += values.size - int(np.isfinite(values).sum())
+    if missing:
+        raise EOFError(f"{missing} bytes of {count * kind.itemsize} are missing")
+    while file.read(_BLOCK):
+        pass
+    return bad, count
+
+
+def _voxels(header: bytes) -> tuple[int, np.dtype, int]:
+    """Where the voxels of a NIfTI file begin, of what type they are and how many; none of another kind of file."""
     for order in "<>":
         for length, (magic, dims, integer, kind, offset, number) in _NIFTI.items():
             if len(header) < length or struct.unpack_from(f"{order}i", header)[0] != length:
                 continue
             count, *sizes = struct.unpack_from(f"{order}8{integer}", header, dims)
-            voxel = _VOXEL_BYTES.get(struct.unpack_from(f"{order}h", header, kind)[0], 0)
+            voxel = _VOXELS.get(struct.unpack_from(f"{order}h", header, kind)[0])
             start = struct.unpack_from(f"{order}{number}", header, offset)[0]
-            if header[magic : magic + 2] == b"n+" and 0 < count < 8 and math.isfinite(start):
-                return int(start) + voxel * math.prod(sizes[:count])
-    return 0
+            sensible = 0 < count < 8 and min(sizes[:count]) > 0 and math.isfinite(start)
+            if header[magic : magic + 2] == b"n+" and voxel and sensible:
+                return max(int(start), length), np.dtype(order + voxel), math.prod(sizes[:count])
+    return 0, np.dtype("u1"), 0
 
 
-def _check_packed_metaimage(file: BinaryIO) -> None:
-    """Unpack the voxels of a MetaImage file, which end with a checksum; those that are not packed ITK counts itself."""
+def _check_packed(file: BufferedIOBase, kind: str) -> None:
+    """Unpack the voxels that follow a header of text; their end holds a checksum. If not packed, ITK counts them."""
+    mark, last = _PACKED[kind]
     packed = False
     for line in file:
-        key, _, value = (part.strip().lower() for part in line.partition(b"="))
-        packed |= (key, value) == (b"compresseddata", b"true")
-        if key == b"elementdatafile":
+        text = line.lower().replace(b" ", b"").strip()
+        packed |= text == mark
+        if text.partition(b"=")[0] == last:
             break
-    unpacker = zlib.decompressobj()
+    unpacker = zlib.decompressobj(_ANY_HEADER)
     while packed and not unpacker.eof:
         if not (block := file.read(_BLOCK)):
             raise EOFError("the compressed voxels end early")

@@ -211,6 +211,10 @@ def _checked(parts: dict[str, Any], where: str) -> dict[str, Any]:
     """The parts of a spec in their own types, once they make sense."""
     if "classes" in parts:
         parts["classes"] = classes = _distinct(parts["classes"], f"{where}: classes")
+        if "ignore" in classes:
+            raise UserError(
+                f"{where}: a class is named ignore, which is the name of what is no class. Set ignore_label"
+            )
         if not 2 <= len(classes) <= MAX_CLASSES:
             raise UserError(f"{where}: {len(classes)} classes ({', '.join(classes)}): expected background and others")
     if "regions" in parts:

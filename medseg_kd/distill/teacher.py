@@ -15,7 +15,7 @@ from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_checkpoint
 from medseg_kd.models.mmseg_adapter import build_segmentor
-from medseg_kd.models.precision import native_dtype
+from medseg_kd.models.precision import native_dtype, native_dtype_reason
 
 _DTYPES = {
     None: None,
@@ -97,6 +97,9 @@ class Teacher:
                 "current",
                 logging.WARNING,
             )
+        device = next(self.model.parameters()).device
+        if self._dtype == "auto" and device.type != "cpu":
+            print_log(f"The teacher runs in {native_dtype_reason(device)}", "current")
         self._is_ready = True
 
     @torch.no_grad()

@@ -1,7 +1,10 @@
 """The data, the model and the checkpoints of a run have to be of one kind: compared before anything is computed."""
 
+import logging
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
+
+from mmengine.logging import print_log
 
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.datasets import configured_spec
@@ -70,19 +73,36 @@ def owner_of(dataset: Any, attribute: str) -> Any:
     return dataset
 
 
-def shared_cases(trained: Any, validated: Any) -> str:
-    """What is to be said of cases that are both trained on and validated on; empty where there are none."""
-    own, its = (owner_of(dataset, "case_names") for dataset in (trained, validated))
-    if own is None or its is None or own.data_root != its.data_root:
-        return ""
-    shared = sorted({*own.case_names} & {*its.case_names})
-    more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
-    return (
-        f"{', '.join(shared[:5])}{more} of {own.data_root} are both trained on and validated on, so their scores say "
-        "nothing of other patients. Hold cases out with val_cases=[...], or correct the split"
-        if shared
-        else ""
-    )
+def check_validation(trained: Any, validated: Any) -> None:
+    """Say which cases are both trained on and validated on; refuse those that cannot be validated on.
+
+    Args:
+        trained: Data set of the training.
+        validated: That of the validation, a data set of this project.
+
+    Raises:
+        UserError: A case has no label.
+    """
+    if without := validated.unlabelled:
+        raise UserError(
+            f"{validated.data_root}: {_some(without)} cannot be validated on: there is no label. Leave such cases out "
+            "with val_dataloader.dataset.exclude_cases, or set val_cfg, val_dataloader and val_evaluator to None"
+        )
+    own = owner_of(trained, "case_names")
+    if own is None or own is validated or own.data_root != validated.data_root:
+        return
+    if shared := sorted({*own.case_names} & {*validated.case_names}):
+        print_log(
+            f"{_some(shared)} of {own.data_root} are both trained on and validated on, so their scores say nothing of "
+            "other patients. Hold cases out with val_cases=[...], or correct the split",
+            "current",
+            logging.WARNING,
+        )
+
+
+def _some(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _told(spec: DataSpec) -> list[tuple[str, int, str]]:

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
 from medseg_kd.datasets import DataSpec
-from medseg_kd.engine.agreement import check_checkpoint, check_model, complete_model, owner_of, shared_cases
+from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
@@ -79,8 +79,8 @@ class Runner(mmengine.runner.Runner):
             if self.data_spec is not None and (found := self.data_spec.differences(dataset.spec)):
                 raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(found))
             self.data_spec = dataset.spec
-            if self._is_training and (told := shared_cases(self.train_dataloader.dataset, dataset)):
-                self.logger.warning(told)
+            if self._is_training:
+                check_validation(self.train_dataloader.dataset, dataset)
         return loop
 
     @property
@@ -89,6 +89,9 @@ class Runner(mmengine.runner.Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Prepare processes and back ends."""
+        if self.cfg.get("randomness", {}).get("deterministic"):
+            # Without a work space of its own size cuBLAS is not deterministic, and PyTorch refuses to use it.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self.distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)

@@ -105,8 +105,7 @@ class VolumeMetric(BaseMetric):
             data_samples: cases, as ``SegDataSample.to_dict()`` gives them.
 
         Raises:
-            UserError: a case lacks its ground truth; of this or an earlier case the shapes differ or a label lies
-                outside the classes.
+            UserError: of this or an earlier case the shapes differ or a label lies outside the classes.
         """
         started = time.perf_counter()
         classes = len(self.classes)
@@ -115,10 +114,10 @@ class VolumeMetric(BaseMetric):
             self.scoring_seconds = self.waited_seconds = 0.0
         for sample in data_samples:
             if sample.get("gt_sem_seg") is None:
-                raise UserError(
-                    f"case {sample['case_name']} has no ground truth, so it cannot be scored. "
-                    "Give its labels in the data set."
+                self._waiting.append(
+                    self._scorer.submit(lambda case: {"case": case, "scores": None}, sample["case_name"])
                 )
+                continue
             self._collect(WAITING - 1)
             self._waiting.append(self._scorer.submit(self._score, sample, classes))
         self.waited_seconds += time.perf_counter() - started
@@ -182,6 +181,12 @@ class VolumeMetric(BaseMetric):
         """
         if not results:
             raise UserError("VolumeMetric: no case was scored; the data set is empty.")
+        without = [result["case"] for result in results if result["scores"] is None]
+        results = [result for result in results if result["scores"] is not None]
+        if without:
+            print_log(f"Not scored, as they have no label: {', '.join(map(str, without))}", logger="current")
+        if not results:
+            return {}
         summaries = [self._summary(protocol, results) for protocol in self.protocols]
         self._print(summaries)
         if self.output_dir is not None:

@@ -43,7 +43,8 @@ class CasePredictor:
         """
         device = next(model.parameters()).device
         slices = volume.split(self._batches(model, volume, device))
-        labels = torch.cat([_predict(model, batch, device) for batch in slices])
+        # One copy for the case: each would wait for the device.
+        labels = torch.cat([_predict(model, batch, device) for batch in slices]).cpu()
         if size is None or tuple(labels.shape[-2:]) == tuple(size):
             return labels
         return torch.from_numpy(zoom_planes(labels.numpy(), size, order=0))
@@ -62,8 +63,8 @@ class CasePredictor:
 
 
 def _predict(model: Any, slices: Tensor, device: torch.device) -> Tensor:
-    """Labels (n, H, W) uint8 on the CPU of slices (n, C, H, W)."""
+    """Labels (n, H, W) uint8, on the device, of slices (n, C, H, W)."""
     slices = slices.to(device, torch.float32, non_blocking=True)
     logits = model(model.data_preprocessor.resize(slices))
     logits = logits[0] if isinstance(logits, tuple) else logits
-    return to_labels(logits, slices.shape[-2:], model.decode).cpu()
+    return to_labels(logits, slices.shape[-2:], model.decode)

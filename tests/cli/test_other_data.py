@@ -1,6 +1,7 @@
 """Data that are no grey CT slices, from a config of a few lines: RGB photographs, four MR channels of nnU-Net."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,19 @@ def test_four_channels_in_the_form_of_nnunet(home: Path) -> None:
     truth = sitk.ReadImage(str(home / "Dataset007_Tumor/labelsTr/case_4.nii.gz"))
     assert predicted.GetSize() == truth.GetSize() and predicted.GetSpacing() == truth.GetSpacing()
     assert set(np.unique(sitk.GetArrayFromImage(predicted))) <= {0, 1, 2, 3}
+
+    data = home / "Dataset007_Tumor"
+    (data / "imagesTs").mkdir()
+    for path in (data / "imagesTr").glob("case_5_*"):
+        shutil.copy(path, data / "imagesTs" / path.name.replace("case_5", "case_9"))
+    unlabelled = "test_dataloader.dataset.format_options.unlabelled=True"
+    log = succeed("test.py", config, "--save-predictions", *options(60), unlabelled, cwd=home)
+    assert "Not scored, as they have no label: case_9" in log
+    of_case_9, of_case_5 = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(home / f"work_dirs/tumor/test/predictions/case_{number}.nii.gz")))
+        for number in (9, 5)
+    )
+    assert np.array_equal(of_case_9, of_case_5)
 
 
 def test_regions_are_learned_as_they_overlap(home: Path) -> None:

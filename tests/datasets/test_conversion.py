@@ -6,35 +6,23 @@ import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from volume_files import ct_and_label, shear, turned_pair, write_volume
 
 from medseg_kd.datasets.conversion import Pair, Recipe, convert, find_pairs, load_label_map
+from medseg_kd.datasets.intensities import Window
+from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.errors import UserError
 
 WINDOW = (-100.0, 300.0)
-
-
-def write_nifti(path: Path, array: np.ndarray, spacing=(1.5, 2.0, 3.0), orientation="LPS") -> Path:
-    """Writes an LPS array (z, y, x) as a file of the given orientation; spacing is (x, y, z)."""
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing)
-    image.SetOrigin((-7.0, 11.0, 5.0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(sitk.DICOMOrient(image, orientation), str(path))
-    return path
-
-
-def _arrays(seed: int = 0, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return rng.integers(-300, 600, (3, 5, 4)).astype(np.int16), rng.integers(0, classes, (3, 5, 4)).astype(np.uint8)
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Two patients under ``images`` and ``labels``."""
     for number in (1, 2):
-        image, label = _arrays(number)
-        write_nifti(tmp_path / "images" / f"pt_{number}.nii.gz", image)
-        write_nifti(tmp_path / "labels" / f"pt_{number}.nii.gz", label)
+        image, label = ct_and_label(number)
+        write_volume(tmp_path / "images" / f"pt_{number}.nii.gz", image)
+        write_volume(tmp_path / "labels" / f"pt_{number}.nii.gz", label)
     return tmp_path
 
 
@@ -50,7 +38,7 @@ def _run(source: Path, split: str = "train", recipe: Recipe | None = None, overw
 def test_slices_and_volumes_hold_the_windowed_image(source: Path):
     _run(source, "train")
     _run(source, "test")
-    image, label = _arrays(2)
+    image, label = ct_and_label(2)
     expected = np.clip((image.astype(float) + 100) / 400, 0, 1)
     with np.load(source / "out" / "train_npz" / "pt_2_slice001.npz") as file:
         assert file["image"].dtype == file["label"].dtype == np.float32
@@ -69,9 +57,9 @@ def test_slices_and_volumes_hold_the_windowed_image(source: Path):
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPI", "PIR", "SAL"])
 def test_any_orientation_gives_the_same_arrays_and_leads_back(tmp_path: Path, orientation: str):
-    image, label = _arrays()
-    path = write_nifti(tmp_path / "images" / "a.nii.gz", image, orientation=orientation)
-    write_nifti(tmp_path / "labels" / "a.nii.gz", label, orientation=orientation)
+    image, label = ct_and_label()
+    path = write_volume(tmp_path / "images" / "a.nii.gz", image, orientation=orientation)
+    write_volume(tmp_path / "labels" / "a.nii.gz", label, orientation=orientation)
     _run(tmp_path, "test")
     with h5py.File(tmp_path / "out" / "test_vol_h5" / "a.npy.h5") as file:
         np.testing.assert_array_equal(file["label"][:], label)
@@ -88,11 +76,27 @@ def test_any_orientation_gives_the_same_arrays_and_leads_back(tmp_path: Path, or
     np.testing.assert_allclose(back.GetSpacing(), original.GetSpacing(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.int32, np.float64])
+def test_the_window_is_worked_out_in_float32(tmp_path: Path, kind: type):
+    """Bit for bit what earlier versions wrote."""
+    values = np.random.default_rng(1).normal(90, 40, (3, 5, 4)).astype(kind)
+    write_volume(tmp_path / "images" / "a.nii.gz", values)
+    write_volume(tmp_path / "labels" / "a.nii.gz", np.ones(values.shape, np.uint8))
+    low, high = 50.3, 133.7
+    _run(tmp_path, "test", Recipe((low, high), load_label_map("none")))
+    expected = values.astype(np.float32)
+    np.clip(expected, low, high, out=expected)
+    expected -= low
+    expected /= high - low
+    with h5py.File(tmp_path / "out" / "test_vol_h5" / "a.npy.h5") as file:
+        assert file["image"][:].tobytes() == expected.tobytes()
+
+
 def test_voxel_counts_equal_the_sources(tmp_path: Path):
-    image, _ = _arrays()
+    image, _ = ct_and_label()
     label = np.random.default_rng(3).choice([0, 1, 2, 5, 52, 90, 117], image.shape).astype(np.uint8)
-    write_nifti(tmp_path / "images" / "a.nii.gz", image)
-    write_nifti(tmp_path / "labels" / "a.nii.gz", label, orientation="LPS")
+    write_volume(tmp_path / "images" / "a.nii.gz", image)
+    write_volume(tmp_path / "labels" / "a.nii.gz", label, orientation="LPS")
     voxels = _run(tmp_path, recipe=_recipe("totalsegmentator"))["splits"]["train"]["a"]["voxels"]
     organs = {"spleen": 1, "right kidney": 2, "liver": 5, "aorta": 52}
     assert {organ: voxels[organ] for organ in organs} == {organ: (label == v).sum() for organ, v in organs.items()}
@@ -107,13 +111,16 @@ def test_manifest(source: Path):
     assert manifest == json.loads((out / "manifest.json").read_text())
     assert manifest["classes"] == ["background", "brainstem", "cord", "mandible"]
     assert manifest["window"] == [-100, 300]
+    classes = ("background", "brainstem", "cord", "mandible")
+    expected = DataSpec((Channel("CT", Window(-100, 300)),), classes, orientation="LPS")
+    assert DataSpec.from_json(manifest["spec"], "the manifest") == expected
     assert {split: list(cases) for split, cases in manifest["splits"].items()} == {
         "train": ["pt_1", "pt_2"],
         "test": ["pt_1", "pt_2"],
     }
     case = manifest["splits"]["train"]["pt_1"]
     assert case["slices"] == 3
-    assert case["voxels"]["cord"] == int((_arrays(1)[1] == 2).sum())
+    assert case["voxels"]["cord"] == int((ct_and_label(1)[1] == 2).sum())
     assert case["sources"]["image"] == {
         "name": "pt_1.nii.gz",
         "sha256": hashlib.sha256((source / "images" / "pt_1.nii.gz").read_bytes()).hexdigest(),
@@ -166,7 +173,7 @@ def _refused(source: Path, message: str, recipe: Recipe | None = None) -> None:
     ],
 )
 def test_geometry_that_differs(source: Path, change: dict, message: str):
-    write_nifti(source / "labels" / "pt_2.nii.gz", **({"array": _arrays(2)[1]} | change))
+    write_volume(source / "labels" / "pt_2.nii.gz", **({"array": ct_and_label(2)[1]} | change))
     _refused(source, f"pt_2.nii.gz and pt_2.nii.gz differ in {message}")
 
 
@@ -180,7 +187,7 @@ def test_origin_that_differs(source: Path):
 
 def test_all_differing_pairs_are_named_at_once(source: Path):
     for number in (1, 2):
-        write_nifti(source / "labels" / f"pt_{number}.nii.gz", np.zeros((3, 5, 5), np.uint8))
+        write_volume(source / "labels" / f"pt_{number}.nii.gz", np.zeros((3, 5, 5), np.uint8))
     _refused(source, r"(?s)pt_1.*pt_2")
 
 
@@ -191,6 +198,50 @@ def test_files_that_cannot_be_read(source: Path):
     _refused(source, "cannot read .*pt_1")
     image.write_bytes(whole[: len(whole) // 2])
     _refused(source, "cannot read .*pt_1")
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+@pytest.mark.parametrize(("kind", "damage"), [("pt_1.nii.gz", "cut"), ("pt_1.nii", "cut"), ("pt_1.nii.gz", "flipped")])
+def test_damage_that_itk_fills_or_overlooks(source: Path, folder: str, kind: str, damage: str):
+    image, label = ct_and_label(1)
+    (source / folder / "pt_1.nii.gz").unlink()
+    path = write_volume(source / folder / kind, image if folder == "images" else label)
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the checksum
+    path.write_bytes(content if damage == "flipped" else content[:-20])
+    _refused(source, rf"cannot read .*{folder}/{kind}: damaged or cut short")
+
+
+@pytest.mark.parametrize(("value", "count"), [(np.nan, 2), (np.inf, 2)])
+def test_values_that_are_no_numbers_are_counted(source: Path, value: float, count: int):
+    image = ct_and_label(2)[0].astype(np.float32)
+    image[0, 0, :count] = value
+    write_volume(source / "images" / "pt_2.nii.gz", image)
+    _refused(source, rf"pt_2.nii.gz: {count} of 60 (image )?values are NaN or infinite")
+
+
+def test_complex_numbers(source: Path):
+    image = sitk.Cast(sitk.GetImageFromArray(ct_and_label(1)[0]), sitk.sitkComplexFloat32)
+    sitk.WriteImage(image, str(source / "images" / "pt_1.nii.gz"))
+    _refused(source, r"pt_1.nii.gz has 3 dimensions and 2 components of complex of 32-bit float")
+
+
+def test_all_sheared_volumes_are_named_at_once(source: Path):
+    for number in (1, 2):
+        image, label = ct_and_label(number)
+        for folder, array in (("images", image), ("labels", label)):
+            (source / folder / f"pt_{number}.nii.gz").unlink()
+            shear(write_volume(source / folder / f"pt_{number}.nii", array))
+    _refused(source, r"(?s)images/pt_1.nii: .*not at right angles.*labels/pt_1.*images/pt_2.*labels/pt_2")
+
+
+def test_an_axis_at_45_degrees_is_turned_as_the_images(tmp_path: Path):
+    """Directions that differ by rounding must not turn image and label two ways."""
+    _, label = turned_pair(tmp_path)
+    _run(tmp_path, "test")
+    with h5py.File(tmp_path / "out" / "test_vol_h5" / "pt_1.npy.h5") as file:
+        assert file["label"][:].sum() == label.sum()
+        np.testing.assert_array_equal(file["label"][:] > 0, file["image"][:] > 0.5)
 
 
 def test_four_dimensions(source: Path):
@@ -208,13 +259,13 @@ def test_four_dimensions(source: Path):
     ],
 )
 def test_labels_that_are_none(source: Path, label: np.ndarray, message: str):
-    write_nifti(source / "labels" / "pt_2.nii.gz", label)
+    write_volume(source / "labels" / "pt_2.nii.gz", label)
     _refused(source, message)
 
 
 def test_float_labels_with_whole_numbers_are_labels(source: Path):
-    label = _arrays(2)[1]
-    write_nifti(source / "labels" / "pt_2.nii.gz", label.astype(np.float32))
+    label = ct_and_label(2)[1]
+    write_volume(source / "labels" / "pt_2.nii.gz", label.astype(np.float32))
     voxels = _run(source)["splits"]["train"]["pt_2"]["voxels"]
     assert list(voxels.values()) == np.bincount(label.ravel(), minlength=4).tolist()
 
@@ -234,7 +285,7 @@ def test_too_few_class_names(source: Path):
 
 
 def test_images_outside_the_window(source: Path):
-    write_nifti(source / "images" / "pt_2.nii.gz", np.full((3, 5, 4), 4000, np.int16))
+    write_volume(source / "images" / "pt_2.nii.gz", np.full((3, 5, 4), 4000, np.int16))
     _refused(source, r"outside the window -100 300")
 
 
@@ -244,6 +295,8 @@ def test_images_outside_the_window(source: Path):
         ((3, 3), (), "window 3 3"),
         ((-np.inf, 3), (), "window -inf 3"),
         (WINDOW, ("a", "a"), "a class twice"),
+        (WINDOW, ("a", "ignore"), "no name of a class"),
+        (WINDOW, ("a", " "), "no name of a class"),
     ],
 )
 def test_recipes_that_cannot_be(window: tuple[float, float], classes: tuple[str, ...], message: str):

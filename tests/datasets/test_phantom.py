@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from medseg_kd.datasets import phantom
+from medseg_kd.datasets import CaseDataset, Channel, DataSpec, SliceDataset, phantom
 from medseg_kd.datasets.conversion.label_maps import SYNAPSE_CLASSES
 from medseg_kd.errors import UserError
 
@@ -112,6 +112,21 @@ def test_layout(tmp_path: Path):
     assert manifest["synthetic"] is True
     assert manifest["splits"]["train"]["case0002"]["voxels"]["liver"] == int((label == 5).sum())
     assert "synthetic" in (root / "README.txt").read_text()
+
+
+def test_what_the_phantom_is(tmp_path: Path):
+    phantom.write_phantom(tmp_path, 1, 1, 4, 48)
+    expected = DataSpec((Channel("CT"),), SYNAPSE_CLASSES, orientation="LPS")
+    assert SliceDataset(str(tmp_path)).spec == CaseDataset(str(tmp_path)).spec == expected
+
+
+def test_the_phantom_of_an_earlier_version_still_serves(tmp_path: Path):
+    """It had no spec in its manifest."""
+    manifest = phantom.write_phantom(tmp_path, 1, 1, 4, 48)
+    older = {key: value for key, value in manifest.items() if key != "spec"}
+    (tmp_path / "manifest.json").write_text(json.dumps(older))
+    assert phantom.write_phantom(tmp_path, 1, 1, 4, 48) == older
+    assert SliceDataset(str(tmp_path)).spec == DataSpec((Channel("CT"),), SYNAPSE_CLASSES)
 
 
 def test_more_cases_leave_the_earlier_ones_alone(tmp_path: Path):

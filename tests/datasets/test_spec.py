@@ -119,6 +119,7 @@ def test_regions_of_a_config_name_classes() -> None:
         (dict(channels=dict(CT=dict(type="Window", low=float("nan"), high=5))), "window nan 5"),
         (dict(channels=("T1", "T1")), "expected different names"),
         (dict(classes=("background",)), "1 classes"),
+        (dict(classes=("background", "ignore")), "a class is named ignore.* Set ignore_label"),
         (dict(classes=("background", "a", "a")), "expected different names"),
         (dict(classes=["c" + str(index) for index in range(300)]), "300 classes"),
         (dict(classes=CLASSES, ignore_label=2), "ignore_label 2 is the value of the class core"),

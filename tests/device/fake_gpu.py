@@ -10,7 +10,8 @@ import json
 import sys
 import traceback
 from collections import defaultdict
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ WIDEST = "cat stack"
 """What PyTorch's autocast on CUDA runs in 16 bits, in 32, and in the widest of its arguments: as far as we use it."""
 _KEPT: list[torch.library.Library] = []
 """What they registered goes with them."""
+_in_attention = False
 aten = torch.ops.aten
-COMPUTED = (aten.convolution, aten.mm, aten.bmm, aten.addmm, aten._scaled_dot_product_fused_attention_overrideable)
+COMPUTED = (aten.convolution, aten.mm, aten.bmm, aten.addmm)
 MOVED = (aten.grid_sampler_2d, aten._upsample_bilinear2d_aa, aten.affine_grid_generator)
 
 
@@ -58,7 +60,7 @@ def set_up() -> FakeTensorMode:
             floats = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor) and t.is_floating_point()]
             dtype = choose(floats)
             args, kwargs = tree_map(lambda t: t.to(dtype) if any(t is one for one in floats) else t, (args, kwargs))
-            with torch._C._ExcludeDispatchKeyGuard(key):
+            with torch._C._ExcludeDispatchKeyGuard(key), inside(name.startswith("scaled_dot_product")):
                 return operator(*args, **kwargs)
 
         library.impl(operator, cast, "AutocastPrivateUse1")
@@ -73,6 +75,15 @@ def set_up() -> FakeTensorMode:
     return mode
 
 
+@contextmanager
+def inside(attention: bool) -> Iterator[None]:
+    """Attention is one kernel on a GPU; here it falls into products of float32, which do not count."""
+    global _in_attention
+    before, _in_attention = _in_attention, _in_attention or attention
+    yield
+    _in_attention = before
+
+
 class Observer(TorchDispatchMode):
     """Notes what the host would wait for, and in which precision the device computes."""
 
@@ -82,6 +93,7 @@ class Observer(TorchDispatchMode):
         self.dtypes: dict[str, set[str]] = defaultdict(set)
         self.preprocessing: set[str] = set()
         self.whose = "student"
+        self.training = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -96,7 +108,8 @@ class Observer(TorchDispatchMode):
         if (reads and "gpu" in devices) or (copies and not (kwargs.get("non_blocking") or True in args[2:])):
             line = [f for f in traceback.extract_stack()[:-1] if "/torch/" not in f.filename][-1]
             self.waits.append(f"{packet.__name__}: {Path(line.filename).name}:{line.lineno} {line.line}")
-        if packet in COMPUTED and torch.is_grad_enabled() | (self.whose == "teacher"):
+        backward = torch._C._current_graph_task_id() != -1
+        if packet in COMPUTED and self.training and not (backward or _in_attention):
             self.dtypes[self.whose] |= {str(t.dtype) for t in tensors if t.is_floating_point()}
         if packet in MOVED:
             self.preprocessing |= {str(t.dtype) for t in tensors if t.is_floating_point()}
@@ -142,7 +155,7 @@ def steps(path: str, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, 
             total, log = model.parse_losses(losses)
             assert all(value.device.type == "gpu" and value.dtype == torch.float32 for value in log.values())
             optimizer.update_params(total)
-        waits = list(dict.fromkeys(observer.waits))
+        waits, observer.training = list(dict.fromkeys(observer.waits)), False
         model.eval().val_step({"inputs": [torch.zeros(3, 1, SIZE, SIZE)], "labels": [None], "meta": [{}]})
     return {
         "waits": waits,

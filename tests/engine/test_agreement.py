@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from medseg_kd.datasets import CaseDataset, Channel, DataSpec, SliceDataset, Window
 from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
 from medseg_kd.engine import Runner
-from medseg_kd.engine.agreement import check_checkpoint, check_model, complete_model
+from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 from tests.engine.tiny import TinyNet, tiny_config
@@ -226,8 +226,14 @@ def test_a_checkpoint_of_other_classes_is_not_tested(phantom: Path, tmp_path: Pa
 def test_a_case_on_both_sides_is_told(phantom: Path, tmp_path: Path) -> None:
     cfg = tiny_config(phantom, tmp_path, max_iters=1)
     cfg.val_dataloader.dataset.update(split="train", cases=["case0002"])
-    runner = Runner.from_cfg(cfg)
-    told: list[str] = []
-    runner.logger.warning = told.append
-    runner.train()
-    assert any("case0002 of" in line and "both trained on and validated on" in line for line in told)
+    Runner.from_cfg(cfg).train()
+    (log,) = tmp_path.glob("*/*.log")
+    assert "case0002 of" in log.read_text() and "both trained on and validated on" in log.read_text()
+
+
+def test_cases_without_labels_are_not_validated_on(phantom: Path) -> None:
+    trained, validated = SliceDataset(str(phantom)), CaseDataset(str(phantom))
+    check_validation(trained, validated)
+    validated._found = [replace(case, labelled=False) for case in validated._found]
+    with pytest.raises(UserError, match="case0004, case0005 cannot be validated on: there is no label"):
+        check_validation(trained, validated)

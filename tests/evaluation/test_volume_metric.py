@@ -213,14 +213,20 @@ def test_mistakes_are_named(printed: list[str]) -> None:
     wrong.gt_sem_seg.data[0, 0, 0] = 77
     with pytest.raises(UserError, match=r"case0: the ground truth holds the label values \[77\]"):
         evaluate(VolumeMetric(), [wrong])
-    blind = cases()[1]
-    del blind.gt_sem_seg
-    with pytest.raises(UserError, match="case1 has no ground truth"):
-        evaluate(VolumeMetric(), [blind])
     with pytest.raises(UserError, match="no case was scored"):
         evaluate(VolumeMetric(), [])
     with pytest.raises(UserError, match="no class names"):
         VolumeMetric().process(None, [cases()[0].to_dict()])
+
+
+def test_cases_without_a_label_are_told_and_not_scored(printed: list[str], tmp_path: Path) -> None:
+    seen, blind = cases()
+    expected_alone = evaluate(VolumeMetric(), [seen])
+    del blind.gt_sem_seg
+    assert evaluate(VolumeMetric(), [seen, blind]) == expected_alone
+    assert "Not scored, as they have no label: case1" in printed
+    assert evaluate(VolumeMetric(output_dir=str(tmp_path)), [blind]) == {}
+    assert not any(tmp_path.iterdir())
 
 
 def test_regions_are_scored_in_place_of_classes():

@@ -49,6 +49,8 @@ class Recipe:
             object.__setattr__(self, "classes", ("background", *self.classes))
         if len(set(self.classes)) != len(self.classes):
             raise UserError(f"--classes names a class twice: {', '.join(self.classes)}.")
+        if wrong := [name for name in self.classes if not name.strip() or name == "ignore"]:
+            raise UserError(f"--classes has {wrong[0]!r}, which is no name of a class.")
 
 
 def convert(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from mmengine.utils.misc import get_object_from_string
 
 from medseg_kd.datasets.intensities import Intensity, Stored
 from medseg_kd.datasets.manifest import spec_parts
@@ -228,16 +229,19 @@ _HINT = (
 
 def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
     """The class of a format."""
-    if not isinstance(name, str):
-        return name
     kinds: dict[str, type[Format]] = {kind.name: kind for kind in _registered()}
-    if name not in ("auto", *kinds):
+    if isinstance(name, str) and "." in name:  # a class, in a config that was written to a file
+        name = get_object_from_string(name) or name
+    if isinstance(name, type) and issubclass(name, Format):
+        wanted = [name]
+    elif name in ("auto", *kinds):
+        wanted = list(kinds.values()) if name == "auto" else [kinds[name]]
+    else:
         raise UserError(f"dataset.format is {name!r}, expected auto, {', '.join(kinds)} or a class")
-    wanted = kinds if name == "auto" else {name: kinds[name]}
-    for kind in wanted.values():
+    for kind in wanted:
         if kind.holds(root, split):
             return kind
-    looked = "\n".join(f"  {kind.name}: {kind.files}" for kind in wanted.values())
+    looked = "\n".join(f"  {kind.name}: {kind.files}" for kind in wanted)
     raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
 
 
