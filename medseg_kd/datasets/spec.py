@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from medseg_kd.datasets.intensities import RGB8, Intensity, Stored, find_rule
+from medseg_kd.datasets.regions import describe, own_classes, read_class_order, read_regions
 from medseg_kd.errors import UserError
 
 IGNORED = 255
 """Value of pixels that take no part, in every label in memory; on disk they may have another."""
 MAX_CLASSES = 255
 _RGB = ("red", "green", "blue")
-_KEYS = ("channels", "classes", "regions", "ignore_label", "orientation", "neighbours")
+_KEYS = ("channels", "classes", "regions", "regions_class_order", "ignore_label", "orientation", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,10 @@ class DataSpec:
         channels: Of a stored image, in order.
         classes: Names of the label values 0, 1, ..., background first.
         regions: Name to the classes that it is made of. Where there are any, scores are those of regions, which may
-            overlap, and not of classes; the network learns the classes.
+            overlap, and not of classes. A ``Segmentor`` learns the classes, a ``RegionSegmentor`` the regions.
+        regions_class_order: (name, class) of each region: what its pixels are decoded to, later ones over earlier ones.
+            Where it is empty, the regions are taken from the one of most classes to that of the fewest, and each
+            becomes its one class that no later region has.
         ignore_label: Value that marks pixels to ignore in the files; None where there are none. In memory it is
             ``IGNORED``.
         orientation: Of the slices, as the directions that their axes point to, such as ``LPS``; None: not known.
@@ -43,6 +48,7 @@ class DataSpec:
     channels: tuple[Channel, ...]
     classes: tuple[str, ...]
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    regions_class_order: tuple[tuple[str, int], ...] = ()
     ignore_label: int | None = None
     orientation: str | None = None
     neighbours: int = 0
@@ -57,14 +63,22 @@ class DataSpec:
         """Classes with background."""
         return len(self.classes)
 
+    @property
+    def decoded(self) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+        """Regions in the order of decoding: name, classes, the class that it becomes; empty where that is not known."""
+        order = self.regions_class_order or own_classes(self.regions)
+        return tuple((name, self.regions[name], value) for name, value in order)
+
     def to_json(self) -> dict[str, Any]:
         """The spec in plain containers, named as in nnU-Net's ``dataset.json`` where that has a name for it."""
         labels: dict[str, int] = {name: value for value, name in enumerate(self.classes)}
+        order = dict(self.regions_class_order)
         content: dict[str, Any] = {
             "channel_names": {str(index): channel.name for index, channel in enumerate(self.channels)},
             "intensities": [channel.intensity.to_json() for channel in self.channels],
             "labels": labels if self.ignore_label is None else {**labels, "ignore": self.ignore_label},
-            "regions": {name: list(values) for name, values in self.regions.items()},
+            "regions": {name: list(self.regions[name]) for name in order or self.regions},
+            "regions_class_order": list(order.values()),
             "orientation": self.orientation,
             "neighbours": self.neighbours,
         }
@@ -96,6 +110,9 @@ class DataSpec:
         ):
             if own != its:
                 found.append(f"{name}: {own} and {its}")
+        if self.regions == other.regions and self.decoded and other.decoded and self.decoded != other.decoded:
+            orders = (_text(tuple((name, value) for name, _, value in spec.decoded)) for spec in (self, other))
+            found.append(f"regions_class_order: {' and '.join(orders)}")
         if _names(self.channels) == _names(other.channels):
             pairs = zip(self.channels, other.channels, strict=True)
             found += [f"intensity of channel {own} and {its}" for own, its in pairs if _rules_differ(own, its)]
@@ -109,7 +126,8 @@ def parts_of_config(content: Any, where: str) -> dict[str, Any]:
 
     Args:
         content: ``dict(channels=..., classes=..., ...)``. Channels are a name to a rule, names alone, or ``'RGB'``;
-            regions a name to class names or numbers.
+            regions a name to class names or numbers, and ``regions_class_order`` a list of (name, class): a dict may
+            come back sorted from a config that was written, as MMEngine writes it.
         where: Its place, for messages.
 
     Raises:
@@ -152,6 +170,11 @@ def parts_of_json(content: Any, where: str) -> dict[str, Any]:
         numbers = {str(value): name for name, value in values.items() if name != "ignore"}
         parts["classes"] = tuple(_in_order(numbers, f"{where}: labels"))
     parts |= {key: content[key] for key in ("regions", "orientation", "neighbours") if content.get(key)}
+    regions, order = content.get("regions"), content.get("regions_class_order")
+    if isinstance(regions, Mapping) and order:
+        parts["regions_class_order"] = list(
+            zip_longest(regions, order if isinstance(order, (list, tuple)) else [order])
+        )
     return _checked(parts, where)
 
 
@@ -195,7 +218,10 @@ def _checked(parts: dict[str, Any], where: str) -> dict[str, Any]:
         if not 2 <= len(classes) <= MAX_CLASSES:
             raise UserError(f"{where}: {len(classes)} classes ({', '.join(classes)}): expected background and others")
     if "regions" in parts:
-        parts["regions"] = _regions(parts["regions"], parts.get("classes", ()), where)
+        parts["regions"] = read_regions(parts["regions"], parts.get("classes", ()), where)
+    if "regions_class_order" in parts:
+        regions, classes = parts.get("regions", {}), parts.get("classes", ())
+        parts["regions_class_order"] = read_class_order(parts["regions_class_order"], regions, classes, where)
     for key, highest in (("ignore_label", 65535), ("neighbours", 16)):
         if key in parts and (type(parts[key]) is not int or not 0 <= parts[key] <= highest):
             raise UserError(f"{where}: {key} is {parts[key]!r}: expected a number from 0 to {highest}")
@@ -214,20 +240,6 @@ def _channels(given: Any, where: str) -> tuple[Channel, ...]:
         rules = (find_rule(rule, f"{where}.{name}") for name, rule in given.items())
         return tuple(Channel(name, rule) for name, rule in zip(names, rules, strict=True))
     return tuple(Channel(name) for name in _distinct(given, where))
-
-
-def _regions(given: Any, classes: Sequence[str], where: str) -> dict[str, tuple[int, ...]]:
-    """Regions as class values."""
-    if not isinstance(given, Mapping) or not classes:
-        raise UserError(f"{where}: regions is {given!r}: expected name=(classes), beside the names of the classes")
-    regions = {}
-    for name, members in given.items():
-        members = [members] if isinstance(members, (str, int)) else members
-        values = [classes.index(each) if each in classes else each for each in members]
-        if wrong := [value for value in values if type(value) is not int or not 0 < value < len(classes)]:
-            raise UserError(f"{where}: region {name!r} has {wrong[0]!r}, none of the classes {', '.join(classes[1:])}")
-        regions[str(name)] = tuple(sorted(set(values)))
-    return regions
 
 
 def _in_order(numbered: Any, where: str) -> list[str]:
@@ -265,5 +277,5 @@ def _names(channels: Iterable[Channel]) -> str:
 def _text(value: Any) -> str:
     """A part of a spec in words."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {list(members)}" for name, members in value.items()) or "none"
+        return describe(value)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

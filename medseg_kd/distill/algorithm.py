@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights
@@ -33,8 +34,8 @@ class Distillation(BaseModel):
         data_preprocessor: Replaces the student's.
 
     Raises:
-        UserError: Teacher and student have different numbers of classes or input channels, or the distiller does not
-            fit them.
+        UserError: Teacher and student have different regions, numbers of classes or input channels, or the distiller
+            does not fit them.
     """
 
     distiller: Any
@@ -60,6 +61,7 @@ class Distillation(BaseModel):
             for teacher in self.teachers:
                 _check_pair(self.student, teacher)
             self.distiller = self.build_distiller(distiller)
+            _check_losses(self.student, self.distiller)
         self.calculate_student_loss = calculate_student_loss
         models = (self.student, *(teacher.model for teacher in self.teachers))
         self._divisor = math.lcm(*(getattr(model, "size_divisor", 1) for model in models))
@@ -225,11 +227,28 @@ class SingleTeacherDistill(Distillation):
 
 
 def _check_pair(student: BaseModel, teacher: Teacher) -> None:
-    """Refuse a pair that predicts other numbers of classes or takes other numbers of channels, where both tell."""
+    """Refuse a pair that predicts other regions or numbers of classes, or takes other numbers of channels."""
+    regions = [getattr(model, "regions", ()) for model in (student, teacher.model)]
+    if regions[0] != regions[1]:
+        told = [", ".join(f"{n} {list(m)} as {v}" for n, m, v in each) or "none" for each in regions]
+        raise UserError(
+            f"the student (model.architecture) learns the regions {told[0]}, the teacher ({teacher.source}) {told[1]}. "
+            "Make both a RegionSegmentor of the same regions, or neither"
+        )
     for attribute, does, what in (("num_classes", "predicts", "classes"), ("in_channels", "takes", "input channels")):
         own, other = (getattr(model, attribute, None) for model in (student, teacher.model))
         if own is not None and other is not None and own != other:
             raise UserError(
                 f"the student {does} {own} {what} (model.architecture: {attribute}), the teacher {other} "
                 f"({teacher.source}). Distil from a teacher that was trained on the student's {what}"
+            )
+
+
+def _check_losses(student: BaseModel, distiller: nn.Module) -> None:
+    """Refuse losses that take the outputs of a student for classes where they are regions."""
+    for loss in distiller.modules() if getattr(student, "regions", ()) else ():
+        if isinstance(loss, DistillLoss) and loss.softmax_over == (1,):
+            raise UserError(
+                f"model.distiller: {type(loss).__name__} forms a softmax over classes that exclude each other, but the "
+                "outputs of the student, a RegionSegmentor, are regions that overlap. Choose AT, ReviewKD or CWD"
             )

@@ -9,12 +9,14 @@ from mmengine.logging import print_log
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.datasets import configured_spec
 from medseg_kd.errors import UserError
+from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
+from medseg_kd.registry import MODELS
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def complete_model(cfg: MutableMapping[str, Any]) -> None:
-    """Give the segmentors of a config what it leaves to the data: ``num_classes`` and ``in_channels``.
+    """Give the segmentors of a config what it leaves to the data: ``num_classes``, ``in_channels`` and ``regions``.
 
     What it says itself is compared.
 
@@ -22,10 +24,13 @@ def complete_model(cfg: MutableMapping[str, Any]) -> None:
         cfg: A whole config; the one that is given is changed.
 
     Raises:
-        UserError: A segmentor was made for other data, or the number of classes is left to data that cannot be opened.
+        UserError: A segmentor was made for other data, or classes or regions are left to data that cannot be opened.
     """
     segmentors = list(_segmentors(cfg["model"], "model"))
-    spec, root = _spec(cfg, needed=any(each.get("num_classes") is None for _, each in segmentors))
+    needed = any(
+        each.get("num_classes") is None or (_learns_regions(each) and not each.get("regions")) for _, each in segmentors
+    )
+    spec, root = _spec(cfg, needed)
     if spec is None:
         return
     for where, segmentor in segmentors:
@@ -35,6 +40,9 @@ def complete_model(cfg: MutableMapping[str, Any]) -> None:
                 segmentor[key] = told
             elif said[key] != told:
                 raise _mismatch(f"{where}.{key}", said[key], told, names, root)
+        if _learns_regions(segmentor):
+            segmentor["regions"] = segmentor.get("regions") or list(spec.decoded)
+            _check_regions(where, segmentor["regions"], spec, root)
 
 
 def check_model(model: Any, spec: DataSpec, root: str) -> None:
@@ -46,13 +54,15 @@ def check_model(model: Any, spec: DataSpec, root: str) -> None:
         root: The data folder, for messages.
 
     Raises:
-        UserError: Another number of classes or channels; the message names both sides.
+        UserError: Another number of classes or channels, or other regions; the message names both sides.
     """
     segmentor = getattr(model, "student", model)
     for key, told, names in _told(spec):
         own = getattr(segmentor, key, None)
         if own is not None and own != told:
             raise _mismatch(f"model.{key}", own, told, names, root)
+    if isinstance(segmentor, RegionSegmentor):
+        _check_regions("model", segmentor.regions, spec, root)
 
 
 def owner_of(dataset: Any, attribute: str) -> Any:
@@ -105,7 +115,19 @@ def _told(spec: DataSpec) -> list[tuple[str, int, str]]:
     ]
 
 
-def _mismatch(key: str, own: Any, told: int, names: str, root: str) -> UserError:
+def _check_regions(where: str, own: Any, spec: DataSpec, root: str) -> None:
+    """Refuse data that have not the regions of a :class:`RegionSegmentor`."""
+    if not spec.decoded:
+        found = f"do not tell the class that each becomes ({', '.join(spec.regions)})" if spec.regions else "have none"
+        raise UserError(
+            f"{where} is a RegionSegmentor, which learns regions, but the data in {root} {found}. "
+            "Name regions, and where needed regions_class_order, in dataset.spec, or write type='Segmentor'"
+        )
+    if read_regions(own) != spec.decoded:
+        raise _mismatch(f"{where}.regions", list(own), list(spec.decoded), "name, classes, class that it becomes", root)
+
+
+def _mismatch(key: str, own: Any, told: Any, names: str, root: str) -> UserError:
     return UserError(
         f"{key} is {own}, but the data in {root} have {told} ({names}). Correct {key}, or set it to None to take it "
         "from the data"
@@ -176,6 +198,13 @@ def _segmentors(model: Any, where: str) -> Iterator[tuple[str, MutableMapping[st
     for index, each in enumerate(model.get("teachers") or ()):
         if isinstance(each, Mapping):
             yield from _segmentors(each.get("model"), f"{where}.teachers[{index}].model")
+
+
+def _learns_regions(segmentor: Mapping[str, Any]) -> bool:
+    """Whether a config is that of a :class:`RegionSegmentor`."""
+    kind = segmentor.get("type")
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, RegionSegmentor)
 
 
 def _said_channels(segmentor: Mapping[str, Any]) -> int | None:

@@ -33,7 +33,7 @@ class CasePredictor:
         """Label map of a case.
 
         Args:
-            model: A segmentor: maps (n, C, H, W) to logits, and has a ``data_preprocessor`` that resizes.
+            model: A segmentor: maps (n, C, H, W) to logits, decodes them, and has a ``data_preprocessor`` that resizes.
             volume: (S, C, H, W) slices on any device.
             size: (height, width) of the case's own grid, where the slices were resized when they were read; the labels
                 go back to it by nearest neighbours.
@@ -67,4 +67,4 @@ def _predict(model: Any, slices: Tensor, device: torch.device) -> Tensor:
     slices = slices.to(device, torch.float32, non_blocking=True)
     logits = model(model.data_preprocessor.resize(slices))
     logits = logits[0] if isinstance(logits, tuple) else logits
-    return to_labels(logits, slices.shape[-2:])
+    return to_labels(logits, slices.shape[-2:], model.decode)

@@ -1,10 +1,11 @@
 """Segmentors, networks, losses and on-device preprocessing."""
 
 from medseg_kd.models.augmentation import RandomRotateFlip
-from medseg_kd.models.losses import CrossEntropyLoss, SoftDiceLoss
+from medseg_kd.models.losses import CrossEntropyLoss, RegionLoss, SoftDiceLoss
 from medseg_kd.models.networks import FCN, AttentionUNet, FineResNetV1c, MedNeXt, MISSFormer, SwinUNETR, TransUNet, UNet
 from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.pretrained import Pretrained
+from medseg_kd.models.region_segmentor import RegionSegmentor
 from medseg_kd.models.segmentor import Segmentor
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "MedNeXt",
     "Pretrained",
     "RandomRotateFlip",
+    "RegionLoss",
+    "RegionSegmentor",
     "Segmentor",
     "SlicePreprocessor",
     "SoftDiceLoss",

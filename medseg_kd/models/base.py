@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -34,6 +35,10 @@ class SegmentorBase:
     def logits(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (N, classes, H, W) of (N, C, H, W), or a tuple of them where there are auxiliary ones."""
         raise NotImplementedError
+
+    def decode(self, logits: Tensor) -> Tensor:
+        """Classes (N, H, W) uint8 of logits (N, C, H, W): the one of the largest logit."""
+        return logits.argmax(1).to(torch.uint8)
 
     def forward(self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor") -> Any:
         """Run the segmentor.

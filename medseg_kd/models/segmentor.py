@@ -37,7 +37,10 @@ class Segmentor(SegmentorBase, BaseModel):
         slice_batch: See :class:`~medseg_kd.inference.CasePredictor`.
         ignore_index: Label of pixels that take no part.
         data_preprocessor: Config of :class:`SlicePreprocessor`; its defaults where it is left out.
+        num_outputs: Channels of the network's output; None: one for each class.
     """
+
+    _counted = "model.num_classes"
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Segmentor(SegmentorBase, BaseModel):
         ignore_index: int = 255,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
+        num_outputs: int | None = None,
     ) -> None:
         for key, value in (("num_classes", num_classes), ("in_channels", 1 if in_channels is None else in_channels)):
             if type(value) is not int or value < 1:
@@ -68,8 +72,9 @@ class Segmentor(SegmentorBase, BaseModel):
                 "padding would be trained on. Set both alike"
             )
         super().__init__(data_preprocessor, init_cfg)
-        self.network, self.in_channels = _build_network(network, num_classes, in_channels)
         self.num_classes = num_classes
+        self.num_outputs = num_outputs or num_classes
+        self.network, self.in_channels = _build_network(network, self.num_outputs, in_channels)
         self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in losses or ())
         self.output_weights = tuple(output_weights)
         self.size_divisor = size_divisor or int(getattr(self.network, "size_divisor", 1))
@@ -104,10 +109,10 @@ class Segmentor(SegmentorBase, BaseModel):
         outputs = self.network(inputs)
         outputs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
         for logits in outputs:
-            if logits.shape[1] != self.num_classes:
+            if logits.shape[1] != self.num_outputs:
                 raise UserError(
-                    f"{type(self.network).__name__} gives {logits.shape[1]} channels, but model.num_classes is "
-                    f"{self.num_classes}. Make the two agree in the config"
+                    f"{type(self.network).__name__} gives {logits.shape[1]} channels, but {self._counted} is "
+                    f"{self.num_outputs}. Make the two agree in the config"
                 )
         return outputs
 
@@ -142,7 +147,7 @@ def _resize(logits: Tensor, size: torch.Size) -> Tensor:
 
 
 def _build_network(
-    network: dict[str, Any] | nn.Module, num_classes: int, in_channels: int | None
+    network: dict[str, Any] | nn.Module, num_outputs: int, in_channels: int | None
 ) -> tuple[nn.Module, int | None]:
     """The network, and the channels that it takes (None: not known).
 
@@ -154,8 +159,8 @@ def _build_network(
         constructor = _constructor(network)
         accepted = inspect.signature(constructor).parameters
         known = {
-            "num_classes": num_classes,
-            "out_channels": num_classes,
+            "num_classes": num_outputs,
+            "out_channels": num_outputs,
             "in_channels": in_channels or _said(network) or 1,
             "spatial_dims": 2,
         }

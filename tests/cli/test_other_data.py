@@ -34,6 +34,7 @@ for loader in (train_dataloader, val_dataloader, test_dataloader):
     loader.update(dataset=dict(data_root="Dataset007_Tumor", metainfo=None))
 model.update(num_classes=None)
 """
+REGIONAL = MR.replace("(num_classes", '(type="RegionSegmentor", losses=[dict(type="RegionLoss")], num_classes')
 REGIONS = {"whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
 
 
@@ -147,3 +148,18 @@ def test_four_channels_in_the_form_of_nnunet(home: Path) -> None:
         for number in (9, 5)
     )
     assert np.array_equal(of_case_9, of_case_5)
+
+
+def test_regions_are_learned_as_they_overlap(home: Path) -> None:
+    write_tumors(home / "Dataset007_Tumor")
+    config = write_config(home, "overlapping.py", REGIONAL)
+    log = succeed("train.py", config, *options(60), "train_dataloader.batch_size=4", cwd=home)
+    assert "loss_region" in log
+    checkpoint = torch.load(home / "work_dirs/overlapping/iter_60.pth", weights_only=True)
+    heads = [tensor for name, tensor in checkpoint["state_dict"].items() if name.endswith("conv_seg.bias")]
+    assert {len(bias) for bias in heads} == {3}
+    assert checkpoint["meta"]["spec"]["regions_class_order"] == [1, 2, 3]
+    # The config that the run wrote has its dicts sorted; what it says of regions is in lists.
+    succeed("test.py", "work_dirs/overlapping/overlapping.py", cwd=home)
+    found = scores(home, "overlapping")["per_class"]
+    assert found["whole tumor"]["Dice"] > 60 and found["tumor core"]["Dice"] > 40

@@ -180,6 +180,7 @@ def test_regions_and_ignored_voxels(tmp_path: Path):
     dataset = CaseDataset(str(tmp_path), "train", format_options={"fold": "all"})
     assert dataset.spec.classes == ("background", "label 1", "label 2", "enhancing")
     assert dataset.spec.regions == {"whole tumour": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert [value for *_, value in dataset.spec.decoded] == [1, 2, 3]
     assert dataset.spec.ignore_label == 4
     np.testing.assert_array_equal(dataset[0]["labels"], np.where(label == 4, 255, label))
 
@@ -194,6 +195,10 @@ def test_regions_and_ignored_voxels(tmp_path: Path):
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "a value of its own"),
         ({"labels": {"background": 0, "ignore": 1, "a": 2}}, "ignore is 1, expected the highest"),
         ({"labels": {"background": 0, "a": [1, 2], "b": 2}}, "regions_class_order is expected to have 2 values"),
+        (
+            {"labels": {"background": 0, "a": [1, 2], "b": 2}, "regions_class_order": [1, 1]},
+            r"dataset.json: regions_class_order is \[\('a', 1\), \('b', 1\)\]: expected",
+        ),
         ({"labels": None}, "labels is None"),
         ({"channel_names": None}, "channels is None"),
         ({"file_ending": ".jpg"}, "file_ending is '.jpg', expected one of .nii.gz"),

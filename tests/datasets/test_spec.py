@@ -47,6 +47,61 @@ def test_channels_of_a_config(channels, expected) -> None:
     assert parts_of_config(dict(channels=channels), "dataset.spec") == {"channels": expected}
 
 
+NESTED = {"enhancing": (3,), "core": (2, 3), "whole": (1, 2, 3)}
+
+
+def nested(**parts) -> DataSpec:
+    return DataSpec(MR.channels, CLASSES, **parts)
+
+
+def test_the_order_of_regions_is_nnunets_list() -> None:
+    content = {"channel_names": {"0": "T1"}, "labels": {name: value for value, name in enumerate(CLASSES)}}
+    content |= {"regions": {"whole": [1, 2, 3], "core": [2, 3], "rim": [1, 2]}, "regions_class_order": [1, 3, 2]}
+    spec = DataSpec.from_json(content, "dataset.json")
+    assert spec.decoded == (("whole", (1, 2, 3), 1), ("core", (2, 3), 3), ("rim", (1, 2), 2))
+    again = json.loads(json.dumps(spec.to_json()))
+    assert again["regions_class_order"] == [1, 3, 2] and list(again["regions"]) == ["whole", "core", "rim"]
+    assert DataSpec.from_json(again, "manifest") == spec
+
+
+def test_a_config_orders_regions_by_name() -> None:
+    """A config that was written and read again has the keys of its dicts sorted."""
+    order = [["whole", "edema"], ("core", 2), ("enhancing", "enhancing")]
+    parts = parts_of_config(dict(classes=CLASSES, regions=NESTED, regions_class_order=order), "dataset.spec")
+    spec = DataSpec(MR.channels, **parts)
+    assert [(name, value) for name, _, value in spec.decoded] == [("whole", 1), ("core", 2), ("enhancing", 3)]
+    assert DataSpec.from_json(spec.to_json(), "manifest").decoded == spec.decoded
+
+
+@pytest.mark.parametrize(
+    ("regions", "expected"),
+    [
+        (NESTED, [("whole", 1), ("core", 2), ("enhancing", 3)]),
+        ({"whole": (1, 2, 3), "core": (1, 3), "necrosis": (1,)}, [("whole", 2), ("core", 3), ("necrosis", 1)]),
+        ({"a": (1,), "b": (2,)}, [("b", 2), ("a", 1)]),
+        ({"whole": (1, 2, 3), "core": (2, 3)}, []),
+        ({"one": (1,), "same": (1,)}, []),
+        ({}, []),
+    ],
+)
+def test_regions_that_tell_their_order_themselves(regions, expected) -> None:
+    spec = nested(regions=regions)
+    assert [(name, value) for name, _, value in spec.decoded] == expected
+    assert DataSpec.from_json(spec.to_json(), "manifest") == spec
+
+
+def test_specs_of_another_order() -> None:
+    given = (("whole", 1), ("core", 2), ("enhancing", 3))
+    one, same = nested(regions=NESTED), nested(regions=NESTED, regions_class_order=given)
+    other = nested(regions=NESTED, regions_class_order=given[::-1])
+    assert one.differences(same) == []
+    assert one.differences(nested(regions=dict(reversed(NESTED.items())))) == []
+    assert one.differences(other) == [
+        "regions_class_order: ('whole', 1), ('core', 2), ('enhancing', 3) and "
+        "('enhancing', 3), ('core', 2), ('whole', 1)"
+    ]
+
+
 def test_regions_of_a_config_name_classes() -> None:
     parts = parts_of_config(dict(classes=CLASSES, regions=dict(whole=("core", 1), core="core")), "dataset.spec")
     assert parts["regions"] == {"whole": (1, 2), "core": (2,)}
@@ -77,6 +132,13 @@ def test_regions_of_a_config_name_classes() -> None:
         ),
         (dict(classes=CLASSES, regions=dict(whole=(0, 1))), "region 'whole' has 0"),
         (dict(regions=dict(whole=(1,))), "beside the names of the classes"),
+        (
+            dict(classes=CLASSES, regions=NESTED, regions_class_order=[1, 2, 3]),
+            r"regions_class_order is \[1, 2, 3\]: expected \(region, class\) for each region .*; the regions are core ",
+        ),
+        (dict(classes=CLASSES, regions=dict(a=1, b=2), regions_class_order=[("a", 1)]), "for each region"),
+        (dict(classes=CLASSES, regions=dict(a=1), regions_class_order=[("a", "core")]), "one of the region's own"),
+        (dict(classes=CLASSES, regions_class_order=[("a", 1)]), "the regions are none"),
     ],
 )
 def test_a_spec_that_makes_no_sense(spec, message) -> None:
@@ -92,6 +154,11 @@ def test_a_spec_that_makes_no_sense(spec, message) -> None:
         ({"labels": {"background": "a"}}, "expected the numbers 0, 1, 2"),
         ({"labels": ["background"]}, "expected names and their values"),
         ({"channel_names": {"1": "CT"}}, "expected the numbers 0, 1, 2"),
+        (
+            {"labels": {"background": 0, "a": 1}, "regions": {"a": [1]}, "regions_class_order": [1, 1]},
+            "the regions are a",
+        ),
+        ({"labels": {"background": 0, "a": 1}, "regions": {"a": [1]}, "regions_class_order": 2}, "the regions are a"),
         ({"channel_names": {"0": "CT"}, "intensities": []}, None),
         ({"channel_names": {"0": "CT"}, "intensities": ["Stored", "Stored"]}, "expected one for each"),
     ],

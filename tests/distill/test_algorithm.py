@@ -12,9 +12,9 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from pairs import batch, encoder_decoder, plain, segmentor
 
-from medseg_kd.distill import AT, CWD, KD, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
 from medseg_kd.errors import UserError
-from medseg_kd.models import FCN
+from medseg_kd.models import FCN, RegionSegmentor
 from medseg_kd.registry import MODELS
 
 STAGE = {"type": CWD, "stage": -1}
@@ -303,3 +303,39 @@ def test_distributed_training_leaves_the_teacher_out(tmp_path):
             assert log["distill.loss_cwd"].isfinite()
     finally:
         torch.distributed.destroy_process_group()
+
+
+REGIONS = [("whole", (1, 2, 3), 1), ("core", (2, 3), 2)]
+
+
+def regional(**options) -> dict:
+    """A segmentor of regions; its network tells its stages."""
+    return {**segmentor(), "type": RegionSegmentor, "losses": [{"type": "RegionLoss"}], "regions": REGIONS, **options}
+
+
+def test_regions_are_distilled_from_the_same_regions():
+    for method in ({"type": CWD}, STAGE, {"type": AT}, {"type": ReviewKD}):
+        losses = distil(regional(), regional(), method)(*batch(), mode="loss")
+        assert "loss_region" in losses and any(name.startswith("distill.loss") for name in losses)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "message"),
+    [
+        (regional(), segmentor(), r"learns the regions whole \[1, 2, 3\] as 1, core .*, the teacher \(.*\) none"),
+        (segmentor(), regional(), r"learns the regions none, the teacher \(.*\) whole \[1, 2, 3\] as 1"),
+        (regional(), regional(regions=REGIONS[::-1]), r"regions whole .*, the teacher \(.*\) core"),
+    ],
+)
+def test_regions_are_not_distilled_from_others(student, teacher, message):
+    with pytest.raises(UserError, match=message):
+        distil(student, teacher, {"type": AT})
+
+
+@pytest.mark.parametrize("method", [KD, DKD, DIST])
+def test_a_softmax_over_regions_is_refused(method):
+    with pytest.raises(UserError, match=rf"{method.__name__}Loss forms a softmax .*Choose AT, ReviewKD or CWD"):
+        distil(regional(), regional(), {"type": method})
+    teachers = [dict(model=regional(), distiller={"type": each}) for each in (CWD, method)]
+    with pytest.raises(UserError, match="forms a softmax"):
+        MultiTeacherDistill(regional(), teachers, combine="each")

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 
 from medseg_kd.datasets import CaseDataset, Channel, DataSpec, SliceDataset, Window
 from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
 from medseg_kd.engine import Runner
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model
 from medseg_kd.errors import UserError
-from tests.engine.tiny import tiny_config
+from medseg_kd.registry import MODELS
+from tests.engine.tiny import TinyNet, tiny_config
 
 SPEC = DataSpec((Channel("CT", Window(-160, 240)),), ("background", "liver", "spleen"))
 
@@ -41,6 +42,61 @@ def test_student_and_teachers_are_told_too(phantom: Path) -> None:
     complete_model(cfg)
     told = [cfg.model.architecture, cfg.model.teacher, *(each.model for each in cfg.model.teachers)]
     assert [(each.num_classes, each.in_channels) for each in told] == [(9, 1)] * 4
+
+
+ORGANS = dict(all=tuple(range(1, 9)), kidneys=(3, 4), left=("left kidney",))
+ORDER = [("all", 1), ("kidneys", "right kidney"), ("left", 3)]
+
+
+def regional(**options: Any) -> dict[str, Any]:
+    return dict(type="RegionSegmentor", network=dict(type="UNet"), **options)
+
+
+def test_regions_come_from_the_data(phantom: Path, tmp_path: Path) -> None:
+    model = dict(architecture=regional(), teacher=regional(regions=None))
+    cfg = config(phantom, model, spec=dict(classes=SYNAPSE_CLASSES, regions=ORGANS, regions_class_order=ORDER))
+    complete_model(cfg)
+    expected = [("all", tuple(range(1, 9)), 1), ("kidneys", (3, 4), 4), ("left", (3,), 3)]
+    assert cfg.model.architecture.regions == cfg.model.teacher.regions == expected
+    cfg.train_dataloader.dataset.type = "SliceDataset"
+    Config(cfg.to_dict()).dump(tmp_path / "run.py")  # which sorts the keys of dicts
+    again = Config.fromfile(tmp_path / "run.py")
+    complete_model(again)
+    assert again.model.architecture.regions == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, r"model is a RegionSegmentor, which learns regions, but the data in .* have none. Name regions"),
+        (
+            dict(classes=SYNAPSE_CLASSES, regions=dict(ORGANS, kidneys=(3, 4, 5))),
+            r"do not tell the class that each becomes \(all, kidneys, left\)",
+        ),
+    ],
+)
+def test_data_without_regions(phantom: Path, spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        complete_model(config(phantom, regional(), spec=spec))
+
+
+def test_data_of_other_regions(phantom: Path) -> None:
+    spec = dict(classes=SYNAPSE_CLASSES, regions=dict(left=3))
+    with pytest.raises(
+        UserError, match=r"model.teacher.regions is .*right.*, but the data in .* have .*left.* \(name, "
+    ):
+        complete_model(config(phantom, dict(teacher=regional(regions=[("right", (4,), 4)])), spec=spec))
+    network = dict(type=TinyNet)
+    model = MODELS.build({**regional(regions=[("right", (1,), 1)], num_classes=3), "network": network})
+    check_model(model, replace(SPEC, regions={"right": (1,)}), "data")
+    for other in (SPEC, replace(SPEC, regions={"right": (2,)})):
+        with pytest.raises(UserError, match=r"model(.regions)? is .*, but the data in data have"):
+            check_model(model, other, "data")
+
+
+def test_regions_of_data_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="data folder not found"):
+        complete_model(config(tmp_path / "absent", regional(num_classes=9)))
 
 
 @pytest.mark.parametrize("place", ["model", "network", "backbone"])

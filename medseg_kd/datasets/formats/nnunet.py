@@ -244,7 +244,7 @@ def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
 
 
 def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
-    """``labels`` and ``regions`` of a spec: every value is a class, and where nnU-Net has regions, so have we.
+    """``labels``, ``regions`` and ``regions_class_order`` of a spec: every value is a class, regions are nnU-Net's.
 
     A class is named by the region that is made of it alone.
     """
@@ -274,7 +274,7 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
             f"{where}: labels has {len(regions)} regions, so regions_class_order is expected to have {len(regions)} "
             f"values; it is {content.get('regions_class_order')}"
         )
-    return {"labels": labels, "regions": regions}
+    return {"labels": labels, "regions": regions, "regions_class_order": content["regions_class_order"]}
 
 
 def _json(path: Path, kind: type) -> Any:

@@ -61,13 +61,29 @@ class SoftDiceLoss(nn.Module):
         target = label.masked_fill(ignored, -1) == classes
         dtype = torch.promote_types(logits.dtype, torch.float32)
         probability = logits.softmax(1, dtype=dtype)[:, first:].masked_fill(ignored, 0)
-        axes = (0, 2, 3) if self.batch_dice else (2, 3)
-        overlap = probability.masked_fill(~target, 0).sum(axes)
-        sums = torch.stack((overlap, probability.sum(axes) + target.sum(axes)))
-        if self.batch_dice and self.training and get_world_size() > 1:
-            sums = _sum_over_processes(sums)
-        dice = (2 * sums[0] + self.eps) / (sums[1] + self.eps)
+        dice = soft_dice(probability, target, self.batch_dice, self.training, self.eps)
         return self.loss_weight * (1 - dice.mean())
+
+
+def soft_dice(probability: Tensor, target: Tensor, batch_dice: bool, training: bool, eps: float) -> Tensor:
+    """Soft Dice of each channel.
+
+    Args:
+        probability: (N, C, H, W), 0 where pixels take no part.
+        target: Masks of the same shape, bool, likewise.
+        batch_dice: Sum over the batch before the ratio.
+        training: With ``batch_dice`` the batch is that of all processes.
+        eps: Added to both sides of the ratio.
+
+    Returns:
+        (C,) with ``batch_dice``, else (N, C).
+    """
+    axes = (0, 2, 3) if batch_dice else (2, 3)
+    overlap = probability.masked_fill(~target, 0).sum(axes)
+    sums = torch.stack((overlap, probability.sum(axes) + target.sum(axes)))
+    if batch_dice and training and get_world_size() > 1:
+        sums = _sum_over_processes(sums)
+    return (2 * sums[0] + eps) / (sums[1] + eps)
 
 
 def _sum_over_processes(local: Tensor) -> Tensor:

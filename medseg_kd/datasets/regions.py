@@ -1,0 +1,68 @@
+"""Regions: sets of classes that may overlap, and the class that a pixel of each becomes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medseg_kd.errors import UserError
+
+Regions = Mapping[str, tuple[int, ...]]
+ClassOrder = tuple[tuple[str, int], ...]
+
+
+def read_regions(given: Any, classes: Sequence[str], where: str) -> dict[str, tuple[int, ...]]:
+    """Regions as class values."""
+    if not isinstance(given, Mapping) or not classes:
+        raise UserError(f"{where}: regions is {given!r}: expected name=(classes), beside the names of the classes")
+    regions = {}
+    for name, members in given.items():
+        members = [members] if isinstance(members, (str, int)) else members
+        values = [classes.index(each) if each in classes else each for each in members]
+        if wrong := [value for value in values if type(value) is not int or not 0 < value < len(classes)]:
+            raise UserError(f"{where}: region {name!r} has {wrong[0]!r}, none of the classes {', '.join(classes[1:])}")
+        regions[str(name)] = tuple(sorted(set(values)))
+    return regions
+
+
+def read_class_order(given: Any, regions: Regions, classes: Sequence[str], where: str) -> ClassOrder:
+    """Regions in the order of decoding, and the class that each becomes.
+
+    Args:
+        given: (region, class) pairs, a class by its name or number.
+        regions: What the regions are made of.
+        classes: Names of the classes.
+        where: Their place, for messages.
+
+    Raises:
+        UserError: A region is not there once, or becomes none of its classes.
+    """
+    try:
+        order = tuple((str(name), classes.index(each) if each in classes else each) for name, each in given)
+    except (TypeError, ValueError):
+        order = ()
+    if sorted(name for name, _ in order) != sorted(regions) or any(each not in regions[name] for name, each in order):
+        raise UserError(
+            f"{where}: regions_class_order is {given!r}: expected (region, class) for each region in the order of "
+            f"decoding, the class one of the region's own; the regions are {describe(regions)}"
+        )
+    return order
+
+
+def own_classes(regions: Regions) -> ClassOrder:
+    """The order of decoding where none is given: most classes first, each becomes the class that no later region has.
+
+    Empty where a region has not exactly one such class.
+    """
+    order: ClassOrder = ()
+    taken: set[int] = set()
+    for name in sorted(regions, key=lambda name: (len(regions[name]), regions[name])):
+        own = [value for value in regions[name] if value not in taken]
+        if len(own) != 1:
+            return ()
+        order = ((name, own[0]), *order)
+        taken.add(own[0])
+    return order
+
+
+def describe(regions: Regions) -> str:
+    """Regions in words, whatever their order."""
+    return ", ".join(f"{name} {list(members)}" for name, members in sorted(regions.items())) or "none"
