@@ -121,9 +121,18 @@ def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case
     return Case(name, len(slices), slices=sources, indices=indices, labelled=sources[0][1] is not None)
 
 
+def _open(path: Path, kinds: dict[str, str]) -> Image.Image:
+    """Open a file of one of these kinds, whatever its name says, and of no other."""
+    image = Image.open(path, formats=tuple(kinds.values()))
+    if (pages := getattr(image, "n_frames", 1)) > 1:
+        image.close()
+        raise UserError(f"{path} holds {pages} pages, of which one would be read. Save each as a file of its own")
+    return image
+
+
 def read_pixels(path: Path, channels: int) -> np.ndarray:
     """Pixels (C, H, W): one channel of a grey image, three of a colour image."""
-    with Image.open(path, formats=tuple(_KINDS.values())) as image:
+    with _open(path, _KINDS) as image:
         if image.mode in _DEEP:
             return np.repeat(np.asarray(image)[None], channels, axis=0)
         if image.mode in ("LA", "PA", "RGBA") and image.convert("RGBA").getextrema()[3] != (255, 255):
@@ -142,7 +151,7 @@ def read_pixels(path: Path, channels: int) -> np.ndarray:
 
 def read_label(path: Path) -> np.ndarray:
     """Pixel values of a label file; of a palette image, its indices."""
-    with Image.open(path, formats=tuple(_LABEL_KINDS.values())) as image:
+    with _open(path, _LABEL_KINDS) as image:
         if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
             return np.asarray(image)
         pixels: Any = np.asarray(image.convert("RGB"))
