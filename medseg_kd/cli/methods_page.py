@@ -105,8 +105,8 @@ def page(comparison: Comparison) -> str:
         "Seconds per iteration: median over a run's log, then over the seeds; hours: of one run, start and end "
         "included. The network that is used afterwards is the same for all students; connectors are trained beside it "
         "and left behind. The teacher's own training is not counted to the students. "
-        f"{_machine(comparison)} Other work on the machine shows in these times; `tools/benchmark.py distill` measures "
-        "the ratio of the steps alone.",
+        f"{_machine(comparison)} Other work on the machine shows in these times; `tools/dev/benchmark.py distill` "
+        "measures the ratio of the steps alone.",
         "## Data and recipe",
         _recipe(comparison),
     ]

@@ -1,4 +1,4 @@
-"""``tools/check_pairs.py``: networks and methods in turn, each of them every day."""
+"""``tools/dev/check_pairs.py``: networks and methods in turn, each of them every day."""
 
 from datetime import date
 
@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from medseg_kd.cli import check_pairs
-from medseg_kd.cli.model_table import all_configs
+import check_pairs
 from medseg_kd.distill import METHODS
 from medseg_kd.distill.losses import CWDLoss
 from medseg_kd.errors import UserError
+from model_table import all_configs
 
 NETWORKS = all_configs()
 DAY = date.today().toordinal()

@@ -1,4 +1,4 @@
-"""``tools/benchmark.py network``: a network beside another implementation of it, in one run."""
+"""``tools/dev/benchmark.py network``: a network beside another implementation of it, in one run."""
 
 import argparse
 import copy
@@ -11,8 +11,8 @@ import torch
 from prettytable import PrettyTable
 from torch import Tensor, nn
 
+from measuring import add_measuring_arguments, measured_slices
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.cli.measuring import add_measuring_arguments, measured_slices
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.profiling import (

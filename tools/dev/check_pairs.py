@@ -1,4 +1,4 @@
-"""``tools/check_pairs.py``: every teacher with every student by every method, one training step each."""
+"""``tools/dev/check_pairs.py``: every teacher with every student by every method, one training step each."""
 
 import argparse
 import itertools
@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from medseg_kd.cli import run
 from medseg_kd.cli.config import read_config
-from medseg_kd.cli.model_table import all_configs
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.distill import METHODS, SingleTeacherDistill
 from medseg_kd.distill.pair_config import find_method, pair_config
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
+from model_table import all_configs
 
 _RATE = 1e-3
 
@@ -134,3 +135,7 @@ def _gradients(value: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor
     """Gradient of ``value`` to the parameters that it depends on."""
     found = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
     return {name: gradient for name, gradient in zip(parameters, found, strict=True) if gradient is not None}
+
+
+if __name__ == "__main__":
+    run(main)

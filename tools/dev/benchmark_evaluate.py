@@ -12,9 +12,9 @@ import numpy as np
 from prettytable import PrettyTable
 from scipy import ndimage
 
-from ..errors import UserError
-from .case import score_case
-from .surface import foreground_box
+from medseg_kd.errors import UserError
+from medseg_kd.evaluation.case import score_case
+from medseg_kd.evaluation.surface import foreground_box
 
 OrganScores = dict[int, tuple[float, float]]
 """{class_index: (Dice as a fraction, HD95 in voxels)}"""

@@ -1,11 +1,13 @@
-"""``tools/benchmark.py``: one subcommand for each thing that is measured."""
+"""``tools/dev/benchmark.py``: one subcommand for each thing that is measured."""
 
 import argparse
 from collections.abc import Sequence
 
-from ..errors import UserError
-from ..evaluation import benchmark as evaluation
-from . import benchmark_distill, benchmark_network
+import benchmark_distill
+import benchmark_evaluate
+import benchmark_network
+from medseg_kd.cli import run
+from medseg_kd.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    known = list(evaluation.METHODS)
+    known = list(benchmark_evaluate.METHODS)
     parser.add_argument("--shape", type=int, nargs=3, default=[120, 512, 512], metavar=("S", "H", "W"))
     parser.add_argument("--organs", type=int, default=8, help="number of organs (8)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of which the quickest counts; MedPy runs once (3)")
@@ -40,4 +42,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if min(*arguments.shape, arguments.organs, arguments.repeat) < 1 or arguments.organs > 255:
         raise UserError("--shape and --repeat must be at least 1, --organs 1 to 255.")
     print(f"one synthetic case of {'x'.join(map(str, arguments.shape))}, {arguments.organs} organs", flush=True)
-    print(evaluation.compare(arguments.shape, arguments.organs, arguments.repeat, arguments.methods, arguments.seed))
+    print(
+        benchmark_evaluate.compare(
+            arguments.shape, arguments.organs, arguments.repeat, arguments.methods, arguments.seed
+        )
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,8 +1,9 @@
-"""``tools/benchmark.py network`` and ``tools/model_table.py``."""
+"""``tools/dev/benchmark.py network`` and ``tools/dev/model_table.py``."""
 
 import pytest
 
-from medseg_kd.cli import benchmark, model_table
+import benchmark
+import model_table
 from medseg_kd.errors import UserError
 
 CONFIG = "configs/fcn/fcn_r18_d8_40k_synapse.py"

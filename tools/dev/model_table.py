@@ -1,4 +1,4 @@
-"""``tools/model_table.py``: what the network of each config costs, as a Markdown table."""
+"""``tools/dev/model_table.py``: what the network of each config costs, as a Markdown table."""
 
 import argparse
 import statistics
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from measuring import add_measuring_arguments, measured_slices
+from medseg_kd.cli import run
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.cli.measuring import add_measuring_arguments, measured_slices
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.errors import UserError
 from medseg_kd.models.profiling import (
@@ -107,3 +108,7 @@ def _measure(config: str, slices: tuple[int, int, int], repeat: int, device: tor
         (seconds,) = interleaved_seconds({config: step}, repeat, device).values()
         cells += [f"{statistics.median(seconds) * 1e3:.0f}", f"{peak_memory(step, device) / 2**20:.1f}"]
     return cells
+
+
+if __name__ == "__main__":
+    run(main)

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from medseg_kd.cli.benchmark import main
+import benchmark_evaluate
+from benchmark import main
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation import benchmark
 
 SHAPE, ORGANS = (16, 48, 48), 3
 
 
 def test_synthetic_case_is_a_function_of_its_seed() -> None:
-    first, again, other = (benchmark.synthetic_case(SHAPE, ORGANS, seed) for seed in (0, 0, 1))
+    first, again, other = (benchmark_evaluate.synthetic_case(SHAPE, ORGANS, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first[1] != other[1]).any()
     assert (first[0] != first[1]).any()
@@ -20,8 +20,8 @@ def test_synthetic_case_is_a_function_of_its_seed() -> None:
 
 
 def test_methods_agree_where_they_should() -> None:
-    pred, truth = benchmark.synthetic_case(SHAPE, ORGANS)
-    scores = {name: method(pred, truth, ORGANS) for name, (_, method) in benchmark.METHODS.items()}
+    pred, truth = benchmark_evaluate.synthetic_case(SHAPE, ORGANS)
+    scores = {name: method(pred, truth, ORGANS) for name, (_, method) in benchmark_evaluate.METHODS.items()}
     for name in ("ours", "scipy"):
         for organ, expected in scores["medpy"].items():
             assert scores[name][organ] == pytest.approx(expected, abs=1e-6)

@@ -1,4 +1,4 @@
-"""``tools/benchmark.py distill``: what distillation adds to the student's step and the teacher's forward pass."""
+"""``tools/dev/benchmark.py distill``: what distillation adds to the student's step and the teacher's forward pass."""
 
 import argparse
 import statistics
@@ -9,8 +9,8 @@ import torch
 from prettytable import PrettyTable
 from torch import Tensor, nn
 
+from measuring import add_measuring_arguments, measured_slices
 from medseg_kd.cli.config import read_config, segmentor_of
-from medseg_kd.cli.measuring import add_measuring_arguments, measured_slices
 from medseg_kd.distill import METHODS, SingleTeacherDistill
 from medseg_kd.models.profiling import Step, device_name, interleaved_seconds, ratio
 from medseg_kd.registry import MODELS

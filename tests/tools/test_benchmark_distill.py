@@ -1,10 +1,11 @@
-"""``tools/benchmark.py distill``."""
+"""``tools/dev/benchmark.py distill``."""
 
 import re
 
 import pytest
 
-from medseg_kd.cli import benchmark, benchmark_distill
+import benchmark
+import benchmark_distill
 from medseg_kd.errors import UserError
 from medseg_kd.models.profiling import interleaved_seconds
 

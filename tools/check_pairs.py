@@ -1,5 +1,0 @@
-from medseg_kd.cli import run
-from medseg_kd.cli.check_pairs import main
-
-if __name__ == "__main__":
-    run(main)
