@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, first_line
 
 # MMCV without compiled operations says so at import; nothing here uses them.
 warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
@@ -29,7 +29,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_fail("interrupted", 130))
     except torch.OutOfMemoryError as error:
         advice = "Lower train_dataloader.batch_size or model.slice_batch, or train in 16 bits with --amp"
-        sys.exit(_fail(f"the GPU's memory is full: {str(error).splitlines()[0]}\n{advice}", 1))
+        sys.exit(_fail(f"the GPU's memory is full: {first_line(error)}\n{advice}", 1))
 
 
 def _part() -> None:

@@ -1,7 +1,6 @@
 """Reading a config, changing it from the command line, checking that its parts agree."""
 
 import argparse
-import difflib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from mmengine.registry import DefaultScope, Registry
 
 from medseg_kd import registry
 from medseg_kd.configs_dir import configs_dir
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.registry import MODELS, OPTIMIZERS
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -110,11 +109,9 @@ def type_errors_explained(cfg: Config) -> Iterator[None]:
 def _unknown_type(cfg: Config, name: str, kind: str) -> UserError:
     """The message for a type that the registries of a kind do not have, with the nearest that they do."""
     known = {each for registry in _REGISTRIES if registry.name == kind for each in _names(registry)}
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return UserError(
-        f"{cfg.filename}: type={name!r} is not known as {kind}. {hint}A class of your own is imported in the config "
-        "and written without quotes: type=MyClass"
+        f"{cfg.filename}: type={name!r} is not known as {kind}{did_you_mean(name, known, '.')} A class of your own is "
+        "imported in the config and written without quotes: type=MyClass"
     )
 
 
@@ -132,9 +129,7 @@ def _find(name: str) -> Path:
     if packaged.is_file():
         return packaged
     names = [found.as_posix() for found in Path("configs").rglob("*.py") if "_base_" not in found.parts]
-    near = difflib.get_close_matches(path.as_posix(), names, n=3, cutoff=0.5)
-    hint = "; did you mean\n    " + "\n    ".join(near) if near else ""
-    raise UserError(f"config not found: {name}{hint}")
+    raise UserError(f"config not found: {name}{did_you_mean(path.as_posix(), names, in_lines=True)}")
 
 
 def _parse(path: Path) -> Config:
@@ -188,9 +183,8 @@ def _accepted(node: Mapping[str, Any]) -> set[str]:
 def _unknown(key: str, parent: str, part: str, node: Any) -> str:
     """The message for a key that does not exist, with the nearest that do."""
     names = [str(name) for name in node] if isinstance(node, Mapping) else []
-    near = difflib.get_close_matches(part, names, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(sorted(names)) or 'none'}"
-    return f"--cfg-options {key}: {parent or 'the config'} has no key {part!r}; {hint}"
+    hint = did_you_mean(part, names, f"; known keys: {', '.join(sorted(names)) or 'none'}")
+    return f"--cfg-options {key}: {parent or 'the config'} has no key {part!r}{hint}"
 
 
 def _hold_out(cfg: Config) -> None:

@@ -18,12 +18,12 @@ from scipy.ndimage import gaussian_filter
 
 from medseg_kd import __version__
 from medseg_kd.datasets.conversion.label_maps import SYNAPSE_CLASSES
-from medseg_kd.datasets.conversion.progress import progress
 from medseg_kd.datasets.conversion.staging import publish, staged
 from medseg_kd.datasets.formats.transunet import FOLDERS, write_case, write_list
 from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
 from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.errors import UserError
+from medseg_kd.progress import progress
 
 FIELD_OF_VIEW = 380.0  # mm, across a slice
 HEIGHT = 240.0  # mm, from the first slice to the last

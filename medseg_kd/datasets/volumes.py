@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.datasets.integrity import check_whole
 from medseg_kd.datasets.pixels import Raw
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, last_line
 
 ORIENTATION = "LPS"
 """Rows run from front to back, columns from the patient's right to the left, slices from feet to head."""
@@ -183,7 +183,7 @@ def _read(path: Path) -> sitk.Image:
 
 def _reason(error: RuntimeError) -> str:
     """The last line of an ITK exception, which says what happened, or what to do about it."""
-    line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", str(error).strip().splitlines()[-1].strip())
+    line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", last_line(error))
     if "orthonormal" in line:
         return (
             "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "

@@ -1,10 +1,9 @@
 """Building the parts of a distiller from its config, so that a wrong entry is told with its place."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.registry import MODELS, check_arguments
 
 
@@ -36,8 +35,5 @@ def _find(kind: Any, where: str) -> Any:
     with MODELS.switch_scope_and_registry(None) as registry:
         found = registry.get(kind)
     if found is None:
-        near = difflib.get_close_matches(kind, MODELS.module_dict, n=3, cutoff=0.5)
-        raise UserError(
-            f"{where}: there is no type {kind!r}" + (f"; did you mean {', '.join(near)}?" if near else " registered")
-        )
+        raise UserError(f"{where}: there is no type {kind!r}{did_you_mean(kind, MODELS.module_dict, ' registered')}")
     return found

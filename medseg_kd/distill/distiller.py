@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from medseg_kd.distill import mmrazor_bridge
 from medseg_kd.distill.building import build_part
-from medseg_kd.distill.misfit import MisfitError, connector_for, describe, first_line
+from medseg_kd.distill.misfit import MisfitError, connector_for, describe
 from medseg_kd.distill.recorders import RecorderManager
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import MODELS
 
 Config = dict[str, Any]

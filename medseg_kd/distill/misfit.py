@@ -61,8 +61,3 @@ def describe(data: Any) -> str:
     if isinstance(data, (list, tuple)):
         return f"a {type(data).__name__} of {', '.join(map(describe, data)) or 'nothing'}"
     return f"a {type(data).__name__}"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its type where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,6 +1,5 @@
 """The config file of a teacher-student pair: which models, which method, nothing else."""
 
-import difflib
 import keyword
 import os
 import re
@@ -8,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medseg_kd.configs_dir import configs_dir
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, did_you_mean
 
 _TEMPLATE = """\
 from mmengine.config import read_base
@@ -34,9 +33,8 @@ def find_method(name: str) -> Path:
     """
     methods = {path.stem.lower(): path for path in sorted((configs_dir() / "_base_/distill").glob("*.py"))}
     if name.lower() not in methods:
-        near = difflib.get_close_matches(name.lower(), methods, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(methods)}"
-        raise UserError(f"there is no method {name!r}; {hint}")
+        hint = did_you_mean(name.lower(), methods, f"; there are {', '.join(methods)}")
+        raise UserError(f"there is no method {name!r}{hint}")
     return methods[name.lower()]
 
 

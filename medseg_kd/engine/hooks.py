@@ -2,16 +2,17 @@
 
 import random
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.utils import ProgressBar
 
 from medseg_kd.evaluation import score_case
 from medseg_kd.models.base import SegmentorBase
+from medseg_kd.progress import progress
 from medseg_kd.registry import HOOKS
 
 
@@ -43,26 +44,25 @@ class CaseProgressHook(Hook):
 
     def __init__(self, lines: int = 4) -> None:
         self.lines = lines
-        self.bar: ProgressBar | None = None
+        self.bar: Iterator[int] | None = None
 
-    def _start(self, loader: Any) -> None:
+    def _start(self, loader: Any, what: str) -> None:
         if is_main_process() and sys.stdout.isatty():
-            self.bar = ProgressBar(len(loader))
+            self.bar = progress(range(len(loader)), what)
+            next(self.bar, None)
 
     def _step(self, runner: Any, batch_idx: int, loader: Any, what: str) -> None:
         if self.bar is not None:
-            self.bar.update()
+            next(self.bar, None)
         elif (batch_idx + 1) % max(1, len(loader) // self.lines) == 0:
             runner.logger.info(f"{what}: case {batch_idx + 1} of {len(loader)}")
 
     def _stop(self) -> None:
-        if self.bar is not None:
-            self.bar.file.write("\n")
-            self.bar = None
+        self.bar = None
 
     def before_val_epoch(self, runner: Any) -> None:
         """Open the bar."""
-        self._start(runner.val_dataloader)
+        self._start(runner.val_dataloader, "validation")
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Count a case."""
@@ -74,7 +74,7 @@ class CaseProgressHook(Hook):
 
     def before_test_epoch(self, runner: Any) -> None:
         """Open the bar."""
-        self._start(runner.test_dataloader)
+        self._start(runner.test_dataloader, "test")
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Count a case."""

@@ -1,6 +1,5 @@
 """Predictions of the test loop as NIfTI files."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ import SimpleITK as sitk  # noqa: N813
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from ..errors import UserError
+from ..errors import UserError, last_line
+from ..files import whole_file
 from ..registry import METRICS
 
 DEFAULTS = {"spacing": "1 mm", "geometry": "origin (0, 0, 0) and LPS axes"}
@@ -87,14 +87,11 @@ def _image(sample: Mapping[str, Any]) -> sitk.Image:
 
 
 def _write(image: sitk.Image, path: Path) -> None:
-    """Write a file under another name and rename it, so that ``path`` is whole or absent."""
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    """Write a file, whole or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(image, str(partial), useCompression=True)
-        os.replace(partial, path)
+        with whole_file(path) as draft:
+            sitk.WriteImage(image, str(draft), useCompression=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"cannot write {path}: {reason}. Free some disk space or choose another --work-dir") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {last_line(error)}. Free some disk space or choose another --work-dir"
+        ) from error

@@ -4,13 +4,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from .case import METRICS, STATUSES, Scores
 
 TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
@@ -100,7 +100,7 @@ def write_metrics_json(path: Path, summaries: Sequence[Summary]) -> None:
             table["missed"] = summary.total("missed")
             table["false_alarms"] = summary.total("false_alarm")
         content[summary.protocol] = table
-    _write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
@@ -114,16 +114,8 @@ def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
                 score = case.scores[index]
                 values = [repr(shown(m, float(score.get(m, math.nan)))) for m in METRICS]
                 writer.writerow([summary.protocol, case.case, name, *values, case.unit, score["status"]])
-    _write(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

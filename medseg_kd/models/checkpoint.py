@@ -5,11 +5,9 @@ an allow-list. MMEngine's own loaders fall back to an unpickling load; importing
 scheme.
 """
 
-import difflib
 import os
 import pickle
 import re
-import tempfile
 import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +18,8 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
 from torch import nn
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, did_you_mean, first_line
+from medseg_kd.files import whole_file
 
 _ITERATION = re.compile(r"^iter_(\d+)\.pth$")
 _BEST = re.compile(r"^best_.*iter_\d+\.pth$")
@@ -56,25 +55,20 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
             f"{name} is not a checkpoint of tensors and plain containers, and opening it could run code hidden in "
             "it, so it was not opened. If you trust where it comes from, load it yourself with "
             "torch.load(..., weights_only=False) and save only its state_dict again.\n"
-            f"PyTorch says: {_first_line(error)}"
+            f"PyTorch says: {first_line(error)}"
         ) from error
     except urllib.error.URLError as error:
         raise UserError(
-            f"{name} cannot be downloaded ({_first_line(error)}). Download it elsewhere and name the file instead"
+            f"{name} cannot be downloaded ({first_line(error)}). Download it elsewhere and name the file instead"
         ) from error
     except _DAMAGED as error:
         raise UserError(
-            f"{name} cannot be read as a checkpoint ({_first_line(error)}). It is damaged or only partly "
+            f"{name} cannot be read as a checkpoint ({first_line(error)}). It is damaged or only partly "
             "copied: copy it again, or use an earlier iter_<N>.pth of the same run."
         ) from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(f"{name} holds a {type(checkpoint).__name__}, expected a checkpoint or a state_dict")
     return dict(checkpoint) if "state_dict" in checkpoint else {"state_dict": dict(checkpoint)}
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of a message; the name of the error where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _address(name: str) -> str:
@@ -87,7 +81,7 @@ def _address(name: str) -> str:
             known = get_torchvision_models()
         except (ImportError, RuntimeError) as error:
             raise UserError(
-                f"checkpoint {name}: torchvision cannot be imported ({_first_line(error)}). Install the torchvision "
+                f"checkpoint {name}: torchvision cannot be imported ({first_line(error)}). Install the torchvision "
                 f"that fits PyTorch {torch.__version__}, or download the weights and name the file"
             ) from error
     elif scheme in ("open-mmlab", "openmmlab"):
@@ -98,8 +92,7 @@ def _address(name: str) -> str:
             "open-mmlab://"
         )
     if model not in known:
-        near = difflib.get_close_matches(model, known, n=3)
-        raise UserError(f"checkpoint {name}: no such model" + (f"; did you mean {', '.join(near)}?" if near else ""))
+        raise UserError(f"checkpoint {name}: no such model{did_you_mean(model, known)}")
     return known[model]
 
 
@@ -110,27 +103,16 @@ def _load(filename: str, map_location: Any = None, **_: Any) -> dict[str, Any]:
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Write a checkpoint under a temporary name and rename it, so that ``path`` is whole or absent.
+    """Write a checkpoint, whole or not at all.
 
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
-    path = Path(path)
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with whole_file(Path(path)) as draft, draft.open("wb") as file:
             torch.save(dict(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot write {path}: {error}. Free some disk space or choose another --work-dir") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def last_checkpoint(run: str | os.PathLike) -> Path | None:

@@ -1,6 +1,5 @@
 """The segmentor: any network that maps slices to class logits, with its losses."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.models.base import SegmentorBase
 from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.registry import MODELS, MONAI, check_arguments
@@ -203,7 +202,7 @@ def _constructor(network: dict[str, Any]) -> Callable[..., nn.Module]:
         constructor = None
     if constructor is None:
         registry = MONAI if str(kind).startswith("monai.") else MODELS
-        near = difflib.get_close_matches(str(kind).removeprefix("monai."), registry.module_dict, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "name a class, or a registered one by its name"
-        raise UserError(f"model.network.type is {kind!r}, which is no network; {hint}")
+        otherwise = "; name a class, or a registered one by its name"
+        hint = did_you_mean(str(kind).removeprefix("monai."), registry.module_dict, otherwise)
+        raise UserError(f"model.network.type is {kind!r}, which is no network{hint}")
     return constructor

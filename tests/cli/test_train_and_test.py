@@ -179,7 +179,7 @@ class TestMistakes:
     def test_a_type_that_is_not_registered(self, home, phantom):
         option = "optim_wrapper.optimizer.type=AdmW"
         message = fail("train.py", STUDENT, "--data-root", phantom, "--cfg-options", option, cwd=home)
-        assert "fcn_r18_d8_40k_synapse.py: type='AdmW' is not known as optimizer. Did you mean AdamW" in message
+        assert "fcn_r18_d8_40k_synapse.py: type='AdmW' is not known as optimizer; did you mean AdamW" in message
 
     def test_a_checkpoint_of_another_network(self, home, phantom, tmp_path):
         torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "other.pth")

@@ -1,9 +1,12 @@
 """The teacher's proof."""
 
+import sys
+from types import SimpleNamespace
+
 import torch
 
 from medseg_kd.distill import KD, MultiTeacherDistill, SingleTeacherDistill
-from medseg_kd.engine import Runner
+from medseg_kd.engine import CaseProgressHook, Runner
 from tests.engine.tiny import tiny_config
 
 
@@ -57,3 +60,13 @@ def test_each_of_several_teachers_proves_itself(phantom, tmp_path):
     assert (
         checkpoint["state_dict"].keys() == torch.load(f"{runs[0]}/iter_2.pth", weights_only=True)["state_dict"].keys()
     )
+
+
+def test_progress_on_a_terminal_counts_all_cases(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    hook, runner = CaseProgressHook(), SimpleNamespace(test_dataloader=[0, 1, 2])
+    hook.before_test_epoch(runner)
+    for index in range(3):
+        hook.after_test_iter(runner, index)
+    hook.after_test(runner)
+    assert capsys.readouterr().err.startswith("test: 3/3")

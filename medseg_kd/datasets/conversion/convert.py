@@ -9,7 +9,6 @@ import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd import __version__
 from medseg_kd.datasets.conversion.label_maps import LabelMap, value_counts
-from medseg_kd.datasets.conversion.progress import progress
 from medseg_kd.datasets.conversion.staging import publish, staged
 from medseg_kd.datasets.formats.transunet import (
     FOLDERS,
@@ -26,6 +25,7 @@ from medseg_kd.datasets.pixels import Pixels, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_label, read_volume
 from medseg_kd.errors import UserError
+from medseg_kd.progress import progress
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from medseg_kd.datasets.intensities import Intensity, Stored
 from medseg_kd.datasets.manifest import spec_parts
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, combine, parts_of_config
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import FORMATS, check_arguments
 
 SPLITS = ("train", "val", "test")
@@ -170,9 +170,9 @@ def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
         ) from error
     # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
     except Exception as error:
-        told = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(
-            f"{_shown(source)} cannot be read ({told}). The file is damaged or cut short: copy or prepare it again"
+            f"{_shown(source)} cannot be read ({first_line(error)}). The file is damaged or cut short: copy or prepare "
+            "it again"
         ) from error
 
 
