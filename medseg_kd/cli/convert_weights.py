@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medseg_kd.cli.config import read_config, segmentor_of
+from medseg_kd.configuration import read_config, segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import check_weights, write_checkpoint
 from medseg_kd.models.weights import SOURCES, convert

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from medseg_kd.cli.config import build_model, read_config, segmentor_of
+from medseg_kd.configuration import build_model, read_config, run_folder, segmentor_of
 from medseg_kd.distill.pair_config import default_path, find_method, pair_config
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import last_checkpoint
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--out {out}: the name of a config ends with .py")
     if out.exists() and not args.overwrite:
         raise UserError(f"{out} is already there: give --overwrite to replace it, or another --out")
-    run = teacher.get("work_dir") or f"work_dirs/{Path(teacher.filename).stem}"
+    run = run_folder(teacher)
     paths = Path(teacher.filename), Path(student.filename), out
     _write(out, pair_config(method, *paths, run, _changes(teacher, student, out)))
     print(f"{out}: {method.stem}, {_network(teacher)} -> {_network(student)}\nnext:")

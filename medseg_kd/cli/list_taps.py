@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from medseg_kd.cli.config import build_model, read_config
+from medseg_kd.configuration import build_model, read_config
 from medseg_kd.distill.taps import Tap, find_taps
 from medseg_kd.errors import UserError
 

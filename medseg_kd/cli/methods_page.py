@@ -7,8 +7,8 @@ from functools import cached_property
 
 from mmengine.config import Config
 
-from medseg_kd.cli.config import build_model, read_config
 from medseg_kd.cli.experiments import Run, facts, mean_and_deviation
+from medseg_kd.configuration import build_model, read_config
 from medseg_kd.evaluation.comparison import MEAN, RESAMPLES, Difference, RunScores, differences, mean_of_runs, read_runs
 from medseg_kd.evaluation.tables import UNITS, markdown
 from medseg_kd.models.profiling import parameter_count

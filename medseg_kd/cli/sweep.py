@@ -6,7 +6,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg_kd.cli.config import load_config
 from medseg_kd.cli.experiments import (
     NO_VALIDATION,
     Run,
@@ -15,6 +14,7 @@ from medseg_kd.cli.experiments import (
     mean_and_deviation,
     scores,
 )
+from medseg_kd.configuration import load_run
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.tables import markdown
 from medseg_kd.registry import DATASETS
@@ -82,13 +82,12 @@ def _check_keys(args: Namespace, points: Sequence[Point]) -> None:
         if not separator:
             raise UserError(f"--cfg-options {option}: expected KEY=VALUE")
         known[key] = value
-    load_config(Namespace(config=args.config, work_dir=None, data_root=None, launcher="none", cfg_options=known))
+    load_run(args.config, known)
 
 
 def _spread(args: Namespace) -> list[str]:
     """Training cases from the middle of as many equal parts of the sorted list."""
-    shared = Namespace(config=args.config, work_dir=None, data_root=args.data_root, launcher="none", cfg_options={})
-    dataset = DATASETS.build(load_config(shared).train_dataloader.dataset)
+    dataset = DATASETS.build(load_run(args.config, data_root=args.data_root).train_dataloader.dataset)
     names = sorted(dataset.case_names)
     if not 0 < args.hold_out < len(names):
         raise UserError(

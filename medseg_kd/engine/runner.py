@@ -2,10 +2,8 @@
 
 import copy
 import os
-import platform
 import re
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +20,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
+from medseg_kd.configuration import complete_run, find_teachers, type_errors_explained
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.ema import EMAHook
+from medseg_kd.engine.environment import log_environment
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
-from medseg_kd.models.profiling import device_name
 from medseg_kd.registry import HOOKS, RUNNERS
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
-_PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
 
 
 @RUNNERS.register_module()
@@ -54,10 +52,20 @@ class Runner(mmengine.runner.Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> "Runner":
-        """Build a runner; what the config leaves to the data (classes, channels) is taken from them."""
+        """Build a runner from a config, as ``train.py`` does.
+
+        It gets its run folder, holds its ``val_cases`` out, and takes from the data what it leaves to them (classes,
+        channels).
+
+        Raises:
+            UserError: Parts of the config do not agree, or a type is not known.
+        """
         cfg = copy.deepcopy(cfg)
-        complete_model(cfg)
-        return super().from_cfg(cfg)
+        complete_run(cfg)
+        find_teachers(cfg)
+        with type_errors_explained(cfg):
+            complete_model(cfg)
+            return super().from_cfg(cfg)
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """Build the loop, and compare its data with the model."""
@@ -154,7 +162,18 @@ class Runner(mmengine.runner.Runner):
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         super().dump_config()
-        return super().train()
+        with type_errors_explained(self.cfg):
+            return super().train()
+
+    def val(self) -> dict[str, float]:
+        """Validate."""
+        with type_errors_explained(self.cfg):
+            return super().val()
+
+    def test(self) -> dict[str, float]:
+        """Test."""
+        with type_errors_explained(self.cfg):
+            return super().test()
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -275,30 +294,4 @@ class Runner(mmengine.runner.Runner):
 
     def _log_env(self, env_cfg: dict) -> None:
         """One line on the terminal, the details beside the log file."""
-        device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        details = {
-            "medseg_kd": __version__,
-            "Python": platform.python_version(),
-            "platform": platform.platform(),
-            "device": device,
-            "CUDA": torch.version.cuda,
-            "processes": self.world_size,
-            "seed": self.seed,
-            "deterministic": self.deterministic,
-            **{name: _installed(name) for name in _PACKAGES},
-        }
-        if self.rank == 0:
-            text = "".join(f"{key}: {value}\n" for key, value in details.items())
-            Path(self.log_dir, "environment.txt").write_text(text, encoding="utf-8")
-        self.logger.info(
-            f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {self.world_size} process(es), "
-            f"seed {self.seed}; run folder {os.path.relpath(self.work_dir)}"
-        )
-
-
-def _installed(package: str) -> str:
-    """Version of an installed package, or a word that it is not there."""
-    try:
-        return version(package)
-    except ImportError:
-        return "not installed"
+        log_environment(self)

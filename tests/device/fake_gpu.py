@@ -120,7 +120,7 @@ class Observer(TorchDispatchMode):
 
 def steps(path: str, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, Any]:
     """Two training steps and a prediction of a config's model, at a small size."""
-    from medseg_kd.cli.config import read_config
+    from medseg_kd.configuration import read_config
     from medseg_kd.registry import MODELS
 
     cfg = read_config(path)

@@ -55,7 +55,7 @@ def test_each_of_several_teachers_proves_itself(phantom, tmp_path):
     assert "distill.loss_kd" in log
     for run in runs:
         assert f"Teacher loaded from {run}/iter_2.pth" in log
-        assert f"teacher ({run}): Dice" in log
+        assert f"teacher ({run}/iter_2.pth): Dice" in log
     checkpoint = torch.load(tmp_path / "student/iter_1.pth", weights_only=True)
     assert (
         checkpoint["state_dict"].keys() == torch.load(f"{runs[0]}/iter_2.pth", weights_only=True)["state_dict"].keys()

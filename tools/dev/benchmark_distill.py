@@ -10,7 +10,7 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from measuring import add_measuring_arguments, measured_slices
-from medseg_kd.cli.config import read_config, segmentor_of
+from medseg_kd.configuration import read_config, segmentor_of
 from medseg_kd.distill import METHODS, SingleTeacherDistill
 from medseg_kd.models.profiling import Step, device_name, interleaved_seconds, ratio
 from medseg_kd.registry import MODELS

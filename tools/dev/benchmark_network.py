@@ -12,7 +12,7 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from measuring import add_measuring_arguments, measured_slices
-from medseg_kd.cli.config import read_config, segmentor_of
+from medseg_kd.configuration import read_config, segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.profiling import (

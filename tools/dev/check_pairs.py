@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from medseg_kd.cli import run
-from medseg_kd.cli.config import read_config
 from medseg_kd.configs_dir import configs_dir
+from medseg_kd.configuration import read_config
 from medseg_kd.distill import METHODS, SingleTeacherDistill
 from medseg_kd.distill.pair_config import find_method, pair_config
 from medseg_kd.errors import UserError

@@ -9,8 +9,8 @@ import torch
 
 from measuring import add_measuring_arguments, measured_slices
 from medseg_kd.cli import run
-from medseg_kd.cli.config import read_config, segmentor_of
 from medseg_kd.configs_dir import configs_dir
+from medseg_kd.configuration import read_config, segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.models.profiling import (
     device_name,

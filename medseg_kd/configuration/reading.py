@@ -1,0 +1,60 @@
+"""Reading a config, and building its model."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.config.utils import ConfigParsingError
+from mmengine.registry import DefaultScope
+
+from medseg_kd.configs_dir import configs_dir
+from medseg_kd.configuration.types import type_errors_explained
+from medseg_kd.errors import UserError, did_you_mean
+from medseg_kd.registry import MODELS
+
+
+def read_config(name: str | Path) -> Config:
+    """Read a config by its path, from here or from the packaged configs.
+
+    Raises:
+        UserError: No such file, or an error in it.
+    """
+    return _parse(_find(str(name)))
+
+
+def build_model(cfg: Config) -> Any:
+    """Build the model of a config.
+
+    Raises:
+        UserError: A type in it is not registered, or its parts do not fit together.
+    """
+    with type_errors_explained(cfg), DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
+        return MODELS.build(cfg.model)
+
+
+def segmentor_of(model: ConfigDict) -> ConfigDict:
+    """The segmentor that a model config trains: of a distillation, the student."""
+    return model.get("architecture", model)
+
+
+def _find(name: str) -> Path:
+    """A config by its path, from here or from the packaged configs."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = configs_dir() / Path(*path.parts[1:] if path.parts[:1] == ("configs",) else path.parts)
+    if packaged.is_file():
+        return packaged
+    names = [found.as_posix() for found in Path("configs").rglob("*.py") if "_base_" not in found.parts]
+    raise UserError(f"config not found: {name}{did_you_mean(path.as_posix(), names, in_lines=True)}")
+
+
+def _parse(path: Path) -> Config:
+    """Read a config file; an error in it names the file and the line."""
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        file = path if error.filename in (None, "<unknown>") else error.filename
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+    except (ConfigParsingError, ImportError, NameError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error

@@ -1,0 +1,83 @@
+"""Rules of the run folder: where it lies, what a run goes on from, what of it is tested."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from medseg_kd.configuration.reading import segmentor_of
+from medseg_kd.errors import UserError
+from medseg_kd.evaluation.predictions import PredictionWriter
+from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
+
+
+def run_folder(cfg: Any) -> str:
+    """Where a config is trained: its ``work_dir``, else ``work_dirs/<name of its file>``.
+
+    Raises:
+        UserError: It has neither.
+    """
+    if cfg.get("work_dir"):
+        return cfg["work_dir"]
+    file = getattr(cfg, "filename", None)
+    if file is None:
+        raise UserError("the config has no work_dir, and no file that could give it a name: set work_dir")
+    return f"work_dirs/{Path(file).stem}"
+
+
+def resume(cfg: Config) -> bool:
+    """Let a run go on from the last checkpoint of its folder; False where there is none."""
+    checkpoint = last_checkpoint(cfg.work_dir)
+    if checkpoint is not None:
+        cfg.resume = True
+        cfg.load_from = str(checkpoint)
+    return checkpoint is not None
+
+
+def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False) -> tuple[Path, str]:
+    """The checkpoint to test, and what must be said of the choice.
+
+    Args:
+        cfg: Of the run.
+        given: A checkpoint or another run's folder, if not the last of this run.
+        best: Take the checkpoint with the best validation Dice.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not best:
+        return resolve_checkpoint(given or cfg.work_dir), ""
+    if given and not Path(given).is_dir():
+        raise UserError("--best chooses the checkpoint: give no checkpoint file beside it")
+    run = given or cfg.work_dir
+    found = best_checkpoint(run)
+    if found is None:
+        raise UserError(
+            f"{run} holds no best_mDice_iter_<N>.pth: the run was never validated. Train with train_cfg.val_interval "
+            "at most train_cfg.max_iters, or test the last checkpoint by leaving --best out"
+        )
+    leak = cfg.val_dataloader.dataset.split == cfg.test_dataloader.dataset.split
+    return found, (
+        "this checkpoint was chosen by its Dice on the test cases, so its test score is optimistic. Report the last "
+        "checkpoint (leave --best out), or hold training cases out with val_cases=[...] and train again"
+        if leak
+        else ""
+    )
+
+
+def set_test(cfg: Config, checkpoint: Path, save_predictions: bool = False) -> None:
+    """Let a config test a checkpoint: of a distillation the student, with the scores in ``test`` of the run folder.
+
+    Args:
+        cfg: Of the run; it is changed.
+        checkpoint: Of the segmentor.
+        save_predictions: Write ``test/predictions/<case>.nii.gz`` too.
+    """
+    cfg.model = segmentor_of(cfg.model)
+    cfg.load_from = str(checkpoint)
+    cfg.resume = False
+    folder = Path(cfg.work_dir, "test")
+    cfg.test_evaluator.output_dir = str(folder)
+    if save_predictions:
+        writer = dict(type=PredictionWriter, output_dir=str(folder / "predictions"))
+        cfg.test_evaluator = [cfg.test_evaluator, writer]

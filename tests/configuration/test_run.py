@@ -1,0 +1,80 @@
+"""A runner from a config in a notebook is the one that train.py makes."""
+
+import shutil
+
+import pytest
+from mmengine.config import Config
+
+from medseg_kd.configuration import complete_run
+from medseg_kd.engine import Runner
+from medseg_kd.errors import UserError
+from tests.cli.experiment_runs import write_config
+
+
+@pytest.fixture
+def cfg(tmp_path, monkeypatch, phantom) -> Config:
+    """A config of the user's own, read as in a notebook; the working directory is its folder."""
+    write_config(tmp_path, "mine", 8)
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile("mine.py")
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        cfg[name].dataset.data_root = str(phantom)
+    return cfg
+
+
+def test_cases_are_held_out_and_the_run_folder_has_its_name(cfg, tmp_path):
+    cfg.val_cases = ["case0002"]
+    cfg.train_dataloader.dataset.exclude_cases = ["case0001"]
+    cfg.train_cfg.val_interval = 2
+    cfg.train_cfg.val_begin = 1
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert (tmp_path / "work_dirs/mine/iter_2.pth").is_file()
+    trained, validated = (loader.dataset for loader in (runner.train_dataloader, runner.val_dataloader))
+    assert set(trained.case_names) == {"case0003"}
+    assert validated.case_names == ["case0002"]
+    assert "work_dir" not in cfg and trained.data_root == validated.data_root
+
+
+def test_completing_twice_is_completing_once(cfg):
+    cfg.val_cases = ["case0002"]
+    complete_run(cfg)
+    once = cfg.pretty_text
+    complete_run(cfg)
+    assert cfg.pretty_text == once
+
+
+def test_what_mmengine_notices_late_is_refused(cfg):
+    cfg.optim_wrapper.optimizer.type = "AdmW"
+    with pytest.raises(UserError, match="mine.py: type='AdmW' is not known as optimizer; did you mean AdamW"):
+        Runner.from_cfg(cfg)
+
+
+def test_a_type_that_is_found_missing_in_training(cfg):
+    cfg.param_scheduler = [dict(type="PolyLr")]
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(UserError, match="mine.py: type='PolyLr' is not known as parameter scheduler; did you mean"):
+        runner.train()
+
+
+def test_a_teacher_is_named_before_anything_is_built(cfg, phantom, tmp_path):
+    shutil.copy(tmp_path / "mine.py", tmp_path / "teacher.py")
+    cfg.model = dict(
+        type="SingleTeacherDistill",
+        architecture=cfg.model,
+        teacher=cfg.model,
+        teacher_ckpt="work_dirs/teacher",
+        distiller=dict(type="KD"),
+    )
+    with pytest.raises(UserError, match="work_dirs/teacher"):
+        Runner.from_cfg(cfg)
+
+
+def test_a_config_of_mmrazors_scope_says_what_to_change():
+    with pytest.raises(UserError, match="write type='mmrazor.<Name>'"):
+        complete_run(Config({"work_dir": "run", "model": {"type": "SingleTeacherDistill", "_scope_": "mmrazor"}}))
+
+
+def test_a_config_without_a_name():
+    with pytest.raises(UserError, match="set work_dir"):
+        complete_run(Config({"model": {}}))
