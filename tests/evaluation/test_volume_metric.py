@@ -130,7 +130,7 @@ def test_runner_builds_it_from_a_config() -> None:
     config = dict(type=VolumeMetric, measures=("Dice",), protocols=("transunet",))
     (metric,) = Runner.build_evaluator(None, config).metrics
     assert isinstance(metric, VolumeMetric)
-    assert metric.metrics == ["dice"]
+    assert [measure.title for measure in metric.measures] == ["Dice"]
 
 
 def test_without_spacing_strict_is_in_voxels(printed: list[str]) -> None:
@@ -203,8 +203,13 @@ def test_a_case_that_cannot_be_scored_stops_the_loop(printed: list[str]) -> None
 
 
 def test_mistakes_are_named(printed: list[str]) -> None:
-    with pytest.raises(UserError, match="'NSD'.*Dice, Jaccard, HD95, ASD"):
-        VolumeMetric(measures=("NSD",))
+    with pytest.raises(UserError, match="'Kappa' is not known: expected ASD, AVD, Dice"):
+        VolumeMetric(measures=("Kappa",))
+    for wrong in ("Dice", dict(type="Dice"), ()):
+        with pytest.raises(UserError, match=r"measures=.*expected a list of one or more"):
+            VolumeMetric(measures=wrong)
+    with pytest.raises(UserError, match="Dice, HD95, Dice: one is there twice"):
+        VolumeMetric(measures=("Dice", "HD95", "dice"))
     with pytest.raises(UserError, match="'loose'.*transunet, strict"):
         VolumeMetric(protocols=("loose",))
     with pytest.raises(UserError, match="protocols='strict'.*expected a list"):
