@@ -1,23 +1,18 @@
 """``tools/compare_methods.py``: does distillation help? Teacher, plain student, distilled students, several seeds."""
 
 import argparse
-import contextlib
-import io
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg_kd.cli import distill
-from medseg_kd.cli.experiments import NO_VALIDATION, Run, add_execution_arguments, execute, is_tested
-from medseg_kd.cli.methods_page import PLAIN, TEACHER, Comparison, page
+from medseg_kd.cli.experiment_arguments import add_experiment_arguments, method_options, settings_of
 from medseg_kd.distill import METHODS
-from medseg_kd.distill.pair_config import find_method
-from medseg_kd.errors import UserError
 from medseg_kd.evaluation.measures.base import PROTOCOLS
+from medseg_kd.experiments import Comparison, execute, finished, plan_methods
+from medseg_kd.report.methods_page import write_page
 
 _TEACHER, _STUDENT = "configs/compare/teacher_headneck.py", "configs/compare/student_headneck.py"
-KEPT_BELOW = "<!-- What stands below this line is kept when the page is made again. -->"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,72 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--finished", action="store_true", help="train nothing: make the page of the seeds that are finished"
     )
-    add_execution_arguments(parser)
+    add_experiment_arguments(parser)
     words = list(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(words)
-    options = _method_options(args.method_options, args.methods)
+    options = method_options(args.method_options, args.methods)
     folder = args.work_dir or Path("work_dirs/compare", Path(args.student).stem)
-    plan = {seed: _runs(args, folder, seed, options) for seed in args.seeds}
+    plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings_of(args))
     if args.finished:
-        plan = {seed: runs for seed, runs in plan.items() if all(map(is_tested, runs.values()))}
-        if not plan:
-            raise UserError(f"{folder}: no seed is finished yet")
+        plan = finished(plan, folder)
     else:
         execute([run for runs in plan.values() for run in runs.values()], args.jobs, args.threads)
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
-    text = page(Comparison(plan, options, args.protocol, command))
-    _write(args.out, text)
+    write_page(Comparison(plan, options, args.protocol, command), args.out)
     print(f"{args.out}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")
-
-
-def _runs(args: argparse.Namespace, folder: Path, seed: int, options: dict[str, list[str]]) -> dict[str, Run]:
-    """The runs of one seed by name: teacher, plain student, methods."""
-
-    def run(name: str, config: str, *more: str, teacher: Run | None = None) -> Run:
-        return Run(
-            config=config,
-            work_dir=folder / name.replace(" ", "_").lower() / f"seed{seed}",
-            options=(*args.cfg_options, *more, f"randomness.seed={seed}", NO_VALIDATION),
-            data_root=args.data_root,
-            amp=args.amp,
-            teacher=teacher,
-        )
-
-    teacher = run(TEACHER, args.teacher)
-    runs = {TEACHER: teacher, PLAIN: run(PLAIN, args.student)}
-    for method in args.methods:
-        own = [f"model.distiller.{option}" for option in options.get(method, [])]
-        pair = _pair(args, folder, method)
-        runs[method] = run(method, pair, f"model.teacher_ckpt={teacher.work_dir}", *own, teacher=teacher)
-    return runs
-
-
-def _pair(args: argparse.Namespace, folder: Path, method: str) -> str:
-    """Write the config of a pair."""
-    out = folder / "configs" / f"{find_method(method).stem}.py"
-    with contextlib.redirect_stdout(io.StringIO()):
-        distill.main(
-            ["--method", method, "--teacher", args.teacher, "--student", args.student, "--out", str(out), "--overwrite"]
-        )
-    return str(out)
-
-
-def _method_options(given: Sequence[Sequence[str]], methods: Sequence[str]) -> dict[str, list[str]]:
-    """Options of each method."""
-    found: dict[str, list[str]] = {}
-    for method, *options in given:
-        if method not in methods:
-            raise UserError(f"--method-options {method}: the methods are {', '.join(methods)}")
-        if not options or any("=" not in option for option in options):
-            raise UserError(f"--method-options {method} {' '.join(options)}: expected KEY=VALUE after the method")
-        found.setdefault(method, []).extend(options)
-    return found
-
-
-def _write(out: Path, text: str) -> None:
-    """Write the page; what a reader wrote below the mark stays."""
-    kept = ""
-    if out.is_file():
-        kept = out.read_text(encoding="utf-8").partition(KEPT_BELOW)[2]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(f"{text}\n{KEPT_BELOW}\n{kept.removeprefix(chr(10))}", encoding="utf-8")

@@ -3,11 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
-
-from medseg_kd.configuration import build_model, read_config, run_folder, segmentor_of
-from medseg_kd.distill.pair_config import default_path, find_method, pair_config
-from medseg_kd.errors import UserError
+from medseg_kd.configuration import network_name, run_folder, write_pair
 from medseg_kd.models.checkpoint import last_checkpoint
 
 
@@ -32,44 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is already there")
     args = parser.parse_args(argv)
-    method, teacher, student = find_method(args.method), read_config(args.teacher), read_config(args.student)
-    out = args.out or default_path(method, Path(teacher.filename), Path(student.filename))
-    if out.suffix != ".py":
-        raise UserError(f"--out {out}: the name of a config ends with .py")
-    if out.exists() and not args.overwrite:
-        raise UserError(f"{out} is already there: give --overwrite to replace it, or another --out")
-    run = run_folder(teacher)
-    paths = Path(teacher.filename), Path(student.filename), out
-    _write(out, pair_config(method, *paths, run, _changes(teacher, student, out)))
-    print(f"{out}: {method.stem}, {_network(teacher)} -> {_network(student)}\nnext:")
+    pair = write_pair(args.method, args.teacher, args.student, args.out, args.overwrite)
+    print(f"{pair.file}: {pair.method}, {network_name(pair.teacher)} -> {network_name(pair.student)}\nnext:")
+    run = run_folder(pair.teacher)
     if last_checkpoint(run) is None:
-        print(f"    python train.py {teacher.filename}  # the teacher: {run} holds no checkpoint yet")
-    print(f"    python train.py {out}")
-
-
-def _changes(teacher: Config, student: Config, out: Path) -> list[str]:
-    """What a pair must change of what it imports: of a pair the student is meant, and a run folder is not shared."""
-    changes = [f'work_dir = "work_dirs/{out.stem}"'] if student.get("work_dir") else []
-    for name, cfg in (("teacher", teacher), ("model", student)):
-        if segmentor_of(cfg.model) is not cfg.model:
-            changes.append(f'{name} = {name}["architecture"]')
-    return changes
-
-
-def _write(out: Path, text: str) -> None:
-    """Write a config that was read and built under a temporary name first."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f"{out.stem}.draft.py")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        build_model(read_config(draft))
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _network(cfg: Config) -> str:
-    """What a config calls its network."""
-    model = segmentor_of(cfg.model)
-    kind = model.get("network", model).get("type")
-    return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+        print(f"    python train.py {pair.teacher.filename}  # the teacher: {run} holds no checkpoint yet")
+    print(f"    python train.py {pair.file}")

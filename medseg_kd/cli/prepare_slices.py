@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from medseg_kd.datasets.conversion import Recipe, convert, find_pairs, load_label_map
+from medseg_kd.datasets.manifest import summary
 
 _EPILOG = """examples:
   python tools/prepare_slices.py --images raw/train/images --labels raw/train/labels --out data/mine \\
@@ -21,23 +21,6 @@ def main(argv: list[str] | None = None) -> None:
     pairs = find_pairs(args.images, args.labels)
     manifest = convert({args.split: pairs}, args.out, recipe, "prepare_slices", args.overwrite)
     print(summary(manifest, args.out))
-
-
-def summary(manifest: dict[str, Any], out: Path) -> str:
-    """What a data folder holds, and what looks wrong in it, as text for the terminal."""
-    lines = []
-    for split, cases in manifest["splits"].items():
-        lines.append(f"{split}: {len(cases)} cases, {sum(case['slices'] for case in cases.values())} slices")
-        for name in manifest["classes"]:
-            holders = sum(case["voxels"][name] > 0 for case in cases.values())
-            voxels = sum(case["voxels"][name] for case in cases.values())
-            warning = "  <- nowhere: is this the right label map?" if holders == 0 else ""
-            lines.append(f"  {name}: {voxels} voxels in {holders} cases{warning}")
-    both = sorted(set.intersection(*(set(cases) for cases in manifest["splits"].values())))
-    if len(manifest["splits"]) > 1 and both:
-        lines.append(f"warning: in both splits, so that their scores are no test scores: {', '.join(both)}")
-    lines.append(f"written to {out}; train with --data-root {out}")
-    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:

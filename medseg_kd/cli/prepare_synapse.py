@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from medseg_kd.cli.prepare_slices import summary
 from medseg_kd.datasets.conversion import Recipe, convert, load_label_map
 from medseg_kd.datasets.conversion.btcv import WINDOW, find_btcv
+from medseg_kd.datasets.manifest import summary
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -37,6 +37,13 @@ def segmentor_of(model: ConfigDict) -> ConfigDict:
     return model.get("architecture", model)
 
 
+def network_name(cfg: Config) -> str:
+    """What a config calls its network."""
+    model = segmentor_of(cfg.model)
+    kind = model.get("network", model).get("type")
+    return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+
+
 def _find(name: str) -> Path:
     """A config by its path, from here or from the packaged configs."""
     path = Path(name)

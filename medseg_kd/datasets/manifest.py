@@ -51,3 +51,20 @@ def spec_parts(folder: Path) -> dict[str, Any]:
 def count_classes(label: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     """Voxels of each class name in a label (S, H, W)."""
     return {name: int((label == index).sum()) for index, name in enumerate(classes)}
+
+
+def summary(manifest: dict[str, Any], out: Path) -> str:
+    """What a data folder holds, and what looks wrong in it, as text for the terminal."""
+    lines = []
+    for split, cases in manifest["splits"].items():
+        lines.append(f"{split}: {len(cases)} cases, {sum(case['slices'] for case in cases.values())} slices")
+        for name in manifest["classes"]:
+            holders = sum(case["voxels"][name] > 0 for case in cases.values())
+            voxels = sum(case["voxels"][name] for case in cases.values())
+            warning = "  <- nowhere: is this the right label map?" if holders == 0 else ""
+            lines.append(f"  {name}: {voxels} voxels in {holders} cases{warning}")
+    both = sorted(set.intersection(*(set(cases) for cases in manifest["splits"].values())))
+    if len(manifest["splits"]) > 1 and both:
+        lines.append(f"warning: in both splits, so that their scores are no test scores: {', '.join(both)}")
+    lines.append(f"written to {out}; train with --data-root {out}")
+    return "\n".join(lines)

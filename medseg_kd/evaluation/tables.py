@@ -1,7 +1,6 @@
-"""The scores of a test set as text for a terminal or a log, and tables in Markdown."""
+"""The scores of a test set as text for a terminal or a log."""
 
 import math
-from collections.abc import Iterable, Sequence
 
 from prettytable import PrettyTable
 
@@ -55,12 +54,6 @@ def counts(summary: Summary) -> str:
         f"{total} organ-cases: {summary.total('ok')} in both, {summary.total('missed')} missed, "
         f"{summary.total('false_alarm')} false alarms, {summary.total('empty')} empty in both"
     )
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, all columns but the first to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _cell(value: float) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from medseg_kd.cli import experiments
-from medseg_kd.cli.compare_methods import KEPT_BELOW, main
+from medseg_kd.cli.compare_methods import main
 from medseg_kd.errors import UserError
+from medseg_kd.experiments import execution
+from medseg_kd.report.methods_page import KEPT_BELOW
 from tests.cli.experiment_runs import Forked, write_config
 
 SCORES = ("protocol", "case", "class", "dice", "jaccard", "hd95", "asd", "unit", "status")
@@ -22,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_config(tmp_path, "student", 8)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Forked, "started", [], raising=False)
-    monkeypatch.setattr(experiments, "start_process", Forked)
+    monkeypatch.setattr(execution, "start_process", Forked)
     return tmp_path
 
 
@@ -102,8 +103,8 @@ def test_differences_are_those_of_the_means_over_the_seeds_paired_by_case(home, 
         def poll(self):
             return 0
 
-    monkeypatch.setattr(experiments, "start_process", Invented)
-    monkeypatch.setattr("medseg_kd.cli.methods_page._recipe", lambda comparison: "")
+    monkeypatch.setattr(execution, "start_process", Invented)
+    monkeypatch.setattr("medseg_kd.report.methods_page._recipe", lambda comparison: "")
     text = compare(phantom, "--methods", "KD", "--seeds", "0", "1")
     assert rows(text, "## Scores")["KD"] == ["53.00 ± 2.83", "6.00 ± 2.83", "0 and 0"]
     assert rows(text, "## Differences")["KD"][:3] == ["+3.00", "+1.00 to +6.00", "0.25"]

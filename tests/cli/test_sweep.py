@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from medseg_kd.cli import experiments
-from medseg_kd.cli.experiments import Run, execute, facts, is_tested
 from medseg_kd.cli.sweep import main
 from medseg_kd.errors import UserError
+from medseg_kd.experiments import Run, execute, execution, facts, is_tested
 from tests.cli.commands import succeed
 from tests.cli.experiment_runs import Forked, write_config
 
@@ -21,7 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_config(tmp_path, "student", 8)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Forked, "started", [], raising=False)
-    monkeypatch.setattr(experiments, "start_process", Forked)
+    monkeypatch.setattr(execution, "start_process", Forked)
     return tmp_path
 
 
@@ -97,7 +96,7 @@ def test_processes_end_with_the_command(home):
         def wait(self):
             assert self.ended
 
-    experiments.start_process = Scripted
+    execution.start_process = Scripted
     with pytest.raises(UserError, match="out of luck"):
         execute([Run("student.py", Path("sleeps")), Run("student.py", Path("fails"))], jobs=2)
     assert [each.ended for each in sleeping] == [True, False]

@@ -15,12 +15,14 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import read_checkpoint
 
 # PyTorch's format before the zip file: a magic number, the version, the system and the object, each a pickle.
 _PICKLES_BEFORE_ZIP = 4
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network_weights")
 
 
 class Placeholder:
@@ -54,6 +56,17 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Any]:
         return {"state_dict": _read_npz(name)}
     with torch.serialization.safe_globals([(Placeholder, global_) for global_ in _globals_of(name)]):
         return read_checkpoint(name)
+
+
+def weights_of(checkpoint: dict[str, Any], source: str) -> dict[str, Tensor]:
+    """The weights of a checkpoint, without the wrappers that training code puts around them."""
+    inner: Any = checkpoint
+    while wrapper := next((name for name in _WRAPPERS if isinstance(inner.get(name), dict)), None):
+        inner = inner[wrapper]
+    weights = {str(key).removeprefix("module."): value for key, value in inner.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f"{source} holds no weights: its keys are {', '.join(map(str, list(inner)[:8])) or 'none'}")
+    return weights
 
 
 def _read_npz(name: str) -> dict[str, torch.Tensor]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ..errors import UserError
-from .measures.base import DEFAULT, kind_of
-from .summary import nan_mean
+from medseg_kd.errors import UserError
+from medseg_kd.evaluation.measures.base import DEFAULT, kind_of
+from medseg_kd.evaluation.summary import nan_mean
 
 RESAMPLES = 9999
 """Bootstrap samples behind an interval."""

@@ -1,68 +1,28 @@
 """The page of ``tools/compare_methods.py``."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mmengine.config import Config
 
-from medseg_kd.cli.experiments import Run, facts, mean_and_deviation
 from medseg_kd.configuration import build_model, read_config
-from medseg_kd.evaluation.comparison import MEAN, RESAMPLES, Difference, RunScores, differences, mean_of_runs, read_runs
-from medseg_kd.evaluation.tables import UNITS, markdown
+from medseg_kd.evaluation.tables import UNITS
+from medseg_kd.experiments.comparison import RESAMPLES
+from medseg_kd.experiments.methods import METRICS, PLAIN, TEACHER, Comparison
+from medseg_kd.experiments.runs import Run, facts
+from medseg_kd.files import write_text
 from medseg_kd.models.profiling import parameter_count
 from medseg_kd.registry import DATASETS
+from medseg_kd.report.markdown import mean_and_deviation, table
 
-TEACHER, PLAIN = "teacher", "plain student"
-_METRICS = ("dice", "hd95")
+KEPT_BELOW = "<!-- What stands below this line is kept when the page is made again. -->"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Tested runs and how they came about.
-
-    Attributes:
-        runs: for each seed its runs by name: ``TEACHER``, ``PLAIN``, then the methods.
-        options: options that a method was given.
-        protocol: of the scores.
-        command: that makes the page.
-    """
-
-    runs: Mapping[int, Mapping[str, Run]]
-    options: Mapping[str, Sequence[str]]
-    protocol: str
-    command: str
-
-    @property
-    def names(self) -> list[str]:
-        """Teacher, plain student, methods."""
-        return list(next(iter(self.runs.values())))
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods alone."""
-        return self.names[2:]
-
-    @cached_property
-    def scores(self) -> dict[str, list[RunScores]]:
-        """Scores of each name, one entry a seed, all in one order of cases and organs."""
-        folders = [runs[name].work_dir for name in self.names for runs in self.runs.values()]
-        found = iter(read_runs(folders, self.protocol, _METRICS))
-        return {name: [next(found) for _ in self.runs] for name in self.names}
-
-    @cached_property
-    def means(self) -> dict[str, RunScores]:
-        """Scores of each name, mean over the seeds case by case."""
-        return {name: mean_of_runs(scores, name) for name, scores in self.scores.items()}
-
-    def over_seeds(self, name: str, metric: str) -> list[float]:
-        """Mean of a metric, one entry a seed."""
-        return [run.mean(metric) for run in self.scores[name]]
-
-    def to_plain(self, name: str, metric: str) -> Difference:
-        """Difference to the plain student, paired by case after the mean over the seeds."""
-        return differences(self.means[name], self.means[PLAIN], metric)[MEAN]
+def write_page(comparison: Comparison, file: Path) -> None:
+    """Write the page; what a reader wrote below the mark stays."""
+    kept = file.read_text(encoding="utf-8").partition(KEPT_BELOW)[2] if file.is_file() else ""
+    write_text(file, f"{page(comparison)}\n{KEPT_BELOW}\n{kept.removeprefix(chr(10))}")
 
 
 def page(comparison: Comparison) -> str:
@@ -134,7 +94,7 @@ def _outcome(comparison: Comparison) -> str:
 
 def _scores_table(comparison: Comparison, distance: str) -> str:
     def row(name: str) -> list[str]:
-        dice, hd95 = (comparison.over_seeds(name, metric) for metric in _METRICS)
+        dice, hd95 = (comparison.over_seeds(name, metric) for metric in METRICS)
         mean = comparison.means[name]
         return [mean_and_deviation(dice), mean_and_deviation(hd95), f"{mean.missed} and {mean.false_alarms}"]
 
@@ -144,7 +104,7 @@ def _scores_table(comparison: Comparison, distance: str) -> str:
 def _difference_table(comparison: Comparison, distance: str) -> str:
     def row(name: str) -> list[str]:
         cells = []
-        for metric in _METRICS:
+        for metric in METRICS:
             found = comparison.to_plain(name, metric)
             interval = "{:+.2f} to {:+.2f}".format(*found.interval) if found.interval else "n/a"
             cells += [f"{found.mean:+.2f}", interval, "n/a" if found.p is None else f"{found.p:.2g}"]
@@ -212,7 +172,7 @@ def _machine(comparison: Comparison) -> str:
 
 
 def _table(header: Sequence[str], names: Sequence[str], row: Callable[[str], Sequence[str]]) -> str:
-    return markdown(header, [[name, *row(name)] for name in names])
+    return table(header, [[name, *row(name)] for name in names])
 
 
 def _count(number: int, word: str) -> str:

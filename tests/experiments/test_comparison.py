@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation.comparison import differences, paired_difference, read_runs
 from medseg_kd.evaluation.summary import CaseScores, summarise, write_metrics_json, write_per_case_csv
+from medseg_kd.experiments.comparison import differences, paired_difference, read_runs
 
 ORGANS = ("background", "aorta", "liver", "spleen")
 CASES = tuple(f"case{index}" for index in range(8))

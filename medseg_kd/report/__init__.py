@@ -1,0 +1,1 @@
+"""What runs, pairs and models are shown as: tables and pages."""
