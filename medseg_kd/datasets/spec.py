@@ -225,6 +225,8 @@ def _checked(parts: dict[str, Any], where: str) -> dict[str, Any]:
     for key, highest in (("ignore_label", 65535), ("neighbours", 16)):
         if key in parts and (type(parts[key]) is not int or not 0 <= parts[key] <= highest):
             raise UserError(f"{where}: {key} is {parts[key]!r}: expected a number from 0 to {highest}")
+    if not isinstance(parts.get("orientation", ""), str):
+        raise UserError(f"{where}: orientation is {parts['orientation']!r}: expected a text such as LPS")
     if parts.get("ignore_label", MAX_CLASSES) < len(parts.get("classes", ())):
         name = parts["classes"][parts["ignore_label"]]
         raise UserError(f"{where}: ignore_label {parts['ignore_label']} is the value of the class {name}")
