@@ -21,8 +21,8 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
         loss = sum(weight_y * -log p_y) / sum(weight_y),  p = softmax over C of the logits
 
     The divisor is the sum of the weights, as in PyTorch and MMSegmentation, not the number of pixels: doubling all
-    weights changes nothing. MMSegmentation's class reads the number of valid pixels back from the device, and fails with
-    ``class_weight`` and ``avg_non_ignore`` together. Only what it has beyond this mean (sigmoid, masks, weights of
+    weights changes nothing. MMSegmentation's class reads the number of valid pixels back from the device, and fails
+    with ``class_weight`` and ``avg_non_ignore`` together. Only what it has beyond this mean (sigmoid, masks, weights of
     pixels, other reductions) is left to it, so that its configs work here.
 
     Args:
