@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from medseg_kd import __version__
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
+from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.environment import environment
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
@@ -170,6 +171,11 @@ class Runner(mmengine.runner.Runner):
         if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
             loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
         return loader
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the model where the config says so and it is safe."""
+        check_compilation(self.cfg.get("compile"), self.bare_model, get_device())
+        super()._maybe_compile(target)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """MMEngine's logger without its warnings about its own deprecated file client."""
