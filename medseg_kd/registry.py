@@ -10,6 +10,8 @@ MONAI's networks.
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import mmseg.registry
@@ -55,6 +57,12 @@ def _child(name: str, *locations: str) -> Registry:
     return _Registry(parent.name, parent=parent, scope="medseg_kd", locations=list(locations))
 
 
+def _modules(package: str) -> list[str]:
+    """All modules of a package, so that a new file in it is found without being named."""
+    folder = Path(__file__).parent.joinpath(*package.split("."))
+    return [f"medseg_kd.{package}.{module.name}" for module in iter_modules([str(folder)])]
+
+
 MODELS = _child("MODELS", "medseg_kd.models", "medseg_kd.distill")
 MONAI = Registry("model", parent=MODELS, scope="monai", locations=["medseg_kd.models.networks.monai_nets"])
 FORMATS = Registry("format", scope="medseg_kd", locations=["medseg_kd.datasets.formats"])
@@ -63,6 +71,8 @@ DATASETS = _child("DATASETS", "medseg_kd.datasets")
 TRANSFORMS = _child("TRANSFORMS", "medseg_kd.datasets", "mmseg.datasets.transforms")
 DATA_SAMPLERS = _child("DATA_SAMPLERS", "medseg_kd.datasets")
 METRICS = _child("METRICS", "medseg_kd.evaluation")
+MEASURES = Registry("measure", scope="medseg_kd", locations=_modules("evaluation.measures"))
+"""What is measured of two objects."""
 HOOKS = _child("HOOKS", "medseg_kd.engine")
 LOG_PROCESSORS = _child("LOG_PROCESSORS", "medseg_kd.engine")
 OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "medseg_kd.engine")

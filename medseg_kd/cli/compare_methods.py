@@ -14,7 +14,7 @@ from medseg_kd.cli.methods_page import PLAIN, TEACHER, Comparison, page
 from medseg_kd.distill import METHODS
 from medseg_kd.distill.pair_config import find_method
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation.case import PROTOCOLS
+from medseg_kd.evaluation.measures.base import PROTOCOLS
 
 _TEACHER, _STUDENT = "configs/compare/teacher_headneck.py", "configs/compare/student_headneck.py"
 KEPT_BELOW = "<!-- What stands below this line is kept when the page is made again. -->"

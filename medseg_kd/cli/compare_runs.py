@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..evaluation.case import PROTOCOLS
 from ..evaluation.comparison import RESAMPLES, RunScores, differences, read_runs
-from ..evaluation.summary import PERCENT, TITLES
-from ..evaluation.tables import UNITS, markdown
+from ..evaluation.measures.base import PROTOCOLS, Measure, kind_of
+from ..evaluation.tables import markdown, unit_of
+
+_Metrics = Sequence[type[Measure]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--measures",
         nargs="+",
-        choices=list(TITLES.values()),
         default=["Dice", "HD95"],
-        help="what to compare; the first is also shown for each organ (default: Dice HD95)",
+        help="what to compare, such as Dice, HD95 or my_measures.Recall; the first is also shown for each organ "
+        "(default: Dice HD95)",
     )
     parser.add_argument("--latex", action="store_true", help="add the table for LaTeX (booktabs)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
@@ -42,16 +43,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: expected 0 or more.")
-    metrics = [key for name in dict.fromkeys(args.measures) for key, title in TITLES.items() if title == name]
+    kinds = list(dict.fromkeys(map(kind_of, args.measures)))
     text = report(
-        read_runs([args.baseline, *args.runs], args.protocol, metrics), args.protocol, metrics, args.latex, args.seed
+        read_runs([args.baseline, *args.runs], args.protocol, kinds), args.protocol, kinds, args.latex, args.seed
     )
     print(text, end="")
     if args.out is not None:
         _write(args.out, text)
 
 
-def report(runs: Sequence[RunScores], protocol: str, metrics: Sequence[str], latex: bool = False, seed: int = 0) -> str:
+def report(
+    runs: Sequence[RunScores], protocol: str, metrics: Sequence[type[Measure]], latex: bool = False, seed: int = 0
+) -> str:
     """Everything about the runs, as Markdown.
 
     Args:
@@ -64,8 +67,8 @@ def report(runs: Sequence[RunScores], protocol: str, metrics: Sequence[str], lat
     Returns:
         The table of runs, then for each further run and metric the paired differences to the first.
     """
-    organ_metric = TITLES[metrics[0]]
-    best = ", ".join(f"{'highest' if m in PERCENT else 'lowest'} {TITLES[m]}" for m in metrics)
+    organ_metric = metrics[0].title
+    best = ", ".join(f"{'highest' if m.higher_is_better else 'lowest'} {m.title}" for m in metrics)
     absent = "; ".join(f"{run.name} {run.missed} and {run.false_alarms}" for run in runs)
     header, rows = _table(runs, metrics)
     parts = [
@@ -87,15 +90,17 @@ def report(runs: Sequence[RunScores], protocol: str, metrics: Sequence[str], lat
     return "\n\n".join(parts) + "\n"
 
 
-def _table(runs: Sequence[RunScores], metrics: Sequence[str]) -> tuple[list[str], list[list[tuple[str, bool]]]]:
+def _table(
+    runs: Sequence[RunScores], metrics: Sequence[type[Measure]]
+) -> tuple[list[str], list[list[tuple[str, bool]]]]:
     """Header, and for each run its cells: text, and whether no run has a better one as printed."""
-    header = ["run", *(f"{TITLES[m]} ({_unit(m, runs[0])})" for m in metrics), *runs[0].organs]
-    columns = [[run.mean(metric) for run in runs] for metric in metrics]
-    columns += [list(column) for column in zip(*(run.organ_means(metrics[0]) for run in runs), strict=True)]
+    header = ["run", *(f"{m.title} ({_unit(m, runs[0])})" for m in metrics), *runs[0].organs]
+    columns = [[run.mean(metric.key) for run in runs] for metric in metrics]
+    columns += [list(column) for column in zip(*(run.organ_means(metrics[0].key) for run in runs), strict=True)]
     cells = []
     for metric, column in zip([*metrics, *[metrics[0]] * len(runs[0].organs)], columns, strict=True):
         numbers = [value for value in column if not math.isnan(value)]
-        best = f"{max(numbers) if metric in PERCENT else min(numbers):.2f}" if numbers else ""
+        best = f"{max(numbers) if metric.higher_is_better else min(numbers):.2f}" if numbers else ""
         texts = ["-" if math.isnan(value) else f"{value:.2f}" for value in column]
         cells.append([(text, text == best) for text in texts])
     return header, [list(row) for row in zip(*cells, strict=True)]
@@ -114,11 +119,11 @@ def _absent_convention(runs: Sequence[RunScores], protocol: str) -> str:
     return " They have no distance: a run that misses an organ is spared its HD95 there."
 
 
-def _difference_part(run: RunScores, baseline: RunScores, metric: str, seed: int) -> list[str]:
+def _difference_part(run: RunScores, baseline: RunScores, metric: type[Measure], seed: int) -> list[str]:
     """Heading and table of a run's differences in one metric."""
-    better = "above" if metric in PERCENT else "below"
+    better = "above" if metric.higher_is_better else "below"
     rows = []
-    for name, found in differences(run, baseline, metric, seed).items():
+    for name, found in differences(run, baseline, metric.key, seed).items():
         interval = "n/a: fewer than two pairs"
         if found.interval is not None:
             interval = f"{found.interval[0]:+.2f} to {found.interval[1]:+.2f}"
@@ -126,16 +131,13 @@ def _difference_part(run: RunScores, baseline: RunScores, metric: str, seed: int
         mean = "-" if math.isnan(found.mean) else f"{found.mean:+.2f}"
         rows.append([name, mean, interval, p, str(found.pairs), str(found.left_out)])
     return [
-        f"{run.name} minus {baseline.name}: {TITLES[metric]} ({_unit(metric, run)}), {better} 0 is better",
+        f"{run.name} minus {baseline.name}: {metric.title} ({_unit(metric, run)}), {better} 0 is better",
         markdown(["organ", "difference", "95% interval", "p", "pairs", "left out"], rows),
     ]
 
 
-def _unit(metric: str, run: RunScores) -> str:
-    if metric in PERCENT:
-        return "%"
-    (unit,) = run.units
-    return UNITS.get(unit, unit)
+def _unit(metric: type[Measure], run: RunScores) -> str:
+    return unit_of(metric, next(iter(run.units)))
 
 
 def _latex(runs: Sequence[RunScores], header: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:

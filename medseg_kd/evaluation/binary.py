@@ -4,46 +4,16 @@ Use :func:`medseg_kd.evaluation.score_case` for all organs of a labelled case: i
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
+from .measures import Measure, Organ
+from .measures.asd import ASD
+from .measures.dice import Dice
+from .measures.hd95 import HD95
+from .measures.jaccard import Jaccard
 from .surface import Spacing, directed_distances, foreground_box, surface_indices
-
-
-def dice(pred: np.ndarray, truth: np.ndarray) -> float:
-    """Dice coefficient ``2 |P & T| / (|P| + |T|)``.
-
-    Args:
-        pred: predicted object, any number of axes; non-zero is inside.
-        truth: true object, the same shape.
-
-    Returns:
-        A fraction in [0, 1]; nan when both are empty (MedPy gives 1 or nan, depending on NumPy's version).
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    pred, truth = _as_masks(pred, truth)
-    total = np.count_nonzero(pred) + np.count_nonzero(truth)
-    return 2.0 * np.count_nonzero(pred & truth) / total if total else math.nan
-
-
-def jaccard(pred: np.ndarray, truth: np.ndarray) -> float:
-    """Jaccard coefficient (intersection over union) ``|P & T| / |P | T|``.
-
-    Args:
-        pred: predicted object, any number of axes; non-zero is inside.
-        truth: true object, the same shape.
-
-    Returns:
-        A fraction in [0, 1]; nan when both are empty (MedPy gives 1 or nan, depending on NumPy's version).
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    pred, truth = _as_masks(pred, truth)
-    union = np.count_nonzero(pred | truth)
-    return np.count_nonzero(pred & truth) / union if union else math.nan
 
 
 def surface_distances(pred: np.ndarray, truth: np.ndarray, spacing: Spacing = None) -> np.ndarray:
@@ -64,55 +34,45 @@ def surface_distances(pred: np.ndarray, truth: np.ndarray, spacing: Spacing = No
     Raises:
         ValueError: an object is empty, the shapes differ, or the spacing is not one positive number per axis.
     """
-    source, target, shape = _surfaces(pred, truth)
-    return directed_distances(source, target, shape, spacing)
+    return directed_distances(*_surfaces(*_as_masks(pred, truth)), spacing)
+
+
+def dice(pred: np.ndarray, truth: np.ndarray) -> float:
+    """:class:`Dice`, a fraction; nan when both are empty (MedPy gives 1 or nan, depending on NumPy's version)."""
+    return _value(Dice(), pred, truth)
+
+
+def jaccard(pred: np.ndarray, truth: np.ndarray) -> float:
+    """:class:`Jaccard`, a fraction; nan when both are empty (MedPy gives 1 or nan, depending on NumPy's version)."""
+    return _value(Jaccard(), pred, truth)
 
 
 def hd95(pred: np.ndarray, truth: np.ndarray, spacing: Spacing = None) -> float:
-    """95th percentile of the symmetric Hausdorff distance.
-
-    The percentile (linear interpolation) of the directed distances of both directions *pooled in one list*, as in
-    MedPy. MONAI and DeepMind's surface-distance take the larger of two percentiles and give other numbers.
-
-    Args:
-        pred: predicted object; non-zero is inside.
-        truth: true object, the same shape.
-        spacing: voxel size, one number for each axis of the array (or one for all); None measures in voxels.
-
-    Returns:
-        The distance in the unit of ``spacing``.
-
-    Raises:
-        ValueError: an object is empty, the shapes differ, or the spacing is not one positive number per axis.
-    """
-    source, target, shape = _surfaces(pred, truth)
-    forward = directed_distances(source, target, shape, spacing)
-    backward = directed_distances(target, source, shape, spacing)
-    return float(np.percentile(np.concatenate([forward, backward]), 95))
+    """:class:`HD95` in the unit of ``spacing``, with the arguments and errors of :func:`surface_distances`."""
+    return _value(HD95(), pred, truth, spacing)
 
 
 def asd(pred: np.ndarray, truth: np.ndarray, spacing: Spacing = None) -> float:
-    """Average surface distance from ``pred`` to ``truth``: the mean of :func:`surface_distances`.
+    """:class:`ASD` in the unit of ``spacing``: the mean of :func:`surface_distances`, directed like them."""
+    return _value(ASD(), pred, truth, spacing)
 
-    Directed, as MedPy's ``asd``: ``asd(a, b)`` and ``asd(b, a)`` differ.
 
-    Args:
-        pred: predicted object; non-zero is inside.
-        truth: true object, the same shape.
-        spacing: voxel size, one number for each axis of the array (or one for all); None measures in voxels.
-
-    Returns:
-        The distance in the unit of ``spacing``.
-
-    Raises:
-        ValueError: an object is empty, the shapes differ, or the spacing is not one positive number per axis.
-    """
-    return float(surface_distances(pred, truth, spacing).mean())
+def _value(measure: Measure, pred: np.ndarray, truth: np.ndarray, spacing: Spacing = None) -> float:
+    """What a measure gives for two objects; nan where it counts the voxels of two empty ones."""
+    pred, truth = _as_masks(pred, truth)
+    predicted, true, both = (int(np.count_nonzero(mask)) for mask in (pred, truth, pred & truth))
+    distances: dict[str, Any] = {}
+    if measure.needs:
+        found, real, shape = _surfaces(pred, truth)
+        pairs = {"pred_to_truth": (found, real), "truth_to_pred": (real, found)}
+        distances = {way: directed_distances(*pairs[way], shape, spacing) for way in measure.needs}
+    elif not predicted + true:
+        return math.nan
+    return measure(Organ("", predicted, true, both, **distances))
 
 
 def _surfaces(pred: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """Surface voxels of both as flat indices into the box that holds both, and the shape of that box."""
-    pred, truth = _as_masks(pred, truth)
     for name, mask in (("pred", pred), ("truth", truth)):
         if not mask.any():
             raise ValueError(

@@ -1,22 +1,22 @@
 """All organs of one case: counts, distances, and the scores that a protocol makes of them."""
 
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from .measures.base import DEFAULT, PROTOCOLS, Measure, Organ, build_all
 from .surface import Spacing, directed_distances, foreground_box, slabs, surface_indices, voxel_size
 
-METRICS = ("dice", "jaccard", "hd95", "asd")
-PROTOCOLS = ("transunet", "strict")
-STATUSES = ("ok", "missed", "false_alarm", "empty")
-
 Scores = dict[int, dict[str, float | str]]
-"""``{class_index: {"dice", "jaccard", "hd95", "asd": float, "status": str}}``, of the metrics that were asked for."""
+"""``{class_index: {"dice", "jaccard", "hd95", "asd": float, "status": str}}``, of the measures that were asked for."""
+
+Size = tuple[float, ...]
+"""Voxel size along each axis; units of equal size share the work."""
 
 
 @dataclass(frozen=True)
@@ -24,49 +24,34 @@ class CaseMeasure:
     """What one case measures, before a protocol decides what an absent organ is worth.
 
     Attributes:
-        overlap: (C, C) voxel counts, predicted class by true class; [0, 0] is not counted.
-        distances: for each name of a spacing, {class_index: {"hd95", "asd"}} of the classes that both volumes hold.
+        measures: what was measured.
+        statuses: for each foreground class one of ``ok`` (in truth and prediction), ``missed`` (in the truth alone),
+            ``false_alarm`` (in the prediction alone) and ``empty``.
+        values: for each name of a spacing, {class_index: {key of a measure: value}}.
     """
 
-    overlap: np.ndarray
-    distances: Mapping[str, Mapping[int, Mapping[str, float]]]
+    measures: Sequence[Measure]
+    statuses: Mapping[int, str]
+    values: Mapping[str, Mapping[int, Mapping[str, float]]]
 
-    def status(self, index: int) -> str:
-        """What is there of a class.
-
-        Returns:
-            ``ok``: in truth and prediction; ``missed``: in the truth alone; ``false_alarm``: in the prediction
-            alone; ``empty``: in neither.
-        """
-        predicted, true = self.overlap[index].sum() > 0, self.overlap[:, index].sum() > 0
-        if predicted and true:
-            return "ok"
-        return "missed" if true else "false_alarm" if predicted else "empty"
-
-    def score(self, protocol: str, unit: str, metrics: Iterable[str] = METRICS) -> Scores:
+    def score(self, protocol: str, unit: str) -> Scores:
         """Scores of the foreground classes.
 
         Args:
             protocol: ``transunet`` or ``strict``, see :func:`score_case`.
-            unit: the name of the spacing whose distances are taken.
-            metrics: which of ``METRICS``.
+            unit: the name of the spacing that is taken, but by measures with a unit of their own.
 
         Returns:
-            See :data:`Scores`; Dice and Jaccard are fractions.
+            See :data:`Scores`; what is shown in percent is a fraction.
         """
         scores: Scores = {}
-        for index in range(1, len(self.overlap)):
-            status = self.status(index)
-            values = self._present(index, unit) if status == "ok" else _absent(protocol, status)
-            scores[index] = {name: values[name] for name in metrics}
+        for index, status in self.statuses.items():
+            scores[index] = {}
+            for each in self.measures:
+                absent, values = each.absent[protocol], self.values[each.measured_in or unit][index]
+                scores[index][each.key] = absent[status] if status in absent else values[each.key]
             scores[index]["status"] = status
         return scores
-
-    def _present(self, index: int, unit: str) -> dict[str, float]:
-        both = int(self.overlap[index, index])
-        total = int(self.overlap[index].sum() + self.overlap[:, index].sum())
-        distances = self.distances.get(unit, {}).get(index, {})
-        return {"dice": 2.0 * both / total, "jaccard": both / (total - both), **distances}
 
 
 def score_case(
@@ -75,9 +60,10 @@ def score_case(
     num_classes: int,
     spacing: Spacing = None,
     protocol: str = "transunet",
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[Any] = DEFAULT,
     case: str | None = None,
     threads: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> Scores:
     """Score all organs of one case.
 
@@ -91,7 +77,8 @@ def score_case(
     ========== ================= =================== ====================== =====================
 
     ``transunet`` is what published Synapse tables use (``calculate_metric_percase`` of the TransUNet code); it
-    ignores ``spacing``. ``strict`` measures in the unit of ``spacing``, in voxels without one.
+    ignores ``spacing``. ``strict`` measures in the unit of ``spacing``, in voxels without one. What other measures are
+    worth is told by their ``absent`` and ``measured_in``.
 
     Args:
         pred: (S, H, W) integer labels (uint8 is quickest), 0 is background; any number of axes works.
@@ -99,9 +86,11 @@ def score_case(
         num_classes: number of classes with background; labels are 0..num_classes-1.
         spacing: voxel size for each axis of the array: (z, y, x) in mm.
         protocol: ``transunet`` or ``strict``.
-        metrics: which of ``dice``, ``jaccard``, ``hd95``, ``asd``; distances cost most of the time.
+        metrics: names (``dice`` or ``Dice``), classes, ``dict(type=..., option=...)`` or measures; those that need
+            distances cost most of the time.
         case: name of the case, for error messages.
         threads: threads to use; None is one for each core that this process may use.
+        names: of all classes, for measures that have options by organ.
 
     Returns:
         ``{class_index: {"dice", "jaccard", "hd95", "asd", "status"}}`` for the foreground classes, Dice and Jaccard as
@@ -112,9 +101,11 @@ def score_case(
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"protocol={protocol!r} is not known: expected one of {', '.join(PROTOCOLS)}.")
-    used = None if protocol == "transunet" else spacing
-    measure = measure_case(pred, truth, num_classes, {"used": used}, metrics, case, threads)
-    return measure.score(protocol, "used", metrics)
+    measures = build_all(metrics)
+    unit = "voxel" if protocol == "transunet" or spacing is None else "mm"
+    known = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
+    used = {name: size for name, size in known.items() if name in (unit, *(each.measured_in for each in measures))}
+    return measure_case(pred, truth, num_classes, used, measures, case, threads, names).score(protocol, unit)
 
 
 def measure_case(
@@ -122,33 +113,34 @@ def measure_case(
     truth: np.ndarray,
     num_classes: int,
     spacings: Mapping[str, Spacing],
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[Any] = DEFAULT,
     case: str | None = None,
     threads: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> CaseMeasure:
     """Measure all organs of one case, in one or more units, from one search for the surfaces.
 
     Args:
-        pred: (S, H, W) integer labels, 0 is background; any number of axes works.
-        truth: the same shape.
-        num_classes: number of classes with background.
+        pred, truth, num_classes, metrics, case, threads, names: as for :func:`score_case`.
         spacings: the units in which distances are wanted: a name of your choice and the voxel size (None: voxels).
-        metrics: which of ``dice``, ``jaccard``, ``hd95``, ``asd``.
-        case: name of the case, for error messages.
-        threads: threads to use; None is one for each core that this process may use.
+            Measures with a unit of their own look for ``mm`` or ``voxel``.
 
     Returns:
         The measures, for :meth:`CaseMeasure.score`.
 
     Raises:
-        UserError: shapes differ, a label lies outside the classes, or a metric is not known.
+        UserError: shapes differ, a label lies outside the classes, or a metric is not known or cannot be measured.
     """
-    if unknown := set(metrics) - set(METRICS):
-        raise UserError(f"metrics {sorted(unknown)} are not known: expected some of {', '.join(METRICS)}.")
     where = f"case {case}: " if case else ""
+    measures = build_all(metrics)
+    organs = list(map(str, range(num_classes))) if names is None else list(names)
     try:
-        sizes = {name: tuple(voxel_size(spacing, np.ndim(truth) or 1)) for name, spacing in spacings.items()}
-    except ValueError as error:
+        sizes: dict[str, Size] = {
+            name: tuple(voxel_size(spacing, np.ndim(truth) or 1)) for name, spacing in spacings.items()
+        }
+        for measure in measures:
+            measure.check(organs[1:], sizes)
+    except (ValueError, UserError) as error:
         raise UserError(f"{where}{error}") from error
     pred, truth = np.atleast_1d(np.asarray(pred)), np.atleast_1d(np.asarray(truth))
     if pred.shape != truth.shape:
@@ -157,32 +149,31 @@ def measure_case(
     truth = _checked_labels(truth, num_classes, f"{where}the ground truth")
     box = foreground_box(pred, truth)
     pred, truth = pred[box], truth[box]
+    wanted = {unit: [each for each in measures if each.measured_in in (None, unit)] for unit in sizes}
+    needed = {(sizes[unit], direction) for unit in sizes for each in wanted[unit] for direction in each.needs}
+    values: dict[str, dict[int, dict[str, float]]] = {unit: {} for unit in sizes}
+    statuses: dict[int, str] = {}
     with ThreadPoolExecutor(threads or available_threads()) as pool:
         ranges = list(slabs(pred.shape))
         overlaps = pool.map(lambda r: _overlap(pred[slice(*r)], truth[slice(*r)], num_classes), ranges)
         overlap = sum(overlaps, np.zeros((num_classes, num_classes), dtype=np.int64))
-        wanted = [name for name in ("hd95", "asd") if name in metrics]
-        distances: dict[str, dict[int, dict[str, float]]] = {}
-        if wanted:
-            found = _surfaces_by_class(pred, num_classes, pool)
-            true = _surfaces_by_class(truth, num_classes, pool)
-            distances = _distances(found, true, pred.shape, sizes, wanted, pool)
-    return CaseMeasure(overlap, distances)
+        counts = np.stack([overlap.sum(axis=1), overlap.sum(axis=0), overlap.diagonal()], axis=1).tolist()
+        distances = _distances(pred, truth, num_classes, needed, pool)
+        for unit, size in sizes.items():
+            for k in range(1, num_classes):
+                parts: dict[str, Any] = {way: each.result() for way, each in distances.get((size, k), {}).items()}
+                found, true, both = counts[k]
+                organ = Organ(organs[k], found, true, both, size, **parts)
+                statuses[k] = organ.status
+                measured = [m for m in wanted[unit] if any(organ.status not in absent for absent in m.absent.values())]
+                values[unit][k] = {each.key: each(organ) for each in measured}
+    return CaseMeasure(measures, statuses, values)
 
 
 def available_threads() -> int:
     """Cores that this process may use; processes started together by a distributed launcher share them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def _absent(protocol: str, status: str) -> dict[str, float]:
-    """Scores of an organ that at least one of the two volumes lacks."""
-    if protocol == "transunet":
-        overlap, distance = float(status == "false_alarm"), 0.0
-    else:
-        overlap, distance = math.nan if status == "empty" else 0.0, math.nan
-    return {"dice": overlap, "jaccard": overlap, "hd95": distance, "asd": distance}
 
 
 def _checked_labels(labels: np.ndarray, num_classes: int, name: str) -> np.ndarray:
@@ -218,29 +209,22 @@ def _surfaces_by_class(labels: np.ndarray, num_classes: int, pool: ThreadPoolExe
 
 
 def _distances(
-    pred: list[np.ndarray],
-    truth: list[np.ndarray],
-    shape: tuple[int, ...],
-    sizes: Mapping[str, tuple[float, ...]],
-    metrics: Sequence[str],
+    pred: np.ndarray,
+    truth: np.ndarray,
+    num_classes: int,
+    needed: Collection[tuple[Size, str]],
     pool: ThreadPoolExecutor,
-) -> dict[str, dict[int, dict[str, float]]]:
-    """HD95 and ASD of the classes that have a surface in both, for each voxel size; equal sizes share the work."""
-    present = [k for k in range(1, len(pred)) if len(pred[k]) and len(truth[k])]
-    present.sort(key=lambda k: len(pred[k]) + len(truth[k]), reverse=True)
-    units = set(sizes.values())
+) -> dict[tuple[Size, int], dict[str, Future[np.ndarray]]]:
+    """Distances of the classes that have a surface in both, by voxel size, class and direction."""
+    if not needed:
+        return {}
+    found, true = (_surfaces_by_class(labels, num_classes, pool) for labels in (pred, truth))
+    present = [k for k in range(1, num_classes) if len(found[k]) and len(true[k])]
+    present.sort(key=lambda k: len(found[k]) + len(true[k]), reverse=True)
+    distances: dict[tuple[Size, int], dict[str, Future[np.ndarray]]] = {}
     # All of them at once, the largest first, so that no thread waits for the next unit or organ.
-    forward = {
-        (size, k): pool.submit(directed_distances, pred[k], truth[k], shape, size) for k in present for size in units
-    }
-    backward = {}
-    if "hd95" in metrics:
-        backward = {(size, k): pool.submit(directed_distances, truth[k], pred[k], shape, size) for size, k in forward}
-    tables: dict[tuple[float, ...], dict[int, dict[str, float]]] = {size: {} for size in units}
-    for size, k in sorted(forward):
-        found = forward[size, k].result()
-        tables[size][k] = {"asd": float(found.mean())} if "asd" in metrics else {}
-        if "hd95" in metrics:
-            both = np.concatenate([found, backward[size, k].result()])
-            tables[size][k]["hd95"] = float(np.percentile(both, 95))
-    return {name: tables[size] for name, size in sizes.items()}
+    for k in present:
+        for size, direction in sorted(needed):
+            pair = (found[k], true[k]) if direction == "pred_to_truth" else (true[k], found[k])
+            distances.setdefault((size, k), {})[direction] = pool.submit(directed_distances, *pair, pred.shape, size)
+    return distances

@@ -1,7 +1,7 @@
 """Tested runs side by side: their scores, and paired differences with interval and test."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from ..errors import UserError
-from .case import METRICS
-from .summary import PERCENT, nan_mean
+from .measures.base import DEFAULT, kind_of
+from .summary import nan_mean
 
 RESAMPLES = 9999
 """Bootstrap samples behind an interval."""
@@ -29,7 +29,7 @@ class RunScores:
         cases: names, in the order of the rows of ``values``.
         organs: names, in the order of the columns of ``values``.
         units: units of the distances; more than one only in a file that mixes them.
-        values: for each of ``METRICS``, (cases, organs); Dice and Jaccard in percent, nan where there is no score.
+        values: for the key of each measure, (cases, organs), in percent where it is shown so, nan without a score.
         missed: organ-cases that the run missed.
         false_alarms: organ-cases that the run invented.
     """
@@ -71,13 +71,13 @@ class Difference:
     left_out: int
 
 
-def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str]) -> list[RunScores]:
+def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str | type]) -> list[RunScores]:
     """Read runs that are to be compared and bring their cases and organs into the order of the first.
 
     Args:
         paths: run folders, their test folders or the CSV files.
         protocol: ``transunet`` or ``strict``.
-        metrics: the metrics that will be compared, named as in ``score_case``.
+        metrics: what will be compared: titles, keys or paths of measures.
 
     Returns:
         One entry for each path.
@@ -86,10 +86,12 @@ def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str]
         UserError: a file is missing or not whole, the protocol is not in it, or the runs differ in cases, organs or
             the unit of a distance that is compared.
     """
-    runs = [_read(_find(Path(path)), protocol) for path in paths]
+    kinds = [kind_of(name) for name in (*DEFAULT, *metrics)]
+    keys = dict.fromkeys(kind.key for kind in kinds)
+    runs = [_read(_find(Path(path)), protocol, keys) for path in paths]
     if len({run.name for run in runs}) < len(runs):
         runs = [replace(run, name=str(path)) for run, path in zip(runs, paths, strict=True)]
-    if set(metrics) - set(PERCENT):
+    if any(kind.unit == "distance" for kind in kinds[len(DEFAULT) :]):
         _check_units(runs)
     return [runs[0], *(_aligned(run, runs[0]) for run in runs[1:])]
 
@@ -106,7 +108,7 @@ def mean_of_runs(runs: Sequence[RunScores], name: str) -> RunScores:
     """
     values = {
         metric: np.vectorize(lambda *scores: nan_mean(scores), otypes=[float])(*(run.values[metric] for run in runs))
-        for metric in METRICS
+        for metric in runs[0].values
     }
     return replace(
         runs[0],
@@ -151,7 +153,7 @@ def differences(run: RunScores, baseline: RunScores, metric: str, seed: int = 0)
     Args:
         run: the run, aligned with the baseline (see :func:`read_runs`).
         baseline: the run it is compared with.
-        metric: named as in ``score_case``.
+        metric: key of the measure.
         seed: seed of the bootstrap; the same cases are drawn for each organ that has all pairs.
 
     Returns:
@@ -178,7 +180,7 @@ def _find(path: Path) -> Path:
     raise UserError(f"{path} {state}. Test the run: python test.py CONFIG --work-dir {path}")
 
 
-def _read(file: Path, protocol: str) -> RunScores:
+def _read(file: Path, protocol: str, keys: Collection[str]) -> RunScores:
     """The scores of one protocol."""
     again = "Write it again with test.py"
     try:
@@ -187,7 +189,7 @@ def _read(file: Path, protocol: str) -> RunScores:
             lines = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} cannot be read as CSV: {error}. {again}.") from error
-    expected = ("protocol", "case", "class", *METRICS, "unit", "status")
+    expected = ("protocol", "case", "class", *keys, "unit", "status")
     if lacking := [name for name in expected if name not in (reader.fieldnames or ())]:
         raise UserError(f"{file} lacks the columns {', '.join(lacking)}: expected the per_case.csv of test.py.")
     rows = [row for row in lines if row["protocol"] == protocol]
@@ -205,7 +207,7 @@ def _read(file: Path, protocol: str) -> RunScores:
             f"one for each. {again}."
         )
     try:
-        values = {m: np.array([[float(cells[c, o][m]) for o in organs] for c in cases]) for m in METRICS}
+        values = {m: np.array([[float(cells[c, o][m]) for o in organs] for c in cases]) for m in keys}
     except (TypeError, ValueError) as error:
         raise UserError(f"{file}, protocol {protocol}: a score is not a number: {error}. {again}.") from error
     folder = file.absolute().parent

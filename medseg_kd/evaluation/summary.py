@@ -11,13 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .case import METRICS, STATUSES, Scores
-
-TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
-"""Name of each metric in tables, JSON and configs; the keys are those of ``score_case``."""
-
-PERCENT = ("dice", "jaccard")
-"""Metrics that are fractions in functions and percent in tables and files."""
+from .case import Scores
+from .measures.base import DEFAULT, STATUSES, Measure, build_all
 
 
 @dataclass(frozen=True)
@@ -37,14 +32,16 @@ class Summary:
         protocol: ``transunet`` or ``strict``.
         unit: unit of the distances, ``voxel`` or ``mm``.
         cases: the scores behind the means.
-        per_class: {organ: {metric: mean over the cases that count}}, Dice and Jaccard in percent; nan when none counts.
-        mean: {metric: mean over the organs that have a value}.
+        measures: what was measured.
+        per_class: {organ: {title of a measure: mean over the cases that count}}, as shown; nan when none counts.
+        mean: {title: mean over the organs that have a value}.
         counts: {organ: how many cases are of each status}.
     """
 
     protocol: str
     unit: str
     cases: Sequence[CaseScores]
+    measures: Sequence[Measure]
     per_class: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float]
     counts: Mapping[str, Mapping[str, int]]
@@ -54,31 +51,27 @@ class Summary:
         return sum(count[status] for count in self.counts.values())
 
 
-def summarise(protocol: str, cases: Sequence[CaseScores], classes: Sequence[str], metrics: Sequence[str]) -> Summary:
+def summarise(protocol: str, cases: Sequence[CaseScores], classes: Sequence[str], metrics: Sequence[Any]) -> Summary:
     """Means over cases, then over organs.
 
     Args:
         protocol: the protocol that gave the scores.
         cases: at least one case, all in one unit.
         classes: class names, the first is background.
-        metrics: the metrics that were measured, named as in ``score_case``.
+        metrics: what was measured, as for ``score_case``.
 
     Returns:
         The means; not-a-number is left out of each of them.
     """
+    measures = build_all(metrics)
     per_class, counts = {}, {}
     for index, name in enumerate(classes[1:], start=1):
         scores = [case.scores[index] for case in cases]
-        per_class[name] = {m: shown(m, nan_mean([float(score[m]) for score in scores])) for m in metrics}
+        per_class[name] = {m.title: m.shown(nan_mean([float(score[m.key]) for score in scores])) for m in measures}
         seen = Counter(str(score["status"]) for score in scores)
         counts[name] = {status: seen[status] for status in STATUSES}
-    mean = {m: nan_mean([values[m] for values in per_class.values()]) for m in metrics}
-    return Summary(protocol, cases[0].unit, cases, per_class, mean, counts)
-
-
-def shown(metric: str, value: float) -> float:
-    """A score as tables and files give it: Dice and Jaccard in percent, distances as they are."""
-    return 100.0 * value if metric in PERCENT else value
+    mean = {m.title: nan_mean([values[m.title] for values in per_class.values()]) for m in measures}
+    return Summary(protocol, cases[0].unit, cases, measures, per_class, mean, counts)
 
 
 def nan_mean(values: Sequence[float]) -> float:
@@ -91,11 +84,8 @@ def write_metrics_json(path: Path, summaries: Sequence[Summary]) -> None:
     """Write the means of each protocol; not-a-number becomes null."""
     content: dict[str, Any] = {}
     for summary in summaries:
-        table: dict[str, Any] = {f"m{TITLES[m]}": _number(value) for m, value in summary.mean.items()}
-        table["per_class"] = {
-            name: {TITLES[m]: _number(value) for m, value in values.items()}
-            for name, values in summary.per_class.items()
-        }
+        table: dict[str, Any] = _numbers(summary.mean, "m")
+        table["per_class"] = {name: _numbers(values) for name, values in summary.per_class.items()}
         if summary.protocol == "strict":
             table["missed"] = summary.total("missed")
             table["false_alarms"] = summary.total("false_alarm")
@@ -105,20 +95,21 @@ def write_metrics_json(path: Path, summaries: Sequence[Summary]) -> None:
 
 def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
     """Write one line for each protocol, case and organ; a score that was not measured or does not exist is ``nan``."""
+    measured = build_all([*DEFAULT, *(each for each in summaries[0].measures if each.title not in DEFAULT)])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["protocol", "case", "class", *METRICS, "unit", "status"])
+    writer.writerow(["protocol", "case", "class", *(each.key for each in measured), "unit", "status"])
     for summary in summaries:
         for case in summary.cases:
             for index, name in enumerate(summary.per_class, start=1):
                 score = case.scores[index]
-                values = [repr(shown(m, float(score.get(m, math.nan)))) for m in METRICS]
+                values = [repr(each.shown(float(score.get(each.key, math.nan)))) for each in measured]
                 writer.writerow([summary.protocol, case.case, name, *values, case.unit, score["status"]])
     _write(path, text.getvalue())
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _numbers(values: Mapping[str, float], prefix: str = "") -> dict[str, float | None]:
+    return {f"{prefix}{title}": None if math.isnan(value) else value for title, value in values.items()}
 
 
 def _write(path: Path, text: str) -> None:

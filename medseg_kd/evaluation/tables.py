@@ -5,42 +5,47 @@ from collections.abc import Iterable, Sequence
 
 from prettytable import PrettyTable
 
-from .summary import TITLES, Summary
+from .measures.base import Measure
+from .summary import Summary
 
 UNITS = {"voxel": "voxels", "mm": "mm"}
 
 
 def table(summary: Summary) -> str:
     """A row for each organ and one for their mean, with a heading that says the units and a line of counts."""
-    metrics = list(summary.mean)
-    text = PrettyTable(["organ", *(TITLES[m] for m in metrics), "missed", "false alarms"])
+    text = PrettyTable(["organ", *summary.mean, "missed", "false alarms"])
     text.align = "r"
     text.align["organ"] = "l"
     for name, values in summary.per_class.items():
         count = summary.counts[name]
-        text.add_row([name, *(_cell(values[m]) for m in metrics), count["missed"], count["false_alarm"]])
+        text.add_row([name, *map(_cell, values.values()), count["missed"], count["false_alarm"]])
     text.add_divider()
     totals = [summary.total("missed"), summary.total("false_alarm")]
-    text.add_row(["mean", *(_cell(summary.mean[m]) for m in metrics), *totals])
+    text.add_row(["mean", *map(_cell, summary.mean.values()), *totals])
     return f"{heading(summary)}\n{text}\n{counts(summary)}"
 
 
 def line(summary: Summary) -> str:
     """All on one line per metric, for the validation during training."""
     lines = []
-    for metric, mean in summary.mean.items():
-        organs = ", ".join(f"{name} {_cell(values[metric])}" for name, values in summary.per_class.items())
-        lines.append(f"{TITLES[metric]}: mean {_cell(mean)} ({organs})")
+    for title, mean in summary.mean.items():
+        organs = ", ".join(f"{name} {_cell(values[title])}" for name, values in summary.per_class.items())
+        lines.append(f"{title}: mean {_cell(mean)} ({organs})")
     return "\n".join([f"{heading(summary)}; {counts(summary)}", *lines])
 
 
 def heading(summary: Summary) -> str:
     """Protocol, number of cases and units, such as ``protocol transunet, 4 cases: Dice in %; HD95 in voxels``."""
-    percent = [TITLES[m] for m in summary.mean if m in ("dice", "jaccard")]
-    distance = [TITLES[m] for m in summary.mean if m in ("hd95", "asd")]
-    units = [f"{', '.join(percent)} in %"] if percent else []
-    units += [f"{', '.join(distance)} in {UNITS[summary.unit]}"] if distance else []
+    titles: dict[str, list[str]] = {}
+    for measure in summary.measures:
+        titles.setdefault(unit_of(measure, summary.unit), []).append(str(measure))
+    units = [f"{', '.join(names)} in {unit}" for unit, names in titles.items()]
     return f"protocol {summary.protocol}, {len(summary.cases)} case(s): {'; '.join(units)}"
+
+
+def unit_of(measure: Measure | type[Measure], unit: str) -> str:
+    """The unit in which a measure is shown, where distances are in ``unit``."""
+    return {"percent": "%", "distance": UNITS.get(unit, unit)}.get(measure.unit, measure.unit)
 
 
 def counts(summary: Summary) -> str:

@@ -15,18 +15,18 @@ from mmengine.logging import print_log
 from .. import registry
 from ..errors import UserError
 from . import tables
-from .case import PROTOCOLS, Scores, measure_case
+from .case import Scores, measure_case
+from .measures.base import DEFAULT, PROTOCOLS, build_all
 from .regions import region_of, without_ignored
-from .summary import TITLES, CaseScores, Summary, summarise, write_metrics_json, write_per_case_csv
+from .summary import CaseScores, Summary, summarise, write_metrics_json, write_per_case_csv
 
-KEYS = {title: key for key, title in TITLES.items()}
 WAITING = 2
 """Cases handed over and not yet scored, at most: the volumes of more would fill the memory."""
 
 
 @registry.METRICS.register_module()
 class VolumeMetric(BaseMetric):
-    """Dice, Jaccard, HD95 and ASD per organ of whole volumes, under one or more protocols.
+    """Dice, Jaccard, HD95, ASD or other measures per organ of whole volumes, under one or more protocols.
 
     A data sample is a ``SegDataSample`` of one case: ``gt_sem_seg`` and ``pred_sem_seg`` hold (S, H, W) labels (uint8
     is quickest; (H, W) works), the meta information ``case_name`` and, where the case has it, ``spacing`` ((z, y, x) in
@@ -38,7 +38,8 @@ class VolumeMetric(BaseMetric):
     no volume is kept or sent to a process.
 
     Args:
-        measures: which of ``Dice``, ``Jaccard``, ``HD95``, ``ASD``. Without HD95 and ASD no surface is looked at.
+        measures: names (``Dice``), classes or ``dict(type=NSD, tolerance=2)``. Unless one needs them, no surface is
+            looked at.
         protocols: which of ``transunet``, ``strict`` (see :func:`medseg_kd.evaluation.score_case`). The first gives
             the returned values.
         output_dir: folder for ``metrics.json`` and ``per_case.csv``; None writes no files.
@@ -61,7 +62,7 @@ class VolumeMetric(BaseMetric):
 
     def __init__(
         self,
-        measures: Sequence[str] = ("Dice", "Jaccard", "HD95", "ASD"),
+        measures: Sequence[Any] = DEFAULT,
         protocols: Sequence[str] = PROTOCOLS,
         output_dir: str | None = None,
         per_class: bool = False,
@@ -72,9 +73,11 @@ class VolumeMetric(BaseMetric):
         collect_dir: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
-        _check("measures", measures, tuple(KEYS))
-        _check("protocols", protocols, PROTOCOLS)
-        self.metrics = [KEYS[name] for name in measures]
+        if isinstance(protocols, str) or not protocols or set(protocols) - set(PROTOCOLS):
+            raise UserError(
+                f"VolumeMetric(protocols={protocols!r}): expected a list of one or more of {', '.join(PROTOCOLS)}."
+            )
+        self.measures = build_all(measures)
         self.protocols = list(protocols)
         self.output_dir = output_dir
         self.per_class = per_class
@@ -108,7 +111,7 @@ class VolumeMetric(BaseMetric):
             UserError: of this or an earlier case the shapes differ or a label lies outside the classes.
         """
         started = time.perf_counter()
-        classes = len(self.classes)
+        classes = self.classes
         if self._scorer is None:
             self._scorer = ThreadPoolExecutor(1, thread_name_prefix="scoring")
             self.scoring_seconds = self.waited_seconds = 0.0
@@ -142,7 +145,7 @@ class VolumeMetric(BaseMetric):
         while self._waiting and (len(self._waiting) > left or self._waiting[0].done()):
             self.results.append(self._waiting.popleft().result())
 
-    def _score(self, sample: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    def _score(self, sample: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
         """The scores of one case."""
         started = time.perf_counter()
         case = str(sample["case_name"])
@@ -150,17 +153,20 @@ class VolumeMetric(BaseMetric):
         units = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
         pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
         pred, truth = without_ignored(pred, truth, self.ignore_index)
-        pairs = [(pred, truth)]
+        names, pairs = [list(classes)], [(pred, truth)]
         if self.regions:
-            names = f"case {case}: the prediction", f"case {case}: the ground truth"
+            what = f"case {case}: the prediction", f"case {case}: the ground truth"
+            names = [[classes[0], region] for region in self.regions]
             pairs = [
-                (region_of(pred, members, classes, names[0]), region_of(truth, members, classes, names[1]))
-                for members in self.regions.values()
+                (region_of(pred, each, len(classes), what[0]), region_of(truth, each, len(classes), what[1]))
+                for each in self.regions.values()
             ]
-            classes = 2
-        measures = [measure_case(*pair, classes, units, self.metrics, case, self.threads) for pair in pairs]
+        measures = [
+            measure_case(*pair, len(known), units, self.measures, case, self.threads, known)
+            for known, pair in zip(names, pairs, strict=True)
+        ]
         scores = {
-            protocol: {unit: _joined([each.score(protocol, unit, self.metrics) for each in measures]) for unit in units}
+            protocol: {unit: _joined([each.score(protocol, unit) for each in measures]) for unit in units}
             for protocol in self.protocols
         }
         self.scoring_seconds += time.perf_counter() - started
@@ -173,8 +179,7 @@ class VolumeMetric(BaseMetric):
             results: what :meth:`process` kept, of all cases.
 
         Returns:
-            ``mDice``, ``mJaccard``, ``mHD95``, ``mASD`` (those asked for) of the first protocol, Dice and Jaccard in
-            percent; with ``per_class`` also ``Dice_<organ>`` and so on.
+            ``mDice`` and so on of the first protocol, fractions in percent; with ``per_class`` also ``Dice_<organ>``.
 
         Raises:
             UserError: there is no case.
@@ -195,10 +200,10 @@ class VolumeMetric(BaseMetric):
             write_per_case_csv(folder / "per_case.csv", summaries)
             print_log(f"Scores are in {folder / 'metrics.json'} and {folder / 'per_case.csv'}", logger="current")
         first = summaries[0]
-        values = {f"m{TITLES[m]}": value for m, value in first.mean.items()}
+        values = {f"m{title}": value for title, value in first.mean.items()}
         if self.per_class:
             for name, scores in first.per_class.items():
-                values.update({f"{TITLES[m]}_{name}": value for m, value in scores.items()})
+                values.update({f"{title}_{name}": value for title, value in scores.items()})
         return values
 
     def _summary(self, protocol: str, results: list[dict[str, Any]]) -> Summary:
@@ -213,22 +218,15 @@ class VolumeMetric(BaseMetric):
                 logger="current",
             )
         cases = [CaseScores(r["case"], unit, units[unit]) for r, units in zip(results, measured, strict=True)]
-        return summarise(protocol, cases, [self.classes[0], *(self.regions or self.classes[1:])], self.metrics)
+        return summarise(protocol, cases, [self.classes[0], *(self.regions or self.classes[1:])], self.measures)
 
     def _print(self, summaries: list[Summary]) -> None:
         """A table for each protocol, or short lines where there are no distances (validation during training)."""
-        as_text = tables.table if set(self.metrics) & {"hd95", "asd"} else tables.line
+        as_text = tables.table if any(measure.needs for measure in self.measures) else tables.line
         note = (self.dataset_meta or {}).get("note")
         for summary in summaries:
             text = as_text(summary)
             print_log(f"{text}\nNote: {note}" if note else text, logger="current")
-
-
-def _check(name: str, given: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse names that are not known."""
-    unknown = [value for value in given if value not in known]
-    if isinstance(given, str) or unknown or not given:
-        raise UserError(f"VolumeMetric({name}={given!r}): expected a list of one or more of {', '.join(known)}.")
 
 
 def _joined(scores: Sequence[Scores]) -> Scores:

@@ -165,8 +165,8 @@ def test_other_mistakes_are_refused() -> None:
         score_case(pred, truth, 5, spacing=(1.0, 2.0), protocol="strict", case="a")
     with pytest.raises(UserError, match="protocol='loose'"):
         score_case(pred, truth, 5, protocol="loose")
-    with pytest.raises(UserError, match="'nsd'"):
-        score_case(pred, truth, 5, metrics=("dice", "nsd"))
+    with pytest.raises(UserError, match="'kappa' is not known: expected ASD, AVD, Dice, HD95, Jaccard, NSD, RAVD"):
+        score_case(pred, truth, 5, metrics=("dice", "kappa"))
 
 
 def test_threads_follow_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_runner_builds_it_from_a_config() -> None:
     config = dict(type=VolumeMetric, measures=("Dice",), protocols=("transunet",))
     (metric,) = Runner.build_evaluator(None, config).metrics
     assert isinstance(metric, VolumeMetric)
-    assert metric.metrics == ["dice"]
+    assert [measure.title for measure in metric.measures] == ["Dice"]
 
 
 def test_without_spacing_strict_is_in_voxels(printed: list[str]) -> None:
@@ -203,8 +203,13 @@ def test_a_case_that_cannot_be_scored_stops_the_loop(printed: list[str]) -> None
 
 
 def test_mistakes_are_named(printed: list[str]) -> None:
-    with pytest.raises(UserError, match="'NSD'.*Dice, Jaccard, HD95, ASD"):
-        VolumeMetric(measures=("NSD",))
+    with pytest.raises(UserError, match="'Kappa' is not known: expected ASD, AVD, Dice"):
+        VolumeMetric(measures=("Kappa",))
+    for wrong in ("Dice", dict(type="Dice"), ()):
+        with pytest.raises(UserError, match=r"measures=.*expected a list of one or more"):
+            VolumeMetric(measures=wrong)
+    with pytest.raises(UserError, match="Dice, HD95, Dice: one is there twice"):
+        VolumeMetric(measures=("Dice", "HD95", "dice"))
     with pytest.raises(UserError, match="'loose'.*transunet, strict"):
         VolumeMetric(protocols=("loose",))
     with pytest.raises(UserError, match="protocols='strict'.*expected a list"):
@@ -240,6 +245,25 @@ def test_regions_are_scored_in_place_of_classes():
         assert values[f"Dice_{name}"] == pytest.approx(100 * dc(*masks), abs=1e-9)
         assert values[f"HD95_{name}"] == pytest.approx(medpy_hd95(*masks), abs=1e-9)
     assert {key for key in values if key.startswith("Dice_")} == {f"Dice_{name}" for name in regions}
+
+
+@pytest.mark.parametrize("regions", [{}, {"vessel": (1,), "organ": (2, 3)}])
+def test_options_by_organ(regions, printed: list[str]) -> None:
+    """Classes and regions are known to a measure by their names."""
+    names = list(regions) or CLASSES[1:]
+    nsd = dict(type="NSD", tolerance={name: 1 + index for index, name in enumerate(names)})
+    nsd_of_1 = dict(type="NSD", tolerance=1)
+    values = evaluate(VolumeMetric(["Dice", nsd], per_class=True), cases(), regions=regions)
+    own = [
+        score_case(*(each.data.numpy() for each in (s.pred_sem_seg, s.gt_sem_seg)), 4, s.spacing, metrics=[nsd_of_1])
+        for s in cases()
+    ]
+    assert values[f"NSD_{names[0]}"] == pytest.approx(50 * (own[0][1]["nsd"] + own[1][1]["nsd"]))
+    assert f"Dice, NSD ({names[0]} 1, {names[1]} 2" in printed[0]
+    with pytest.raises(UserError, match=f"case0: NSD: tolerance has no {names[0]}"):
+        evaluate(VolumeMetric([dict(nsd, tolerance={})]), cases(), regions=regions)
+    with pytest.raises(UserError, match="case1: NSD .within 1 mm. is measured in mm, but the case has no spacing"):
+        evaluate(VolumeMetric([nsd_of_1]), [cases()[0], cases(spacing=None)[1]], regions=regions)
 
 
 def test_one_region():

@@ -1,0 +1,58 @@
+"""Normalised surface Dice."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from medseg_kd.errors import UserError
+from medseg_kd.evaluation.measures.base import LIKE_DICE, Measure, Organ
+from medseg_kd.registry import MEASURES
+
+ROUNDING = 1 + 1e-9
+"""A surface that is exactly the tolerance away is within it, whatever the last bit of its distance."""
+
+
+@MEASURES.register_module()
+class NSD(Measure):
+    """Part of the two surfaces that lies within a tolerance of the other one (Nikolov et al., JMIR 2021).
+
+    Surface voxels are MedPy's and count alike, as in MONAI's ``compute_surface_dice``. DeepMind's surface-distance
+    (MONAI's ``use_subvoxels``) places the surface between voxels and weighs its pieces by their area.
+
+    Args:
+        tolerance: in ``measured_in``; one number, or one for each organ by its name.
+        measured_in: ``mm``, or ``voxel`` where the spacing is not known.
+
+    Raises:
+        UserError: a tolerance is none, or the unit is not known.
+    """
+
+    unit = "percent"
+    higher_is_better = True
+    absent = LIKE_DICE
+    needs = ("pred_to_truth", "truth_to_pred")
+
+    def __init__(self, tolerance: float | Mapping[str, float], measured_in: str = "mm") -> None:
+        values = tolerance.values() if isinstance(tolerance, Mapping) else [tolerance]
+        if not all(isinstance(value, int | float) and 0 <= value < math.inf for value in values):
+            raise UserError(f"NSD: tolerance={tolerance!r}: expected 0 or more, a number or one for each organ")
+        if measured_in not in ("mm", "voxel"):
+            raise UserError(f"NSD: measured_in={measured_in!r}: expected mm or voxel")
+        self.tolerance, self.measured_in = tolerance, measured_in
+
+    def __call__(self, organ: Organ) -> float:
+        """A fraction in [0, 1]."""
+        tolerance = self.tolerance[organ.name] if isinstance(self.tolerance, Mapping) else self.tolerance
+        return float(np.mean(np.concatenate([organ.pred_to_truth, organ.truth_to_pred]) <= tolerance * ROUNDING))
+
+    def __str__(self) -> str:
+        """With the tolerance."""
+        given = self.tolerance.items() if isinstance(self.tolerance, Mapping) else [("within", self.tolerance)]
+        return f"NSD ({', '.join(f'{name} {value:g}' for name, value in given)} {self.measured_in})"
+
+    def check(self, organs: Sequence[str], units: Collection[str]) -> None:
+        """See the base class; an organ without a tolerance is refused too."""
+        super().check(organs, units)
+        if isinstance(self.tolerance, Mapping) and (lacking := [n for n in organs if n not in self.tolerance]):
+            raise UserError(f"NSD: tolerance has no {', '.join(lacking)}: expected all of {', '.join(organs)}")
