@@ -91,9 +91,14 @@ class Distillation(BaseModel):
             teacher(inputs)
 
     def init_weights(self) -> None:
-        """Initialise the student and the connectors, then load the teachers."""
+        """Initialise the student and the connectors, load the teachers and look up anew what is recorded.
+
+        After it a step has nothing left to prepare, so that ``torch.compile`` makes one graph of it.
+        """
         super().init_weights()
         self.load_teachers()
+        self.distiller.student_recorders.find()
+        self.distiller.teacher_recorders.find()
 
     def load_teachers(self) -> None:
         """Load the weights of the teachers, once; later calls do nothing.
@@ -124,9 +129,9 @@ class Distillation(BaseModel):
         self.load_teachers()
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
         try:
-            with self.distiller.teacher_recorders:
+            with self.distiller.teacher_recorders.recording():
                 self.run_teachers(inputs)
-            with self.distiller.student_recorders:
+            with self.distiller.student_recorders.recording():
                 losses = self._run_student(inputs, labels)
             distilled = self.distiller.compute_distill_losses(labels)
         finally:

@@ -78,6 +78,9 @@ class ConfigurableDistiller(BaseModule):
         self.distill_losses = ModuleDict(
             {name: _build(cfg, f"distiller.distill_losses.{name}") for name, cfg in (distill_losses or {}).items()}
         )
+        self._labelled = {
+            name for name, loss in self.distill_losses.items() if "label" in inspect.signature(loss.forward).parameters
+        }
         self.loss_forward_mappings = {name: dict(records) for name, records in (loss_forward_mappings or {}).items()}
         self._check()
 
@@ -116,7 +119,7 @@ class ConfigurableDistiller(BaseModule):
         raw = {key: self._recorded(record) for key, record in records.items()}
         arguments = {key: self._connected(name, key, raw) for key in records}
         loss = self.distill_losses[name]
-        labelled = {"label": label} if "label" in inspect.signature(loss.forward).parameters else {}
+        labelled = {"label": label} if name in self._labelled else {}
         try:
             return loss(**{**labelled, **arguments})
         except MisfitError as error:

@@ -1,8 +1,7 @@
 """Several teachers: one target from the mean of their probabilities, or one loss for each."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -14,6 +13,7 @@ from medseg_kd.distill.algorithm import Distillation
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.losses.pixels import resize
+from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
@@ -162,16 +162,8 @@ class EachTeacher(BaseModule):
         super().__init__()
         self.parts = ModuleList(parts)
         self.weights = list(weights)
-
-    @property
-    def student_recorders(self) -> Any:
-        """Context in which the student's recorders record."""
-        return _together(part.student_recorders for part in self.parts)
-
-    @property
-    def teacher_recorders(self) -> Any:
-        """Context in which the teachers' recorders record."""
-        return _together(part.teacher_recorders for part in self.parts)
+        self.student_recorders = _joined([part.student_recorders for part in parts])
+        self.teacher_recorders = _joined([part.teacher_recorders for part in parts])
 
     @property
     def connectors(self) -> nn.ModuleDict:
@@ -193,13 +185,15 @@ class EachTeacher(BaseModule):
             part.clear()
 
 
-@contextmanager
-def _together(managers: Any) -> Iterator[None]:
-    """Enter all of them."""
-    with ExitStack() as stack:
-        for manager in managers:
-            stack.enter_context(manager)
-        yield
+def _joined(managers: Sequence[RecorderManager]) -> RecorderManager:
+    """The recorders of each teacher's distiller in one, as ``teacher<i>.<name>``."""
+    joined = RecorderManager()
+    joined.recorders = {
+        f"teacher{index}.{name}": recorder
+        for index, manager in enumerate(managers)
+        for name, recorder in manager.recorders.items()
+    }
+    return joined
 
 
 def _distribution(distiller: ConfigurableDistiller) -> tuple[tuple[int, ...], float]:

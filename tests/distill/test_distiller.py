@@ -63,9 +63,9 @@ def run(config: dict) -> tuple[Plain, Plain, ConfigurableDistiller]:
     student, teacher = Plain().eval(), Plain(6).eval()
     distiller = MODELS.build(config)
     distiller.attach(student, teacher)
-    with distiller.teacher_recorders, torch.no_grad():
+    with distiller.teacher_recorders.recording(), torch.no_grad():
         teacher(IMAGE)
-    with distiller.student_recorders:
+    with distiller.student_recorders.recording():
         student(IMAGE)
     return student, teacher, distiller
 
@@ -191,7 +191,7 @@ def test_shapes_that_differ_name_the_layers_and_the_connector_that_fits(name):
     def loss_of(config):
         distiller = ConfigurableDistiller(**config)
         distiller.attach(student, teacher)
-        with distiller.teacher_recorders, distiller.student_recorders, torch.no_grad():
+        with distiller.teacher_recorders.recording(), distiller.student_recorders.recording(), torch.no_grad():
             student(IMAGE), teacher["net"](IMAGE)
         return distiller.compute_distill_losses()["loss"]
 

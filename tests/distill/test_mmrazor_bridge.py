@@ -116,9 +116,9 @@ def on_maps(name: str, memory_format: torch.memory_format = torch.contiguous_for
     distiller.attach(student, teacher)
     image = torch.rand(3, 1, 8, 6).to(memory_format=memory_format)
     label = [] if name == "CRDLoss" else torch.randint(4, (3, 8, 6))
-    with distiller.teacher_recorders, torch.no_grad():
+    with distiller.teacher_recorders.recording(), torch.no_grad():
         teacher(image, label)
-    with distiller.student_recorders:
+    with distiller.student_recorders.recording():
         student(image, label)
     return distiller.compute_distill_losses()["loss"], student
 
@@ -221,7 +221,7 @@ def test_a_record_is_what_the_layer_returned():
     _, student = on_maps("ATLoss")
     distiller = ConfigurableDistiller(student_recorders={"map": {"type": "ModuleOutputs", "source": "norm"}})
     distiller.attach(student, student)
-    with distiller.student_recorders:
+    with distiller.student_recorders.recording():
         output = student(torch.rand(2, 1, 8, 8), torch.zeros(2))
     recorded = distiller.student_recorders.recorders["map"].get()
     assert recorded.min() < 0 and torch.equal(recorded.relu(), output)

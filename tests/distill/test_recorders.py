@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from copy import deepcopy
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def test_outputs_inputs_and_parameters():
         inputs={"type": ModuleInputs, "source": "second"},
         weight={"type": Parameter, "sources": "second.weight"},
     )
-    with found:
+    with found.recording():
         model(IMAGE)
     first = model.first(IMAGE)
     recorders = found.recorders
@@ -43,21 +44,63 @@ def test_mmrazor_class_names_build_the_same():
     assert isinstance(MODELS.build({"type": "ParameterRecorder", "source": "x"}), Parameter)
 
 
-def test_nothing_is_recorded_outside_and_no_hook_stays():
+def test_nothing_is_recorded_outside_and_no_hook_is_added():
     model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
-    with found:
-        model(IMAGE)
-        assert len(model.first._forward_hooks) == 1
+    records = lambda: len(found.recorders["outputs"].records)  # noqa: E731
     model(IMAGE)
-    assert len(found.recorders["outputs"].records) == 1 and not model.first._forward_hooks
-    with pytest.raises(RuntimeError), found:
+    assert records() == 0
+    for _ in range(2):
+        with found.recording():
+            model(IMAGE)
+        model(IMAGE)
+        assert records() == 1
+    with pytest.raises(RuntimeError), found.recording():
         model(IMAGE[0, 0, 0])
-    assert not model.first._forward_hooks and not found.recorders["outputs"].records
+    model(IMAGE)
+    assert records() == 0 and len(model.first._forward_hooks) == 1
+
+
+def test_a_copy_records_for_itself():
+    """Of the model alone it records nothing and does not know the recorder; of both it is another pair."""
+    model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
+    alone, (other, others) = deepcopy(model), deepcopy((model, found))
+    assert model.state_dict().keys() == Plain().state_dict().keys() == alone.state_dict().keys()
+    with found.recording():
+        alone(IMAGE)
+        other(IMAGE)
+    assert not found.recorders["outputs"].records and not others.recorders["outputs"].records
+    with others.recording():
+        model(IMAGE)
+        other(IMAGE)
+    assert len(others.recorders["outputs"].records) == 1 and not found.recorders["outputs"].records
+
+
+def test_hooks_keep_no_model_alive():
+    """No cycle of references: it is freed at once, without the garbage collector."""
+    model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
+    with found.recording():
+        model(IMAGE)
+    gone = weakref.ref(model)
+    gc.disable()
+    try:
+        del model, found
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_layer_is_recorded_before_what_is_done_in_place_to_it():
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.ReLU(inplace=True))
+    found = RecorderManager({"conv": {"type": "ModuleOutputs", "source": "0"}})
+    found.attach(model)
+    with found.recording():
+        model(IMAGE)
+    assert torch.equal(found.recorders["conv"].get(), model[0](IMAGE)) and found.recorders["conv"].get().min() < 0
 
 
 def test_cleared_features_are_freed():
     model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
-    with found:
+    with found.recording():
         model(IMAGE)
     feature = weakref.ref(found.recorders["outputs"].get())
     found.clear()
@@ -110,14 +153,16 @@ def test_what_replaces_a_module_is_recorded():
         }
     )
     found.attach(model)
+    replaced = model["network"].norm
     torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model["network"].norm.weight = torch.nn.Parameter(torch.full((4,), 3.0))
-    with found:
-        expected = model["network"](IMAGE)
+    with found.recording():
+        replaced(expected := model["network"](IMAGE))
     assert torch.equal(found.recorders["norm"].get(), expected)
+    assert len(found.recorders["norm"].records) == 1 and not replaced._forward_hooks
     assert found.recorders["weight"].get() is model["network"].norm.weight
     del model["network"].norm
-    with pytest.raises(UserError, match="has no module 'network.norm'"), found:
+    with pytest.raises(UserError, match="has no module 'network.norm'"), found.recording():
         pass
 
 
@@ -125,7 +170,7 @@ def test_records_that_do_not_exist():
     model, found = manager(it={"type": "ModuleOutputs", "source": "first"})
     with pytest.raises(UserError, match="holds 0 records"):
         found.recorders["it"].get()
-    with found:
+    with found.recording():
         model(IMAGE)
     with pytest.raises(UserError, match="record_idx=1 does not exist"):
         found.recorders["it"].get(record_idx=1)

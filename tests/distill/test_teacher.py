@@ -91,10 +91,10 @@ def test_a_network_that_breaks_into_pieces():
     teacher = Teacher(config, compiled={"backend": "eager"})
     recorders.attach(teacher.model)
     for _ in range(3):
-        with recorders:
+        with recorders.recording():
             teacher(batch()[0])
         found = {name: [record.clone() for record in each.records] for name, each in recorders.recorders.items()}
-        with recorders, torch.no_grad():
+        with recorders.recording(), torch.no_grad():
             teacher.model.network(batch()[0])
         for name, each in recorders.recorders.items():
             assert len(found[name]) == len(each.records) == (2 if name == "second" else 1)
