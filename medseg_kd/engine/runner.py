@@ -2,10 +2,8 @@
 
 import copy
 import os
-import platform
 import re
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from medseg_kd import __version__
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.ema import EMAHook
+from medseg_kd.engine.environment import environment
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
 from medseg_kd.errors import UserError
@@ -34,7 +33,6 @@ from medseg_kd.models.profiling import device_name
 from medseg_kd.registry import HOOKS, RUNNERS
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
-_PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
 
 
 @RUNNERS.register_module()
@@ -276,29 +274,16 @@ class Runner(mmengine.runner.Runner):
     def _log_env(self, env_cfg: dict) -> None:
         """One line on the terminal, the details beside the log file."""
         device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        details = {
-            "medseg_kd": __version__,
-            "Python": platform.python_version(),
-            "platform": platform.platform(),
-            "device": device,
-            "CUDA": torch.version.cuda,
-            "processes": self.world_size,
-            "seed": self.seed,
-            "deterministic": self.deterministic,
-            **{name: _installed(name) for name in _PACKAGES},
-        }
         if self.rank == 0:
+            details = environment() | {
+                "device": device,
+                "processes": self.world_size,
+                "seed": self.seed,
+                "deterministic": self.deterministic,
+            }
             text = "".join(f"{key}: {value}\n" for key, value in details.items())
             Path(self.log_dir, "environment.txt").write_text(text, encoding="utf-8")
         self.logger.info(
             f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {self.world_size} process(es), "
             f"seed {self.seed}; run folder {os.path.relpath(self.work_dir)}"
         )
-
-
-def _installed(package: str) -> str:
-    """Version of an installed package, or a word that it is not there."""
-    try:
-        return version(package)
-    except ImportError:
-        return "not installed"
