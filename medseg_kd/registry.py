@@ -25,7 +25,8 @@ class _Registry(Registry):
 
     def get(self, key: str) -> Any:
         """See MMEngine's class."""
-        self.import_from_location()
+        if "." in key:
+            MODELS.import_from_location()  # which brings the finders
         find = FINDERS.get(key.partition(".")[0])
         return find(key) if find else super().get(key)
 
