@@ -207,6 +207,7 @@ def combine(config: Mapping[str, Any], folder: Mapping[str, Any], names: tuple[s
             raise UserError(
                 f"{names[0]} and {names[1]} differ in {key}:\n  config: {_text(own)}\n  folder: {_text(its)}\n"
                 "Correct the config, or take the data that it was written for"
+                + (". dataset.metainfo=None leaves the classes to the folder" if key == "classes" else "")
             )
     return together
 
