@@ -25,23 +25,19 @@ class Recorder:
     a module is what is recorded.
 
     Args:
+        model: What is recorded.
         source: Where the data come from, as a dotted path from the model.
         sources: Another spelling of ``source``, that of MMRazor's documentation.
+
+    Raises:
+        UserError: The source is not there; the message holds the nearest names that are.
     """
 
-    def __init__(self, source: str | None = None, sources: str | None = None) -> None:
+    def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
         if (source is None) == (sources is None) or not isinstance(source or sources, str):
             raise UserError(f"{type(self).__name__} needs one source, a dotted path such as 'network.backbone.layer4'")
         self.source: str = source or sources or ""
         self.records: list[Any] = []
-        self._model: nn.Module
-
-    def attach(self, model: nn.Module) -> None:
-        """Record from ``model``.
-
-        Raises:
-            UserError: The source is not there; the message holds the nearest names that are.
-        """
         self._model = model
         self.find()
 
@@ -112,11 +108,11 @@ class ModuleOutputs(Recorder):
     What a single layer returns is copied: an in-place activation after it would overwrite the record.
     """
 
-    def __init__(self, source: str | None = None, sources: str | None = None) -> None:
-        super().__init__(source, sources)
+    def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
         self._tap = _Tap(self.pick)
         self._module: nn.Module | None = None
         self._hook: RemovableHandle
+        super().__init__(model, source, sources)
 
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
@@ -185,27 +181,11 @@ class RecorderManager:
     """Named recorders of one model; its forward pass runs inside :meth:`recording`.
 
     Args:
-        recorders: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
-        where: Their place in the config, for messages.
+        recorders: Name to recorder.
     """
 
-    def __init__(self, recorders: Mapping[str, dict[str, Any]] | None = None, where: str = "recorders") -> None:
-        self.where = where
-        self.recorders: dict[str, Recorder] = {
-            name: build_part(cfg, f"{where}.{name}") for name, cfg in (recorders or {}).items()
-        }
-
-    def attach(self, model: nn.Module) -> None:
-        """Find the sources of all recorders in ``model``.
-
-        Raises:
-            UserError: A source is not there.
-        """
-        for name, recorder in self.recorders.items():
-            try:
-                recorder.attach(model)
-            except UserError as error:
-                raise UserError(f"{self.where}.{name}: {error}") from error
+    def __init__(self, recorders: Mapping[str, Recorder]) -> None:
+        self.recorders = dict(recorders)
 
     def find(self) -> None:
         """Look up all sources anew, see :meth:`Recorder.find`."""
@@ -227,6 +207,22 @@ class RecorderManager:
         finally:
             for recorder in self.recorders.values():
                 recorder.stop()
+
+
+def build_recorders(cfg: Mapping[str, Any] | None, model: nn.Module, where: str = "recorders") -> RecorderManager:
+    """The recorders of a model.
+
+    Args:
+        cfg: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
+        model: What is recorded.
+        where: Their place in the config, for messages.
+
+    Raises:
+        UserError: A config is wrong, or its source is not in the model.
+    """
+    return RecorderManager(
+        {name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()}
+    )
 
 
 def _is_layer(module: nn.Module) -> bool:

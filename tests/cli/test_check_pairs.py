@@ -8,8 +8,7 @@ from torch import nn
 
 from medseg_kd.cli import check_pairs
 from medseg_kd.cli.model_table import all_configs
-from medseg_kd.distill import METHODS
-from medseg_kd.distill.losses import CWDLoss
+from medseg_kd.distill import METHODS, CWDLoss
 from medseg_kd.errors import UserError
 
 NETWORKS = all_configs()

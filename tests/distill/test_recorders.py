@@ -8,7 +8,8 @@ import pytest
 import torch
 from pairs import Plain
 
-from medseg_kd.distill import Logits, ModuleInputs, ModuleOutputs, Parameter, RecorderManager
+from medseg_kd.distill import Logits, ModuleInputs, ModuleOutputs, Parameter
+from medseg_kd.distill.recorders import RecorderManager, build_recorders
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
@@ -17,9 +18,7 @@ IMAGE = torch.rand(1, 1, 4, 4)
 
 def manager(**recorders) -> tuple[Plain, RecorderManager]:
     model = Plain().eval()
-    found = RecorderManager(recorders)
-    found.attach(model)
-    return model, found
+    return model, build_recorders(recorders, model)
 
 
 def test_outputs_inputs_and_parameters():
@@ -39,9 +38,8 @@ def test_outputs_inputs_and_parameters():
 
 
 def test_mmrazor_class_names_build_the_same():
-    assert isinstance(MODELS.build({"type": "ModuleInputsRecorder", "source": "x"}), ModuleInputs)
-    assert isinstance(MODELS.build({"type": "ModuleOutputsRecorder", "source": "x"}), ModuleOutputs)
-    assert isinstance(MODELS.build({"type": "ParameterRecorder", "source": "x"}), Parameter)
+    for kind in (ModuleInputs, ModuleOutputs, Parameter):
+        assert MODELS.get(f"{kind.__name__}Recorder") is MODELS.get(kind.__name__) is kind
 
 
 def test_nothing_is_recorded_outside_and_no_hook_is_added():
@@ -91,8 +89,7 @@ def test_hooks_keep_no_model_alive():
 
 def test_a_layer_is_recorded_before_what_is_done_in_place_to_it():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.ReLU(inplace=True))
-    found = RecorderManager({"conv": {"type": "ModuleOutputs", "source": "0"}})
-    found.attach(model)
+    found = build_recorders({"conv": {"type": "ModuleOutputs", "source": "0"}}, model)
     with found.recording():
         model(IMAGE)
     assert torch.equal(found.recorders["conv"].get(), model[0](IMAGE)) and found.recorders["conv"].get().min() < 0
@@ -114,8 +111,7 @@ def test_logits_are_the_first_of_several_outputs():
             return super().forward(x), x
 
     model = torch.nn.ModuleDict({"network": Auxiliary().eval()})
-    recorder = Logits("network")
-    recorder.attach(model)
+    recorder = Logits(model, "network")
     recorder.start()
     expected = model["network"](IMAGE)[0]
     recorder.stop()
@@ -146,13 +142,11 @@ def test_what_replaces_a_module_is_recorded():
             return self.norm(super().forward(x))
 
     model = torch.nn.ModuleDict({"network": Normed()}).eval()
-    found = RecorderManager(
-        {
-            "norm": {"type": "ModuleOutputs", "source": "network.norm"},
-            "weight": {"type": "Parameter", "source": "network.norm.weight"},
-        }
-    )
-    found.attach(model)
+    sources = {
+        "norm": {"type": "ModuleOutputs", "source": "network.norm"},
+        "weight": {"type": "Parameter", "source": "network.norm.weight"},
+    }
+    found = build_recorders(sources, model)
     replaced = model["network"].norm
     torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model["network"].norm.weight = torch.nn.Parameter(torch.full((4,), 3.0))
@@ -177,4 +171,4 @@ def test_records_that_do_not_exist():
     with pytest.raises(UserError, match="one Tensor, so data_idx=0"):
         found.recorders["it"].get(data_idx=0)
     with pytest.raises(UserError, match="needs one source"):
-        ModuleOutputs()
+        ModuleOutputs(model)
