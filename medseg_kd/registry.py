@@ -9,7 +9,6 @@ MONAI's networks.
 
 import inspect
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -19,15 +18,19 @@ from mmengine.registry import Registry
 
 from medseg_kd.errors import UserError
 
+FINDERS: dict[str, Callable[[str], Any]] = {}
+"""Scope to what finds its types, for packages that have no registry to ask. Who finds them enters itself here."""
+
 
 class _Registry(Registry):
-    """A registry that leaves ``mmrazor.`` types to the bridge, since MMRazor itself does not import."""
+    """A registry that asks :data:`FINDERS` first."""
 
     def get(self, key: str) -> Any:
         """See MMEngine's class."""
-        if key.startswith("mmrazor."):
-            return import_module("medseg_kd.distill.mmrazor_bridge").find(key)
-        return super().get(key)
+        if "." in key:
+            MODELS.import_from_location()  # which brings the finders
+        find = FINDERS.get(key.partition(".")[0])
+        return find(key) if find else super().get(key)
 
 
 def check_arguments(kind: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:

@@ -1,5 +1,6 @@
 """The commands: arguments in, one call, messages out."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,6 +20,7 @@ def run(main: Callable[[], None]) -> None:
     A user's mistake ends with one message on stderr and exit code 2, an interruption with 130, a full GPU with 1; any
     other exception is a defect and keeps its traceback.
     """
+    sys.path.append(os.getcwd())  # classes of the user's own, which lie beside train.py, for scripts in tools/ too
     try:
         main()
         _part()

@@ -60,7 +60,7 @@ class _FolderDataset(BaseDataset):
     ) -> None:
         self.split = split
         self.format = open_folder(data_root, split, layout or format, spec_of(spec, metainfo), format_options)
-        self.size = None if size is None else tuple(size)
+        self.size = None if size is None else _checked_size(size)
         self.cases = cases
         self.exclude_cases = exclude_cases
         self._found: list[Case] = []
@@ -79,7 +79,7 @@ class _FolderDataset(BaseDataset):
         )
         manifest = read_manifest(Path(data_root)) or {}
         if manifest.get("synthetic"):
-            self._metainfo["note"] = manifest["note"]
+            self._metainfo["note"] = manifest.get("note", "synthetic data")
 
     @property
     def spec(self) -> DataSpec:
@@ -189,6 +189,9 @@ def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterab
         UserError: A name that is not there, or nothing is left.
     """
     known = {case.name for case in found}
+    for key, names in (("cases", cases), ("exclude_cases", excluded)):
+        if not isinstance(names, (str, list, tuple, set, type(None))):
+            raise UserError(f"dataset.{key} is {names!r}: expected a list of case names")
     cases = [cases] if isinstance(cases, str) else cases
     excluded = [excluded] if isinstance(excluded, str) else excluded
     unknown = sorted((set(cases or ()) | set(excluded)) - known)
@@ -198,3 +201,14 @@ def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterab
     if not chosen:
         raise UserError(f"{root}: no case is left after dataset.cases and dataset.exclude_cases")
     return chosen
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    """A height and a width.
+
+    Raises:
+        UserError: They are none.
+    """
+    if not isinstance(size, (list, tuple)) or len(size) != 2 or any(type(side) is not int or side < 1 for side in size):
+        raise UserError(f"dataset.size is {size!r}: expected (height, width), as in (224, 224), or None")
+    return size[0], size[1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.intensities import Window
+from medseg_kd.datasets.intensities import find_rule
 from medseg_kd.datasets.spec import Channel, parts_of_json
 from medseg_kd.errors import UserError
 
@@ -44,7 +44,9 @@ def spec_parts(folder: Path) -> dict[str, Any]:
         return parts_of_json(manifest["spec"], where)
     parts = parts_of_json({"labels": {name: value for value, name in enumerate(manifest.get("classes", ()))}}, where)
     if "window" in manifest:
-        parts["channels"] = (Channel("CT", Window(*manifest["window"])),)
+        window = manifest["window"]
+        numbers = dict(zip(("low", "high"), window if isinstance(window, list) else (), strict=False))
+        parts["channels"] = (Channel("CT", find_rule({"type": "Window", **numbers}, f"{where}: window")),)
     return parts
 
 

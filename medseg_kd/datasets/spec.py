@@ -100,10 +100,11 @@ class DataSpec:
         return cls(**parts)
 
     def differences(self, other: "DataSpec") -> list[str]:
-        """In what two specs differ, a line each; rules and orientations that one does not know do not count."""
+        """In what two specs differ, a line each; rules, names and orientations that one does not know do not count."""
         found = []
+        if _classes_differ(self.classes, other.classes):
+            found.append(f"classes: {', '.join(self.classes)} and {', '.join(other.classes)}")
         for name, own, its in (
-            ("classes", ", ".join(self.classes), ", ".join(other.classes)),
             ("channels", _names(self.channels), _names(other.channels)),
             ("regions", _text(self.regions), _text(other.regions)),
             ("neighbours", str(self.neighbours), str(other.neighbours)),
@@ -197,14 +198,29 @@ def combine(config: Mapping[str, Any], folder: Mapping[str, Any], names: tuple[s
             if not differ:
                 pairs = zip(own, its, strict=True)
                 together[key] = tuple(other if isinstance(one.intensity, Stored) else one for one, other in pairs)
+        elif key == "classes":
+            differ = _classes_differ(own, its)
+            together[key] = its if own == unnamed(len(own)) else own
         else:
             differ = own != its
         if differ:
             raise UserError(
                 f"{names[0]} and {names[1]} differ in {key}:\n  config: {_text(own)}\n  folder: {_text(its)}\n"
                 "Correct the config, or take the data that it was written for"
+                + (". dataset.metainfo=None leaves the classes to the folder" if key == "classes" else "")
             )
     return together
+
+
+def unnamed(count: int) -> tuple[str, ...]:
+    """What classes are called whose names nobody told."""
+    return ("background", *(f"class {index}" for index in range(1, count)))
+
+
+def _classes_differ(own: tuple[str, ...], its: tuple[str, ...]) -> bool:
+    """Whether two lists of classes are not the same, as far as both have names."""
+    either_unnamed = unnamed(len(own)) in (own, its)
+    return len(own) != len(its) if either_unnamed else own != its
 
 
 def _checked(parts: dict[str, Any], where: str) -> dict[str, Any]:
@@ -225,6 +241,8 @@ def _checked(parts: dict[str, Any], where: str) -> dict[str, Any]:
     for key, highest in (("ignore_label", 65535), ("neighbours", 16)):
         if key in parts and (type(parts[key]) is not int or not 0 <= parts[key] <= highest):
             raise UserError(f"{where}: {key} is {parts[key]!r}: expected a number from 0 to {highest}")
+    if not isinstance(parts.get("orientation", ""), str):
+        raise UserError(f"{where}: orientation is {parts['orientation']!r}: expected a text such as LPS")
     if parts.get("ignore_label", MAX_CLASSES) < len(parts.get("classes", ())):
         name = parts["classes"][parts["ignore_label"]]
         raise UserError(f"{where}: ignore_label {parts['ignore_label']} is the value of the class {name}")

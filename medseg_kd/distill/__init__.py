@@ -2,10 +2,16 @@
 
 from medseg_kd.distill.algorithm import Distillation, SingleTeacherDistill
 from medseg_kd.distill.connectors import ABF, ConvConnector
-from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.distiller import ConfigurableDistiller, Distiller, build_distiller
 from medseg_kd.distill.ensemble import MultiTeacherDistill
-from medseg_kd.distill.losses import ATLoss, CWDLoss, DistillLoss, DISTLoss, DKDLoss, HCLLoss, KDLoss
-from medseg_kd.distill.methods import AT, CWD, DIST, DKD, KD, METHODS, Method, ReviewKD
+from medseg_kd.distill.losses import DistillLoss
+from medseg_kd.distill.methods.at import AT, ATLoss
+from medseg_kd.distill.methods.base import METHODS, method, on_logits
+from medseg_kd.distill.methods.cwd import CWD, CWDLoss
+from medseg_kd.distill.methods.dist import DIST, DISTLoss
+from medseg_kd.distill.methods.dkd import DKD, DKDLoss
+from medseg_kd.distill.methods.kd import KD, KDLoss
+from medseg_kd.distill.methods.reviewkd import HCLLoss, ReviewKD
 from medseg_kd.distill.recorders import Logits, ModuleInputs, ModuleOutputs, Parameter, Recorder, RecorderManager
 
 __all__ = [
@@ -24,10 +30,10 @@ __all__ = [
     "DKDLoss",
     "DistillLoss",
     "Distillation",
+    "Distiller",
     "HCLLoss",
     "KDLoss",
     "Logits",
-    "Method",
     "ModuleInputs",
     "ModuleOutputs",
     "MultiTeacherDistill",
@@ -36,4 +42,7 @@ __all__ = [
     "RecorderManager",
     "ReviewKD",
     "SingleTeacherDistill",
+    "build_distiller",
+    "method",
+    "on_logits",
 ]

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.distiller import Distiller, build_distiller
 from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
@@ -19,7 +19,7 @@ from medseg_kd.registry import MODELS
 
 
 class Distillation(BaseModel):
-    """What the algorithms share; a subclass says in :meth:`build_distiller` who is compared with whom.
+    """What the algorithms share; a subclass says in :meth:`make_distiller` who is compared with whom.
 
     A teacher is in eval mode as a whole, runs under ``no_grad`` and is no submodule: parameters, ``state_dict``,
     optimizer and DDP do not know it, though it follows the student to its device. All see the same batch, padded once
@@ -44,7 +44,7 @@ class Distillation(BaseModel):
         self,
         architecture: dict[str, Any] | BaseModel,
         teachers: Sequence[Callable[[], Teacher]],
-        distiller: dict[str, Any] | ConfigurableDistiller | None,
+        distiller: dict[str, Any] | None,
         calculate_student_loss: bool = True,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -60,7 +60,7 @@ class Distillation(BaseModel):
             self.teachers = [make() for make in teachers]
             for teacher in self.teachers:
                 _check_pair(self.student, teacher)
-            self.distiller = self.build_distiller(distiller)
+            self.distiller = self.make_distiller(distiller)
             _check_losses(self.student, self.distiller)
         self.calculate_student_loss = calculate_student_loss
         models = (self.student, *(teacher.model for teacher in self.teachers))
@@ -81,8 +81,8 @@ class Distillation(BaseModel):
         """Name to model, of the models that the sources of teacher recorders are looked up in."""
         raise NotImplementedError
 
-    def build_distiller(self, distiller: Any) -> Any:
-        """Build the distiller and attach it to the student and its teachers."""
+    def make_distiller(self, cfg: Any) -> Any:
+        """The distiller of the student and its teachers, from its config."""
         raise NotImplementedError
 
     def run_teachers(self, inputs: Tensor) -> None:
@@ -91,9 +91,14 @@ class Distillation(BaseModel):
             teacher(inputs)
 
     def init_weights(self) -> None:
-        """Initialise the student and the connectors, then load the teachers."""
+        """Initialise the student and the connectors, load the teachers and look up anew what is recorded.
+
+        After it a step has nothing left to prepare, so that ``torch.compile`` makes one graph of it.
+        """
         super().init_weights()
         self.load_teachers()
+        self.distiller.student_recorders.find()
+        self.distiller.teacher_recorders.find()
 
     def load_teachers(self) -> None:
         """Load the weights of the teachers, once; later calls do nothing.
@@ -124,9 +129,9 @@ class Distillation(BaseModel):
         self.load_teachers()
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
         try:
-            with self.distiller.teacher_recorders:
+            with self.distiller.teacher_recorders.recording():
                 self.run_teachers(inputs)
-            with self.distiller.student_recorders:
+            with self.distiller.student_recorders.recording():
                 losses = self._run_student(inputs, labels)
             distilled = self.distiller.compute_distill_losses(labels)
         finally:
@@ -189,13 +194,13 @@ class SingleTeacherDistill(Distillation):
         UserError: As for :class:`Distillation`.
     """
 
-    distiller: ConfigurableDistiller
+    distiller: Distiller
 
     def __init__(
         self,
         architecture: dict[str, Any] | BaseModel,
         teacher: dict[str, Any] | BaseModel,
-        distiller: dict[str, Any] | ConfigurableDistiller,
+        distiller: dict[str, Any],
         teacher_ckpt: str | None = None,
         teacher_dtype: str | torch.dtype | None = "auto",
         teacher_compile: bool | dict[str, Any] = False,
@@ -218,10 +223,9 @@ class SingleTeacherDistill(Distillation):
         """See :attr:`Distillation.tapped_teachers`."""
         return {"teacher": self.teacher}
 
-    def build_distiller(self, distiller: dict[str, Any] | ConfigurableDistiller) -> ConfigurableDistiller:
-        """See :meth:`Distillation.build_distiller`."""
-        built = distiller if isinstance(distiller, nn.Module) else MODELS.build(dict(distiller))
-        built.attach(self.student, self.teacher)
+    def make_distiller(self, cfg: Any) -> Distiller:
+        """See :meth:`Distillation.make_distiller`."""
+        built = build_distiller(cfg, self.student, self.teacher)
         self.teachers[0].watch([built.teacher_recorders])
         return built
 

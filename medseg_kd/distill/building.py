@@ -1,4 +1,4 @@
-"""Building the parts of a distiller from its config, so that a wrong entry is told with its place."""
+"""Building a distiller and its parts from a config, so that a wrong entry is told with its place."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,13 @@ from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.registry import MODELS, check_arguments
 
 
-def build_part(cfg: Any, where: str) -> Any:
-    """Build a recorder, connector or loss.
+def build_part(cfg: Any, where: str, **given: Any) -> Any:
+    """Build a distiller, recorder, connector or loss.
 
     Args:
         cfg: ``dict(type=..., **arguments)``.
         where: Its place in the config, for messages.
+        given: Further arguments, which no config has.
 
     Raises:
         UserError: There is no such type (the message holds the nearest names), or it refuses its arguments.
@@ -21,9 +22,9 @@ def build_part(cfg: Any, where: str) -> Any:
         raise UserError(f"{where} is {cfg!r}, expected dict(type=..., ...)")
     arguments = {key: value for key, value in cfg.items() if key not in ("type", "_scope_")}
     kind = _find(cfg["type"], where)
-    check_arguments(kind, arguments, where)
+    check_arguments(kind, {**arguments, **given}, where)
     try:
-        return MODELS.build(dict(cfg))
+        return MODELS.build({**cfg, **given})
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 

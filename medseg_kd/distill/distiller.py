@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medseg_kd.distill import mmrazor_bridge
 from medseg_kd.distill.building import build_part
 from medseg_kd.distill.misfit import MisfitError, connector_for, describe
-from medseg_kd.distill.recorders import RecorderManager
+from medseg_kd.distill.recorders import build_recorders
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import MODELS
 
@@ -21,24 +21,102 @@ _MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError,
 _RECORD_KEYS = ("recorder", "from_student", "record_idx", "data_idx", "connector", "connector_idx")
 
 
-@MODELS.register_module()
-class ConfigurableDistiller(BaseModule):
-    """Computes distillation losses on what recorders hold; the schema is that of MMRazor 1.0's class of this name.
+class Distiller(BaseModule):
+    """Recorders of two models, connectors and losses on what they record; a subclass says which loss gets what.
 
-    The config is checked when it is built. A loss whose ``forward`` takes ``label`` gets the batch's labels (N, H, W)
-    without a mapping. MMEngine sums what has "loss" in its name for the backward pass: a loss without it is refused.
+    It is built from the models: the sources of the recorders are found in them, and the config is checked. MMEngine
+    sums what has "loss" in its name for the backward pass: a loss without it is refused.
 
     Args:
+        student: The student.
+        teacher: The teacher.
         student_recorders: Name to recorder config, for the student.
         teacher_recorders: The same for the teacher.
         connectors: Name to connector config, or to a list of them that are applied in turn.
         distill_losses: Name to loss config; of MMRazor's too, as of its connectors, with ``type='mmrazor.<Name>'``.
+
+    Raises:
+        UserError: A part of the config cannot be built, a source is not there, or a loss would not be trained on.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        student_recorders: Mapping[str, Config] | None = None,
+        teacher_recorders: Mapping[str, Config] | None = None,
+        connectors: Mapping[str, Config | Sequence[Config]] | None = None,
+        distill_losses: Mapping[str, Config] | None = None,
+    ) -> None:
+        super().__init__()
+        self.student_recorders = build_recorders(student_recorders, student, "student_recorders")
+        self.teacher_recorders = build_recorders(teacher_recorders, teacher, "teacher_recorders")
+        self.connectors = ModuleDict({name: _build_connector(name, cfg) for name, cfg in (connectors or {}).items()})
+        self.distill_losses = ModuleDict(
+            {name: _build(cfg, f"distill_losses.{name}") for name, cfg in (distill_losses or {}).items()}
+        )
+        for name in self.distill_losses:
+            if "loss" not in name:
+                raise UserError(
+                    f"distill_losses.{name} would be logged but not trained on: only names with 'loss' in them are "
+                    f"summed. Call it loss_{name}, in distill_losses and in loss_forward_mappings"
+                )
+
+    def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
+        """Losses on what the recorders hold.
+
+        Args:
+            label: Labels of the batch, (N, H, W).
+
+        Returns:
+            Name to scalar.
+        """
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Let go of the recorded features of both models."""
+        self.student_recorders.clear()
+        self.teacher_recorders.clear()
+
+
+def build_distiller(cfg: Any, student: nn.Module, teacher: nn.Module, where: str = "model.distiller") -> Distiller:
+    """The distiller of two models.
+
+    Args:
+        cfg: ``dict(type=..., **arguments)``: a method or a :class:`ConfigurableDistiller`.
+        student: The student.
+        teacher: The teacher.
+        where: Its place in the config, for messages.
+
+    Raises:
+        UserError: It is wrong, or does not fit the models.
+    """
+    return build_part(cfg, where, student=student, teacher=teacher)
+
+
+@MODELS.register_module()
+class ConfigurableDistiller(Distiller):
+    """Computes the losses of a config on what recorders hold; the schema is that of MMRazor 1.0's class of this name.
+
+    A loss whose ``forward`` takes ``label`` gets the batch's labels (N, H, W) without a mapping.
+
+    Args:
+        student: The student; like the teacher, it is no part of the config, see :func:`build_distiller`.
+        teacher: The teacher.
+        student_recorders: See :class:`Distiller`, as for the next three.
+        teacher_recorders: Likewise.
+        connectors: Likewise.
+        distill_losses: Likewise.
         loss_forward_mappings: For each loss, its forward argument to the record that it gets: ``recorder`` (name),
             ``from_student`` (bool), and optionally ``record_idx`` (which call of the module), ``data_idx`` (which item
             of the record), ``connector`` (name), ``connector_idx`` (which item of the connector's output).
 
+    Raises:
+        UserError: As for :class:`Distiller`, or a name in a mapping does not exist.
+
     Example:
-        >>> ConfigurableDistiller(
+        >>> dict(
+        ...     type='ConfigurableDistiller',
         ...     student_recorders=dict(feat=dict(type='ModuleOutputs', source='network.backbone.layer4')),
         ...     teacher_recorders=dict(feat=dict(type='ModuleOutputs', source='network.backbone.layer4')),
         ...     connectors=dict(widen=dict(type='ConvConnector', in_channel=512, out_channel=2048)),
@@ -50,65 +128,28 @@ class ConfigurableDistiller(BaseModule):
 
     def __init__(
         self,
+        student: nn.Module,
+        teacher: nn.Module,
         student_recorders: Mapping[str, Config] | None = None,
         teacher_recorders: Mapping[str, Config] | None = None,
         connectors: Mapping[str, Config | Sequence[Config]] | None = None,
         distill_losses: Mapping[str, Config] | None = None,
         loss_forward_mappings: Mapping[str, Mapping[str, Config]] | None = None,
     ) -> None:
-        super().__init__()
-        self.configure(student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings)
-
-    def configure(
-        self,
-        student_recorders: Mapping[str, Config] | None = None,
-        teacher_recorders: Mapping[str, Config] | None = None,
-        connectors: Mapping[str, Config | Sequence[Config]] | None = None,
-        distill_losses: Mapping[str, Config] | None = None,
-        loss_forward_mappings: Mapping[str, Mapping[str, Config]] | None = None,
-    ) -> None:
-        """Build and check everything; the arguments are those of the class.
-
-        Raises:
-            UserError: A name in the config does not exist, or a loss would not be trained on.
-        """
-        self.student_recorders = RecorderManager(student_recorders, "distiller.student_recorders")
-        self.teacher_recorders = RecorderManager(teacher_recorders, "distiller.teacher_recorders")
-        self.connectors = ModuleDict({name: _build_connector(name, cfg) for name, cfg in (connectors or {}).items()})
-        self.distill_losses = ModuleDict(
-            {name: _build(cfg, f"distiller.distill_losses.{name}") for name, cfg in (distill_losses or {}).items()}
-        )
+        super().__init__(student, teacher, student_recorders, teacher_recorders, connectors, distill_losses)
+        self._labelled = {
+            name for name, loss in self.distill_losses.items() if "label" in inspect.signature(loss.forward).parameters
+        }
         self.loss_forward_mappings = {name: dict(records) for name, records in (loss_forward_mappings or {}).items()}
         self._check()
-
-    def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Find the sources of the recorders in both models.
-
-        Raises:
-            UserError: A source is not there.
-        """
-        self.student_recorders.attach(student)
-        self.teacher_recorders.attach(teacher)
         for record in (record for records in self.loss_forward_mappings.values() for record in records.values()):
             if record.get("connector") is not None and not record["from_student"]:
                 source = self.teacher_recorders.recorders[record["recorder"]].source
                 mmrazor_bridge.set_margin(self.connectors[record["connector"]], teacher, source)
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
-        """Losses on what the recorders hold.
-
-        Args:
-            label: Labels of the batch, (N, H, W).
-
-        Returns:
-            Name to scalar.
-        """
+        """See :meth:`Distiller.compute_distill_losses`."""
         return {name: self._compute(name, label) for name in self.loss_forward_mappings}
-
-    def clear(self) -> None:
-        """Let go of the recorded features of both models."""
-        self.student_recorders.clear()
-        self.teacher_recorders.clear()
 
     def _compute(self, name: str, label: Tensor | None) -> Tensor:
         """One loss; what cannot be compared is told with its places, shapes and the connector that fits."""
@@ -116,7 +157,7 @@ class ConfigurableDistiller(BaseModule):
         raw = {key: self._recorded(record) for key, record in records.items()}
         arguments = {key: self._connected(name, key, raw) for key in records}
         loss = self.distill_losses[name]
-        labelled = {"label": label} if "label" in inspect.signature(loss.forward).parameters else {}
+        labelled = {"label": label} if name in self._labelled else {}
         try:
             return loss(**{**labelled, **arguments})
         except MisfitError as error:
@@ -191,11 +232,6 @@ class ConfigurableDistiller(BaseModule):
         for name, loss in self.distill_losses.items():
             if name not in mappings:
                 raise UserError(f"distill_losses.{name} has no entry in loss_forward_mappings, so it gets no input")
-            if "loss" not in name:
-                raise UserError(
-                    f"distiller.distill_losses.{name} would be logged but not trained on: only names with 'loss' in "
-                    f"them are summed. Call it loss_{name}, in distill_losses and in loss_forward_mappings"
-                )
             where = f"loss_forward_mappings.{name}"
             parameters = inspect.signature(loss.forward).parameters
             for key, record in mappings[name].items():
@@ -221,7 +257,7 @@ class ConfigurableDistiller(BaseModule):
 
 def _build_connector(name: str, cfg: Config | Sequence[Config]) -> nn.Module:
     """Build a connector; a list of configs gives a sequence."""
-    where = f"distiller.connectors.{name}"
+    where = f"connectors.{name}"
     if isinstance(cfg, (list, tuple)):
         return Sequential(*(_build(one, f"{where}[{index}]") for index, one in enumerate(cfg)))
     return _build(cfg, where)
@@ -253,11 +289,11 @@ def _known(name: str, names: Iterable[str], where: str, what: str) -> None:
     """Refuse a name that is not among ``names``."""
     names = list(names)
     if name not in names:
-        raise UserError(f"distiller.{where}: {name!r} is not among {what} ({', '.join(names) or 'none are given'})")
+        raise UserError(f"{where}: {name!r} is not among {what} ({', '.join(names) or 'none are given'})")
 
 
 def _none_missing(needed: Iterable[str], given: Collection[str], where: str, what: str) -> None:
     """Refuse a mapping without one of the needed keys."""
     missing = [key for key in needed if key not in given]
     if missing:
-        raise UserError(f"distiller.{where}: {what} also needs {', '.join(missing)}")
+        raise UserError(f"{where}: {what} also needs {', '.join(missing)}")

@@ -1,8 +1,7 @@
 """Several teachers: one target from the mean of their probabilities, or one loss for each."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -11,9 +10,10 @@ from mmengine.model import BaseModel, BaseModule, ModuleList
 from torch import Tensor, nn
 
 from medseg_kd.distill.algorithm import Distillation
-from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.distiller import ConfigurableDistiller, Distiller, build_distiller
 from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.losses.pixels import resize
+from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
@@ -68,7 +68,7 @@ class MultiTeacherDistill(Distillation):
             for each, key in zip(teachers, keys, strict=True)
         ]
         self._weights = [float(each.get("weight", 1)) for each in teachers]
-        self._distillers = [each.get("distiller", distiller) for each in teachers]
+        self._distillers = [each.get("distiller") for each in teachers]
         self._mean: list[MeanTeacher] = []
         self._is_mean = combine == _MEAN
         super().__init__(architecture, make, distiller, **options)
@@ -80,18 +80,18 @@ class MultiTeacherDistill(Distillation):
             return {"mean of the teachers": self._mean[0]}
         return {f"teacher {index}": teacher.model for index, teacher in enumerate(self.teachers)}
 
-    def build_distiller(self, distiller: Any) -> "ConfigurableDistiller | EachTeacher":
-        """See :meth:`Distillation.build_distiller`."""
+    def make_distiller(self, cfg: Any) -> "Distiller | EachTeacher":
+        """See :meth:`Distillation.make_distiller`."""
         if not self._is_mean:
-            parts = [MODELS.build(dict(cfg)) for cfg in self._distillers]
-            for part, teacher in zip(parts, self.teachers, strict=True):
-                part.attach(self.student, teacher.model)
-                teacher.watch([part.teacher_recorders])
+            parts = []
+            for index, (own, teacher) in enumerate(zip(self._distillers, self.teachers, strict=True)):
+                where = "model.distiller" if own is None else f"model.teachers[{index}].distiller"
+                parts.append(build_distiller(own or cfg, self.student, teacher.model, where))
+                teacher.watch([parts[-1].teacher_recorders])
             return EachTeacher(parts, self._weights)
         mean = MeanTeacher(self.teachers, self._weights).eval()
-        built = MODELS.build(dict(distiller))
         try:
-            built.attach(self.student, mean)
+            built = build_distiller(cfg, self.student, mean)
         except UserError as error:
             raise UserError(
                 f"with combine='mean', one teacher that has logits alone (combine='each' has features): {error}"
@@ -154,24 +154,16 @@ class EachTeacher(BaseModule):
     """A distiller for each teacher, seen as one.
 
     Args:
-        parts: The distillers, attached.
+        parts: The distillers.
         weights: Multiply their losses.
     """
 
-    def __init__(self, parts: Sequence[ConfigurableDistiller], weights: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[Distiller], weights: Sequence[float]) -> None:
         super().__init__()
         self.parts = ModuleList(parts)
         self.weights = list(weights)
-
-    @property
-    def student_recorders(self) -> Any:
-        """Context in which the student's recorders record."""
-        return _together(part.student_recorders for part in self.parts)
-
-    @property
-    def teacher_recorders(self) -> Any:
-        """Context in which the teachers' recorders record."""
-        return _together(part.teacher_recorders for part in self.parts)
+        self.student_recorders = _joined([part.student_recorders for part in parts])
+        self.teacher_recorders = _joined([part.teacher_recorders for part in parts])
 
     @property
     def connectors(self) -> nn.ModuleDict:
@@ -180,7 +172,7 @@ class EachTeacher(BaseModule):
         return nn.ModuleDict({name: connectors for name, connectors in named.items() if len(connectors)})
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
-        """See :meth:`ConfigurableDistiller.compute_distill_losses`."""
+        """See :meth:`Distiller.compute_distill_losses`."""
         return {
             f"teacher{index}.{name}": weight * value
             for index, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True))
@@ -193,23 +185,26 @@ class EachTeacher(BaseModule):
             part.clear()
 
 
-@contextmanager
-def _together(managers: Any) -> Iterator[None]:
-    """Enter all of them."""
-    with ExitStack() as stack:
-        for manager in managers:
-            stack.enter_context(manager)
-        yield
+def _joined(managers: Sequence[RecorderManager]) -> RecorderManager:
+    """The recorders of each teacher's distiller in one, as ``teacher<i>.<name>``."""
+    return RecorderManager(
+        {
+            f"teacher{index}.{name}": recorder
+            for index, manager in enumerate(managers)
+            for name, recorder in manager.recorders.items()
+        }
+    )
 
 
-def _distribution(distiller: ConfigurableDistiller) -> tuple[tuple[int, ...], float]:
+def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
     """Axes and temperature of the distribution that the losses on the mean form of its logits.
 
     Raises:
         UserError: They form none, or not the same.
     """
     found: dict[tuple[tuple[int, ...], float], str] = {}
-    for name, records in distiller.loss_forward_mappings.items():
+    mappings = distiller.loss_forward_mappings if isinstance(distiller, ConfigurableDistiller) else {}
+    for name, records in mappings.items():
         given = [record["recorder"] for record in records.values() if not record["from_student"]]
         if "network" not in (distiller.teacher_recorders.recorders[recorder].source for recorder in given):
             continue

@@ -30,7 +30,7 @@ from mmseg.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
+from medseg_kd.registry import FINDERS, MODELS
 
 _INSTALL = "pip install mmrazor==1.0.0"
 _LOSSES = "mmrazor.models.losses"
@@ -80,6 +80,9 @@ def find(key: str) -> type:
             "nearest names:\n    " + "\n    ".join(f"mmrazor.{one}" for one in near)
         )
     return found
+
+
+FINDERS["mmrazor"] = find
 
 
 def losses() -> list[str]:

@@ -1,7 +1,11 @@
-"""Recorders: they hold what a model computes, recorded only inside ``with`` and kept only until they are cleared."""
+"""Recorders: they hold what a model computes, recorded only inside ``with`` and kept only until they are cleared.
+
+Hooks stay on the recorded modules and do nothing outside, so that a whole training step compiles into one graph.
+"""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,23 +25,19 @@ class Recorder:
     a module is what is recorded.
 
     Args:
+        model: What is recorded.
         source: Where the data come from, as a dotted path from the model.
         sources: Another spelling of ``source``, that of MMRazor's documentation.
+
+    Raises:
+        UserError: The source is not there; the message holds the nearest names that are.
     """
 
-    def __init__(self, source: str | None = None, sources: str | None = None) -> None:
+    def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
         if (source is None) == (sources is None) or not isinstance(source or sources, str):
             raise UserError(f"{type(self).__name__} needs one source, a dotted path such as 'network.backbone.layer4'")
         self.source: str = source or sources or ""
         self.records: list[Any] = []
-        self._model: nn.Module
-
-    def attach(self, model: nn.Module) -> None:
-        """Record from ``model``.
-
-        Raises:
-            UserError: The source is not there; the message holds the nearest names that are.
-        """
         self._model = model
         self.find()
 
@@ -85,6 +85,22 @@ class Recorder:
         return f"{type(self).__name__}({self.source!r})"
 
 
+class _Tap:
+    """A forward hook that collects in ``records`` what it picks, and nothing while that is None.
+
+    It knows neither its recorder nor its model: a copy of a module has an idle hook and drags nothing along, and no
+    cycle of references keeps a model alive.
+    """
+
+    def __init__(self, pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]) -> None:
+        self.records: list[Any] | None = None
+        self._pick = pick
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if self.records is not None:
+            self.records.append(self._pick(module, inputs, output))
+
+
 @MODELS.register_module(name=["ModuleOutputs", "ModuleOutputsRecorder"])
 class ModuleOutputs(Recorder):
     """Records what a module returns, one record for each call.
@@ -92,43 +108,57 @@ class ModuleOutputs(Recorder):
     What a single layer returns is copied: an in-place activation after it would overwrite the record.
     """
 
-    _hook: RemovableHandle
+    def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
+        self._tap = _Tap(self.pick)
+        self._module: nn.Module | None = None
+        self._hook: RemovableHandle
+        super().__init__(model, source, sources)
+
+    @staticmethod
+    def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        """What is recorded of a call."""
+        return output.clone() if isinstance(output, Tensor) and _is_layer(module) else output
 
     def find(self) -> nn.Module:
-        """See :meth:`Recorder.find`."""
+        """See :meth:`Recorder.find`; the hook moves where another module has taken the place."""
         try:
-            return self._model.get_submodule(self.source)
+            module = self._model.get_submodule(self.source)
         except AttributeError as error:
             raise _unknown("module", self.source, self._model, dict(self._model.named_modules())) from error
+        if module is not self._module:
+            if self._module is not None:
+                self._hook.remove()
+            self._module, self._hook = module, module.register_forward_hook(self._tap)
+        return module
 
     def start(self) -> None:
         """See :meth:`Recorder.start`."""
-        super().start()
-        self._hook = self.find().register_forward_hook(self._record)
+        self.find()
+        self.records = self._tap.records = []
 
     def stop(self) -> None:
         """See :meth:`Recorder.stop`."""
-        self._hook.remove()
-
-    def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        copy = isinstance(output, Tensor) and _is_layer(module)
-        self.records.append(output.clone() if copy else output)
+        self._tap.records = None
 
 
 @MODELS.register_module(name=["ModuleInputs", "ModuleInputsRecorder"])
 class ModuleInputs(ModuleOutputs):
     """Records the positional arguments of a module as a tuple, one record for each call."""
 
-    def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self.records.append(inputs)
+    @staticmethod
+    def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        """See :meth:`ModuleOutputs.pick`."""
+        return inputs
 
 
 @MODELS.register_module()
 class Logits(ModuleOutputs):
     """Records the logits that a module returns: of several outputs (auxiliary ones in training) the first."""
 
-    def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self.records.append(output[0] if isinstance(output, (list, tuple)) else output)
+    @staticmethod
+    def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        """See :meth:`ModuleOutputs.pick`."""
+        return output[0] if isinstance(output, (list, tuple)) else output
 
 
 @MODELS.register_module(name=["Parameter", "ParameterRecorder"])
@@ -148,44 +178,51 @@ class Parameter(Recorder):
 
 
 class RecorderManager:
-    """Named recorders of one model, used as a context manager around its forward pass.
+    """Named recorders of one model; its forward pass runs inside :meth:`recording`.
 
     Args:
-        recorders: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
-        where: Their place in the config, for messages.
+        recorders: Name to recorder.
     """
 
-    def __init__(self, recorders: Mapping[str, dict[str, Any]] | None = None, where: str = "recorders") -> None:
-        self.where = where
-        self.recorders: dict[str, Recorder] = {
-            name: build_part(cfg, f"{where}.{name}") for name, cfg in (recorders or {}).items()
-        }
+    def __init__(self, recorders: Mapping[str, Recorder]) -> None:
+        self.recorders = dict(recorders)
 
-    def attach(self, model: nn.Module) -> None:
-        """Find the sources of all recorders in ``model``.
-
-        Raises:
-            UserError: A source is not there.
-        """
-        for name, recorder in self.recorders.items():
-            try:
-                recorder.attach(model)
-            except UserError as error:
-                raise UserError(f"{self.where}.{name}: {error}") from error
+    def find(self) -> None:
+        """Look up all sources anew, see :meth:`Recorder.find`."""
+        for recorder in self.recorders.values():
+            recorder.find()
 
     def clear(self) -> None:
         """Let go of everything that was recorded."""
         for recorder in self.recorders.values():
             recorder.clear()
 
-    def __enter__(self) -> "RecorderManager":
-        for recorder in self.recorders.values():
-            recorder.start()
-        return self
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what runs inside, after forgetting what was recorded before."""
+        try:
+            for recorder in self.recorders.values():
+                recorder.start()
+            yield
+        finally:
+            for recorder in self.recorders.values():
+                recorder.stop()
 
-    def __exit__(self, *exception: object) -> None:
-        for recorder in self.recorders.values():
-            recorder.stop()
+
+def build_recorders(cfg: Mapping[str, Any] | None, model: nn.Module, where: str = "recorders") -> RecorderManager:
+    """The recorders of a model.
+
+    Args:
+        cfg: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
+        model: What is recorded.
+        where: Their place in the config, for messages.
+
+    Raises:
+        UserError: A config is wrong, or its source is not in the model.
+    """
+    return RecorderManager(
+        {name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()}
+    )
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -23,6 +23,7 @@ from medseg_kd import __version__
 from medseg_kd.configuration import complete_run, find_teachers, type_errors_explained
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
+from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.environment import log_environment
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
@@ -52,13 +53,8 @@ class Runner(mmengine.runner.Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> "Runner":
-        """Build a runner from a config, as ``train.py`` does.
-
-        It gets its run folder, holds its ``val_cases`` out, and takes from the data what it leaves to them (classes,
-        channels).
-
-        Raises:
-            UserError: Parts of the config do not agree, or a type is not known.
+        """Build a runner as ``train.py`` does: ``val_cases`` are held out, the run folder has its name, the config is
+        checked, and what it leaves to the data (classes, channels) is taken from them.
         """
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
@@ -191,6 +187,11 @@ class Runner(mmengine.runner.Runner):
         if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
             loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
         return loader
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the model where the config says so and it is safe."""
+        check_compilation(self.cfg.get("compile"), self.bare_model, get_device())
+        super()._maybe_compile(target)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """MMEngine's logger without its warnings about its own deprecated file client."""

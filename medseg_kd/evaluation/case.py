@@ -121,15 +121,9 @@ def measure_case(
     """Measure all organs of one case, in one or more units, from one search for the surfaces.
 
     Args:
-        pred: (S, H, W) integer labels, 0 is background; any number of axes works.
-        truth: the same shape.
-        num_classes: number of classes with background.
+        pred, truth, num_classes, metrics, case, threads, names: as for :func:`score_case`.
         spacings: the units in which distances are wanted: a name of your choice and the voxel size (None: voxels).
             Measures with a unit of their own look for ``mm`` or ``voxel``.
-        metrics: as for :func:`score_case`.
-        case: name of the case, for error messages.
-        threads: threads to use; None is one for each core that this process may use.
-        names: of all classes, for measures that have options by organ.
 
     Returns:
         The measures, for :meth:`CaseMeasure.score`.

@@ -84,11 +84,8 @@ def write_metrics_json(path: Path, summaries: Sequence[Summary]) -> None:
     """Write the means of each protocol; not-a-number becomes null."""
     content: dict[str, Any] = {}
     for summary in summaries:
-        table: dict[str, Any] = {f"m{title}": _number(value) for title, value in summary.mean.items()}
-        table["per_class"] = {
-            name: {title: _number(value) for title, value in values.items()}
-            for name, values in summary.per_class.items()
-        }
+        table: dict[str, Any] = _numbers(summary.mean, "m")
+        table["per_class"] = {name: _numbers(values) for name, values in summary.per_class.items()}
         if summary.protocol == "strict":
             table["missed"] = summary.total("missed")
             table["false_alarms"] = summary.total("false_alarm")
@@ -111,5 +108,5 @@ def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
     write_text(path, text.getvalue())
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _numbers(values: Mapping[str, float], prefix: str = "") -> dict[str, float | None]:
+    return {f"{prefix}{title}": None if math.isnan(value) else value for title, value in values.items()}

@@ -153,20 +153,17 @@ class VolumeMetric(BaseMetric):
         units = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
         pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
         pred, truth = without_ignored(pred, truth, self.ignore_index)
-        parts = [(classes, pred, truth)]
+        names, pairs = [list(classes)], [(pred, truth)]
         if self.regions:
-            pred_name, truth_name = f"case {case}: the prediction", f"case {case}: the ground truth"
-            parts = [
-                (
-                    (classes[0], region),
-                    region_of(pred, members, len(classes), pred_name),
-                    region_of(truth, members, len(classes), truth_name),
-                )
-                for region, members in self.regions.items()
+            what = f"case {case}: the prediction", f"case {case}: the ground truth"
+            names = [[classes[0], region] for region in self.regions]
+            pairs = [
+                (region_of(pred, each, len(classes), what[0]), region_of(truth, each, len(classes), what[1]))
+                for each in self.regions.values()
             ]
         measures = [
-            measure_case(pred, truth, len(names), units, self.measures, case, self.threads, names)
-            for names, pred, truth in parts
+            measure_case(*pair, len(known), units, self.measures, case, self.threads, known)
+            for known, pair in zip(names, pairs, strict=True)
         ]
         scores = {
             protocol: {unit: _joined([each.score(protocol, unit) for each in measures]) for unit in units}

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
-from torch import nn
+from torch import Tensor, nn
 
 from medseg_kd.errors import UserError, did_you_mean, first_line
 from medseg_kd.files import whole_file
@@ -66,8 +66,15 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
             f"{name} cannot be read as a checkpoint ({first_line(error)}). It is damaged or only partly "
             "copied: copy it again, or use an earlier iter_<N>.pth of the same run."
         ) from error
-    if not isinstance(checkpoint, Mapping):
-        raise UserError(f"{name} holds a {type(checkpoint).__name__}, expected a checkpoint or a state_dict")
+    weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
+    if not isinstance(weights, Mapping):
+        where = " as its state_dict" if weights is not checkpoint else ""
+        raise UserError(f"{name} holds a {type(weights).__name__}{where}, expected a checkpoint or a state_dict")
+    if odd := [key for key in weights if not isinstance(key, str)]:
+        raise UserError(
+            f"{name} holds {len(odd)} entries whose names are no text ({', '.join(map(repr, odd[:_SHOWN_KEYS]))}), "
+            "expected a checkpoint or a state_dict"
+        )
     return dict(checkpoint) if "state_dict" in checkpoint else {"state_dict": dict(checkpoint)}
 
 
@@ -171,19 +178,20 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
         source: Where the weights come from, for the message.
 
     Raises:
-        UserError: A key is missing, left over, or of another shape; all are listed (up to eight of each kind).
+        UserError: A key is missing, left over, or of another shape or type; all are listed (up to eight of each kind).
     """
-    given = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    given = {_bare(key): value for key, value in state_dict.items()}
     check_weights(module, given, f"{source} does not fit {type(module).__name__}")
     if module.load_state_dict(given, strict=False).missing_keys:
         print_log(f"{source} has no auxiliary head: it starts anew, should training go on", "current")
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str) -> None:
-    """Refuse weights whose names and shapes are not the module's.
+    """Refuse weights whose names, shapes and types are not the module's.
 
     An ``auxiliary_head``, which only training uses, may be absent as a whole: others train the same network without.
-    The part that owns a weight may take other shapes than its own: it says so in ``takes_shape(name, shape)``.
+    The part that owns a weight may take other shapes than its own: it says so in ``takes_shape(name, shape)``. A number
+    may be of another precision, but not of another kind: PyTorch would drop imaginary parts and fractions in silence.
 
     Args:
         module: The module that is to take the weights; it may lie on the meta device.
@@ -196,13 +204,21 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
     wanted = module.state_dict()
     auxiliary = {key for key in wanted if "auxiliary_head" in key.split(".")}
     optional = set() if auxiliary & weights.keys() else auxiliary
+    shared = [key for key in wanted if key in weights]
     problems = {
         "missing in the checkpoint": [key for key in wanted if key not in weights and key not in optional],
-        "not in the model": [key for key in weights if key not in wanted],
+        "not in the model": [
+            key if isinstance(key, str) else f"{key!r}, which is no text" for key in weights if key not in wanted
+        ],
         "of another shape": [
             f"{key}: checkpoint {tuple(weights[key].shape)}, model {tuple(wanted[key].shape)}"
-            for key in wanted
-            if key in weights and not _takes(module, key, wanted[key].shape, weights[key].shape)
+            for key in shared
+            if isinstance(weights[key], Tensor) and not _takes(module, key, wanted[key].shape, weights[key].shape)
+        ],
+        "of another type": [
+            f"{key}: checkpoint {_type(weights[key])}, model {_type(wanted[key])}"
+            for key in shared
+            if _kind(weights[key]) != _kind(wanted[key])
         ],
     }
     if any(problems.values()):
@@ -212,6 +228,25 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
                 more = f"\n    ... and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
                 lines.append(f"  {len(keys)} {what}:\n    " + "\n    ".join(keys[:_SHOWN_KEYS]) + more)
         raise UserError("\n".join(lines))
+
+
+def _bare(key: Any) -> Any:
+    """The name of a weight without the prefix of a data-parallel wrapper; what is no text stays as it is."""
+    return key.removeprefix("module.") if isinstance(key, str) else key
+
+
+def _kind(value: Any) -> str:
+    """What a value holds: numbers of one kind, whatever their precision, or an object."""
+    if not isinstance(value, Tensor):
+        return "object"
+    if value.is_floating_point():
+        return "floating"
+    return "complex" if value.is_complex() else "bool" if value.dtype == torch.bool else "integer"
+
+
+def _type(value: Any) -> str:
+    """The type of a value: of a tensor that of its numbers."""
+    return str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else type(value).__name__
 
 
 def _takes(module: nn.Module, key: str, own: torch.Size, given: torch.Size) -> bool:

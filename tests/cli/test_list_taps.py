@@ -26,9 +26,8 @@ def test_every_line_is_what_a_recorder_gets(capsys):
     printed = rows(capsys.readouterr().out)
     model = MODELS.build(Config.fromfile(config).model)
     with_indices = 0
-    recorders = {source: ModuleOutputs(source) for source, *_ in printed}
+    recorders = {source: ModuleOutputs(model, source) for source, *_ in printed}
     for recorder in recorders.values():
-        recorder.attach(model)
         recorder.start()
     model(torch.zeros(2, 1, 64, 32), mode="tensor")
     for source, kind, shape, remark in printed:

@@ -203,7 +203,7 @@ class TestMistakes:
             cwd=home,
         )
         assert message.startswith("error: ")
-        assert ".npz" in message and "metainfo.classes" in message
+        assert ".npz" in message and "dataset.spec" in message
 
     def test_a_wrong_argument_shows_the_usage(self, home):
         done = command("train.py", "--bogus", cwd=home)

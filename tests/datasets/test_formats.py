@@ -224,3 +224,27 @@ def test_a_geometry_that_is_none(transunet: Path) -> None:
         file.attrs.update(origin=(np.nan, 2.0, 30.0), direction=np.eye(3).ravel())
     with pytest.raises(UserError, match=r"case0008\.npy\.h5: origin is \(nan, 2\.0, 30\.0\), expected 3 numbers"):
         CaseDataset(str(transunet))[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(size=5), "dataset.size is 5: expected"),
+        (dict(size=(0, 4)), r"dataset.size is \(0, 4\)"),
+        (dict(size="ab"), "dataset.size is 'ab'"),
+        (dict(cases=3), "dataset.cases is 3: expected a list"),
+        (dict(format_options=3), "dataset.format_options is 3: expected dict"),
+        (dict(format_options=dict(foo=1)), "dataset.format_options: TransUNet: .*'foo'. It takes: root, axes"),
+        (dict(spec=dict(orientation=5)), "orientation is 5: expected a text"),
+    ],
+)
+def test_options_that_make_no_sense(transunet: Path, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SliceDataset(str(transunet), **options)
+
+
+@pytest.mark.parametrize("window", ['"a"', "[1]", '["a", "b"]', "[2, 1]"])
+def test_a_manifest_whose_window_is_none(transunet: Path, window: str) -> None:
+    (transunet / "manifest.json").write_text(f'{{"window": {window}, "classes": ["background", "a"]}}')
+    with pytest.raises(UserError, match=r"manifest\.json: window"):
+        SliceDataset(str(transunet))

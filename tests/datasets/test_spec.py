@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medseg_kd.datasets import RGB8, Channel, DataSpec, Percentiles, Stored, Window, ZScore
-from medseg_kd.datasets.spec import combine, parts_of_config, parts_of_json
+from medseg_kd.datasets.spec import combine, parts_of_config, parts_of_json, unnamed
 from medseg_kd.errors import UserError
 
 CLASSES = ("background", "edema", "core", "enhancing")
@@ -212,3 +212,16 @@ def test_differences_of_two_specs() -> None:
     assert "classes: background, edema, core, enhancing and background, edema, core, necrosis" in told
     assert "T1 (ZScore(nonzero=False)) and T1 (Window(low=0.0, high=9.0))" in told and "FLAIR" not in told
     assert "neighbours: 2 and 1" in told and "regions" in told and "orientation" not in told
+
+
+def test_names_that_nobody_told_give_way() -> None:
+    """A folder that was prepared without names says "class 1" and so on."""
+    named = parts_of_config(dict(classes=CLASSES), "dataset.spec")
+    numbered = parts_of_config(dict(classes=unnamed(4)), "data")
+    for config, folder in ((named, numbered), (numbered, named)):
+        assert combine(config, folder, ("dataset.spec", "data"))["classes"] == CLASSES
+    with pytest.raises(UserError, match="differ in classes"):
+        combine(named, parts_of_config(dict(classes=unnamed(5)), "data"), ("dataset.spec", "data"))
+    channels = (Channel("CT"),)
+    assert DataSpec(channels, CLASSES).differences(DataSpec(channels, unnamed(4))) == []
+    assert DataSpec(channels, CLASSES).differences(DataSpec(channels, unnamed(3))) != []

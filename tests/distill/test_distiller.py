@@ -8,9 +8,8 @@ import torch
 from pairs import Plain
 from torch import nn
 
-from medseg_kd.distill import ConfigurableDistiller, CWDLoss, KDLoss
+from medseg_kd.distill import ConfigurableDistiller, CWDLoss, KDLoss, build_distiller
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
 
 IMAGE = torch.rand(2, 1, 8, 8)
 CONFIG = {
@@ -61,11 +60,10 @@ def changed(path: str, value: object) -> dict:
 def run(config: dict) -> tuple[Plain, Plain, ConfigurableDistiller]:
     """Record one forward pass of a student with 4 and a teacher with 6 classes."""
     student, teacher = Plain().eval(), Plain(6).eval()
-    distiller = MODELS.build(config)
-    distiller.attach(student, teacher)
-    with distiller.teacher_recorders, torch.no_grad():
+    distiller = build_distiller(config, student, teacher)
+    with distiller.teacher_recorders.recording(), torch.no_grad():
         teacher(IMAGE)
-    with distiller.student_recorders:
+    with distiller.student_recorders.recording():
         student(IMAGE)
     return student, teacher, distiller
 
@@ -120,7 +118,7 @@ MISTAKES = {
 def test_mistakes_are_refused_when_built(path):
     value, message = MISTAKES[path]
     with pytest.raises(UserError, match=message):
-        MODELS.build(changed(path, value))
+        build_distiller(changed(path, value), Plain(), Plain(6))
 
 
 def test_a_loss_that_would_not_be_summed_is_refused():
@@ -128,13 +126,13 @@ def test_a_loss_that_would_not_be_summed_is_refused():
     for part in ("distill_losses", "loss_forward_mappings"):
         config[part]["l3_cwd"] = config[part].pop("loss_cwd")
     with pytest.raises(UserError, match="distill_losses.l3_cwd would be logged but not trained on: .*loss_l3_cwd"):
-        MODELS.build(config)
+        build_distiller(config, Plain(), Plain(6))
 
 
 @pytest.mark.parametrize(
     ("written", "meant"), [("secand", "second"), ("network.second", "second"), ("backbone.last", "last")]
 )
-def test_unknown_module_is_refused_when_attached(written, meant):
+def test_unknown_module_is_refused_when_built(written, meant):
     config = changed("student_recorders.feat.source", written)
     with pytest.raises(UserError, match=rf"student_recorders.feat: Plain has no module '{written}' .*\n    {meant}\n"):
         run(config)
@@ -189,9 +187,8 @@ def test_shapes_that_differ_name_the_layers_and_the_connector_that_fits(name):
     }
 
     def loss_of(config):
-        distiller = ConfigurableDistiller(**config)
-        distiller.attach(student, teacher)
-        with distiller.teacher_recorders, distiller.student_recorders, torch.no_grad():
+        distiller = ConfigurableDistiller(student, teacher, **config)
+        with distiller.teacher_recorders.recording(), distiller.student_recorders.recording(), torch.no_grad():
             student(IMAGE), teacher["net"](IMAGE)
         return distiller.compute_distill_losses()["loss"]
 

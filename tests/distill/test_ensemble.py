@@ -126,7 +126,7 @@ def test_the_explicit_level_taps_the_mean_and_each_teacher():
             "mean": {"type": "ModuleOutputs", "source": "network"},
             "second": {"type": "ModuleOutputs", "source": f"teachers.1.{layer}"},
         },
-        "distill_losses": {"loss_kd": {"type": "KDLoss", "tau": 2}, "loss_at": {"type": "ATLoss"}},
+        "distill_losses": {"loss_kd": {"type": "KDLoss", "tau": 2}, "loss_at": {"type": "ATLoss", "loss_weight": 1}},
         "loss_forward_mappings": {"loss_kd": logits, "loss_at": stage},
     }
     models = teachers(UNet, FCN)

@@ -19,8 +19,8 @@ CASES = {
     "kd_T4": (KDLoss(tau=4), LOGITS),
     "dkd_a1_b8_T4": (DKDLoss(tau=4, alpha=1, beta=8), (*LOGITS, "label")),
     "dist_b1_g1": (DISTLoss(), LOGITS),
-    "cwd_channel_kl_T4": (CWDLoss(tau=4), LOGITS),
-    "at_p2_same_size": (ATLoss(), ("feat_s", "feat_t")),
+    "cwd_channel_kl_T4": (CWDLoss(tau=4, loss_weight=1), LOGITS),
+    "at_p2_same_size": (ATLoss(loss_weight=1), ("feat_s", "feat_t")),
     "hcl_level0": (HCLLoss(), ("shifted", "pyr_t0")),
 }
 
@@ -100,12 +100,12 @@ def test_values_worked_out_by_hand():
     # Energies (1, 0) and (0.6, 0.8) over two pixels: ((1 - 0.6)^2 + 0.8^2) / 2.
     attentive = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
     other = torch.tensor([0.6, 0.8]).sqrt().view(1, 1, 1, 2)
-    assert ATLoss()(attentive, other).item() == pytest.approx(0.4)
+    assert ATLoss(loss_weight=1)(attentive, other).item() == pytest.approx(0.4)
     # Height 2: the full map (mean of 4, 0 = 2), pool 1 (mean difference 1, squared) with weight 1/2.
     difference = torch.tensor([[2.0, 0.0], [2.0, 0.0]]).view(1, 1, 2, 2)
     assert HCLLoss()(difference, torch.zeros_like(difference)).item() == pytest.approx((2 + 0.5 * 1) / 1.5)
     # Two pixels of one channel are two "classes" of the spatial softmax.
-    assert CWDLoss(tau=1)(student.view(1, 1, 1, 2), teacher.view(1, 1, 1, 2)).item() == pytest.approx(kl)
+    assert CWDLoss(tau=1, loss_weight=1)(student.view(1, 1, 1, 2), teacher.view(1, 1, 1, 2)).item() == pytest.approx(kl)
     # Opposite predictions correlate with -1 in each row and column.
     sure = torch.tensor([[2.0, 0.0], [0.0, 2.0]], dtype=torch.float64).T.reshape(1, 2, 1, 2)
     assert DISTLoss(beta=1, gamma=3)(sure, sure.flip(1)).item() == pytest.approx(2 + 6)

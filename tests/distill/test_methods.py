@@ -1,10 +1,23 @@
 """The short method types wire any pair from what the models say of themselves."""
 
+import inspect
+
 import pytest
 import torch
 from pairs import Plain, batch, plain, segmentor
 
-from medseg_kd.distill import CWD, SingleTeacherDistill
+from medseg_kd.distill import (
+    CWD,
+    KD,
+    METHODS,
+    ConfigurableDistiller,
+    DistillLoss,
+    ReviewKD,
+    SingleTeacherDistill,
+    build_distiller,
+    method,
+    on_logits,
+)
 from medseg_kd.errors import UserError
 from medseg_kd.models import FCN, UNet
 from medseg_kd.registry import MODELS
@@ -66,11 +79,10 @@ def test_cwd_on_a_stage_widens_the_student():
 
 
 def test_stages_are_paired_from_the_deepest():
-    algorithm = distil({"type": "AT"}, segmentor(UNet), segmentor(UNet))
-    short = algorithm.teacher
+    student, short = (MODELS.build(segmentor(UNet)) for _ in range(2))
     short.network.feature_info = short.network.feature_info[1:]
-    algorithm.distiller.attach(algorithm.student, short)
-    recorders = [r.recorders for r in (algorithm.distiller.student_recorders, algorithm.distiller.teacher_recorders)]
+    distiller = build_distiller({"type": "AT"}, student, short)
+    recorders = [r.recorders for r in (distiller.student_recorders, distiller.teacher_recorders)]
     stages = [[recorder.source for recorder in group.values()] for group in recorders]
     assert stages[0] == stages[1] == [f"network.backbone.layer{depth}" for depth in (2, 3, 4)]
 
@@ -83,7 +95,76 @@ def test_a_network_without_feature_info():
 
 
 def test_options_reach_the_loss():
-    method = MODELS.build({"type": "DKD", "tau": 2, "alpha": 3, "beta": 5, "loss_weight": 7, "ignore_index": 9})
-    SingleTeacherDistill(plain(), plain(), method)
-    loss = method.distill_losses["loss_dkd"]
-    assert (loss.tau, loss.alpha, loss.beta, loss.loss_weight, loss.ignore_index) == (2, 3, 5, 7, 9)
+    options = {"tau": 2, "alpha": 3, "beta": 5, "loss_weight": 7, "ignore_index": 9}
+    loss = distil({"type": "DKD", **options}, plain(), plain()).distiller.distill_losses["loss_dkd"]
+    assert {name: getattr(loss, name) for name in options} == options
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_and_its_loss_have_one_set_of_defaults(name):
+    distiller = distil({"type": name}, segmentor(), segmentor()).distiller
+    told = {key: parameter.default for key, parameter in inspect.signature(METHODS[name]).parameters.items()}
+    for loss in distiller.distill_losses.values():
+        its = {key: parameter.default for key, parameter in inspect.signature(type(loss)).parameters.items()}
+        assert its.items() <= told.items() and {key: getattr(loss, key) for key in its} == its
+    assert set(told) - set(its) <= {"student", "teacher", "stage", "mid_channel"}
+
+
+def test_names_of_connectors_are_those_of_older_checkpoints():
+    state = distil({"type": ReviewKD, "mid_channel": 8}, segmentor(), segmentor()).checkpoint_state()["connectors"]
+    assert {key.split(".")[0] for key in state} == {f"stage{stage}" for stage in range(4)}
+    assert "stage0.att_conv.0.weight" in state and not [key for key in state if key.startswith("stage3.att_conv")]
+
+
+@pytest.mark.parametrize(
+    ("distiller", "message"),
+    [
+        ({"type": "CWD", "tua": 2}, "model.distiller: CWD: .*'tua'. It takes: student, teacher, stage, tau, loss_we"),
+        ({"type": "KDD"}, "model.distiller: there is no type 'KDD'; did you mean .*KD"),
+        ({"tau": 2}, r"model.distiller is {'tau': 2}, expected dict\(type"),
+        (None, r"model.distiller is None, expected dict\(type"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(distiller, message):
+    with pytest.raises(UserError, match=message):
+        distil(distiller, plain(), plain())
+
+
+class Twice(DistillLoss):
+    """The difference of the logits, so many times."""
+
+    def __init__(self, times: float = 2.0, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
+        super().__init__(loss_weight, ignore_index)
+        self.times = times
+
+    def compute(self, student, teacher, label):
+        return self.times * (student - teacher).abs().mean()
+
+
+def declare(name: str) -> type:
+    """A method of one's own, as a file or the cell of a notebook declares it."""
+
+    class Mine(ConfigurableDistiller):
+        def __init__(self, student, teacher, **options) -> None:
+            super().__init__(student, teacher, **on_logits("loss_mine", {"type": Twice, **options}, student, teacher))
+
+    Mine.__name__ = name
+    return method(Twice)(Mine)
+
+
+def test_the_decorator_alone_registers_a_method(monkeypatch):
+    """Of a cell that runs again the last one; a method of the project keeps its name."""
+    monkeypatch.setattr(MODELS, "_module_dict", dict(MODELS.module_dict))
+    for name in ("Mine", "Heir"):
+        monkeypatch.setitem(METHODS, name, None)
+    first, again = declare("Mine"), declare("Mine")
+    assert METHODS["Mine"] is MODELS.get("Mine") is again is not first
+    algorithm = distil({"type": "Mine", "times": 3}, plain(), plain())
+    assert algorithm.distiller.distill_losses["loss_mine"].times == 3
+    assert algorithm(*batch(), mode="loss")["distill.loss_mine"] > 0
+    inherited = method(Twice)(type("Heir", (KD,), {}))
+    for kind, has in ((again, True), (KD, False), (inherited, False), (ConfigurableDistiller, False)):
+        assert ("times" in inspect.signature(kind).parameters) is has
+    with pytest.raises(KeyError, match="KD is already registered"):
+        declare("KD")
+    assert METHODS["KD"] is MODELS.get("KD") is KD

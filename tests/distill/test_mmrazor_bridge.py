@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from pairs import segmentor
 from torch import Tensor, nn
 
-from medseg_kd.distill import ConfigurableDistiller, mmrazor_bridge
+from medseg_kd.distill import ConfigurableDistiller, build_distiller, mmrazor_bridge
 from medseg_kd.errors import UserError
 from medseg_kd.registry import HOOKS, MODELS
 
@@ -103,7 +104,10 @@ def on_maps(name: str, memory_format: torch.memory_format = torch.contiguous_for
             records[key] = {**record, "connector": whose} if connectors[whose] else record
     recorders = {key: {"type": "ModuleOutputs", "source": key} for key in ("norm", "label")}
     recorders["map"] = recorders.pop("norm")
+    student, teacher = (Net().to(memory_format=memory_format) for _ in range(2))
     distiller = ConfigurableDistiller(
+        student,
+        teacher,
         student_recorders=recorders,
         teacher_recorders={"map": recorders["map"]},
         connectors={
@@ -112,13 +116,11 @@ def on_maps(name: str, memory_format: torch.memory_format = torch.contiguous_for
         distill_losses={"loss": {"type": f"mmrazor.{name}", **LOSSES[name]}},
         loss_forward_mappings={"loss": records},
     )
-    student, teacher = (Net().to(memory_format=memory_format) for _ in range(2))
-    distiller.attach(student, teacher)
     image = torch.rand(3, 1, 8, 6).to(memory_format=memory_format)
     label = [] if name == "CRDLoss" else torch.randint(4, (3, 8, 6))
-    with distiller.teacher_recorders, torch.no_grad():
+    with distiller.teacher_recorders.recording(), torch.no_grad():
         teacher(image, label)
-    with distiller.student_recorders:
+    with distiller.student_recorders.recording():
         student(image, label)
     return distiller.compute_distill_losses()["loss"], student
 
@@ -201,7 +203,8 @@ def test_the_defects_that_the_page_names():
 def test_the_pages_example_builds():
     example: dict = {}
     exec(re.search(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.S)[1], example)
-    distiller = MODELS.build(example["distiller"])
+    model = MODELS.build(segmentor())
+    distiller = build_distiller(example["distiller"], model, model)
     assert type(distiller.distill_losses["loss_pkd"]).__name__ == "PKDLoss"
 
 
@@ -219,9 +222,9 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 def test_a_record_is_what_the_layer_returned():
     _, student = on_maps("ATLoss")
-    distiller = ConfigurableDistiller(student_recorders={"map": {"type": "ModuleOutputs", "source": "norm"}})
-    distiller.attach(student, student)
-    with distiller.student_recorders:
+    recorders = {"map": {"type": "ModuleOutputs", "source": "norm"}}
+    distiller = ConfigurableDistiller(student, student, student_recorders=recorders)
+    with distiller.student_recorders.recording():
         output = student(torch.rand(2, 1, 8, 8), torch.zeros(2))
     recorded = distiller.student_recorders.recorders["map"].get()
     assert recorded.min() < 0 and torch.equal(recorded.relu(), output)
@@ -265,11 +268,11 @@ def test_an_mmrazor_that_is_missing_or_broken_says_what_to_install():
     code = """
 import sys
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
-for name in ('mmrazor', 'mmrazor.models.losses'):
+from medseg_kd.registry import HOOKS, MODELS
+for registry, name in ((HOOKS, 'mmrazor'), (MODELS, 'mmrazor.models.losses')):
     sys.modules[name] = None
     try:
-        MODELS.get('mmrazor.ATLoss')
+        registry.get('mmrazor.ATLoss')
     except UserError as error:
         print(error)
     del sys.modules[name]

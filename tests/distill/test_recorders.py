@@ -2,12 +2,14 @@
 
 import gc
 import weakref
+from copy import deepcopy
 
 import pytest
 import torch
 from pairs import Plain
 
-from medseg_kd.distill import Logits, ModuleInputs, ModuleOutputs, Parameter, RecorderManager
+from medseg_kd.distill import Logits, ModuleInputs, ModuleOutputs, Parameter
+from medseg_kd.distill.recorders import RecorderManager, build_recorders
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
@@ -16,9 +18,7 @@ IMAGE = torch.rand(1, 1, 4, 4)
 
 def manager(**recorders) -> tuple[Plain, RecorderManager]:
     model = Plain().eval()
-    found = RecorderManager(recorders)
-    found.attach(model)
-    return model, found
+    return model, build_recorders(recorders, model)
 
 
 def test_outputs_inputs_and_parameters():
@@ -27,7 +27,7 @@ def test_outputs_inputs_and_parameters():
         inputs={"type": ModuleInputs, "source": "second"},
         weight={"type": Parameter, "sources": "second.weight"},
     )
-    with found:
+    with found.recording():
         model(IMAGE)
     first = model.first(IMAGE)
     recorders = found.recorders
@@ -38,26 +38,66 @@ def test_outputs_inputs_and_parameters():
 
 
 def test_mmrazor_class_names_build_the_same():
-    assert isinstance(MODELS.build({"type": "ModuleInputsRecorder", "source": "x"}), ModuleInputs)
-    assert isinstance(MODELS.build({"type": "ModuleOutputsRecorder", "source": "x"}), ModuleOutputs)
-    assert isinstance(MODELS.build({"type": "ParameterRecorder", "source": "x"}), Parameter)
+    for kind in (ModuleInputs, ModuleOutputs, Parameter):
+        assert MODELS.get(f"{kind.__name__}Recorder") is MODELS.get(kind.__name__) is kind
 
 
-def test_nothing_is_recorded_outside_and_no_hook_stays():
+def test_nothing_is_recorded_outside_and_no_hook_is_added():
     model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
-    with found:
-        model(IMAGE)
-        assert len(model.first._forward_hooks) == 1
+    records = lambda: len(found.recorders["outputs"].records)  # noqa: E731
     model(IMAGE)
-    assert len(found.recorders["outputs"].records) == 1 and not model.first._forward_hooks
-    with pytest.raises(RuntimeError), found:
+    assert records() == 0
+    for _ in range(2):
+        with found.recording():
+            model(IMAGE)
+        model(IMAGE)
+        assert records() == 1
+    with pytest.raises(RuntimeError), found.recording():
         model(IMAGE[0, 0, 0])
-    assert not model.first._forward_hooks and not found.recorders["outputs"].records
+    model(IMAGE)
+    assert records() == 0 and len(model.first._forward_hooks) == 1
+
+
+def test_a_copy_records_for_itself():
+    """Of the model alone it records nothing and does not know the recorder; of both it is another pair."""
+    model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
+    alone, (other, others) = deepcopy(model), deepcopy((model, found))
+    assert model.state_dict().keys() == Plain().state_dict().keys() == alone.state_dict().keys()
+    with found.recording():
+        alone(IMAGE)
+        other(IMAGE)
+    assert not found.recorders["outputs"].records and not others.recorders["outputs"].records
+    with others.recording():
+        model(IMAGE)
+        other(IMAGE)
+    assert len(others.recorders["outputs"].records) == 1 and not found.recorders["outputs"].records
+
+
+def test_hooks_keep_no_model_alive():
+    """No cycle of references: it is freed at once, without the garbage collector."""
+    model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
+    with found.recording():
+        model(IMAGE)
+    gone = weakref.ref(model)
+    gc.disable()
+    try:
+        del model, found
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_layer_is_recorded_before_what_is_done_in_place_to_it():
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.ReLU(inplace=True))
+    found = build_recorders({"conv": {"type": "ModuleOutputs", "source": "0"}}, model)
+    with found.recording():
+        model(IMAGE)
+    assert torch.equal(found.recorders["conv"].get(), model[0](IMAGE)) and found.recorders["conv"].get().min() < 0
 
 
 def test_cleared_features_are_freed():
     model, found = manager(outputs={"type": "ModuleOutputs", "source": "first"})
-    with found:
+    with found.recording():
         model(IMAGE)
     feature = weakref.ref(found.recorders["outputs"].get())
     found.clear()
@@ -71,8 +111,7 @@ def test_logits_are_the_first_of_several_outputs():
             return super().forward(x), x
 
     model = torch.nn.ModuleDict({"network": Auxiliary().eval()})
-    recorder = Logits("network")
-    recorder.attach(model)
+    recorder = Logits(model, "network")
     recorder.start()
     expected = model["network"](IMAGE)[0]
     recorder.stop()
@@ -103,21 +142,21 @@ def test_what_replaces_a_module_is_recorded():
             return self.norm(super().forward(x))
 
     model = torch.nn.ModuleDict({"network": Normed()}).eval()
-    found = RecorderManager(
-        {
-            "norm": {"type": "ModuleOutputs", "source": "network.norm"},
-            "weight": {"type": "Parameter", "source": "network.norm.weight"},
-        }
-    )
-    found.attach(model)
+    sources = {
+        "norm": {"type": "ModuleOutputs", "source": "network.norm"},
+        "weight": {"type": "Parameter", "source": "network.norm.weight"},
+    }
+    found = build_recorders(sources, model)
+    replaced = model["network"].norm
     torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model["network"].norm.weight = torch.nn.Parameter(torch.full((4,), 3.0))
-    with found:
-        expected = model["network"](IMAGE)
+    with found.recording():
+        replaced(expected := model["network"](IMAGE))
     assert torch.equal(found.recorders["norm"].get(), expected)
+    assert len(found.recorders["norm"].records) == 1 and not replaced._forward_hooks
     assert found.recorders["weight"].get() is model["network"].norm.weight
     del model["network"].norm
-    with pytest.raises(UserError, match="has no module 'network.norm'"), found:
+    with pytest.raises(UserError, match="has no module 'network.norm'"), found.recording():
         pass
 
 
@@ -125,11 +164,11 @@ def test_records_that_do_not_exist():
     model, found = manager(it={"type": "ModuleOutputs", "source": "first"})
     with pytest.raises(UserError, match="holds 0 records"):
         found.recorders["it"].get()
-    with found:
+    with found.recording():
         model(IMAGE)
     with pytest.raises(UserError, match="record_idx=1 does not exist"):
         found.recorders["it"].get(record_idx=1)
     with pytest.raises(UserError, match="one Tensor, so data_idx=0"):
         found.recorders["it"].get(data_idx=0)
     with pytest.raises(UserError, match="needs one source"):
-        ModuleOutputs()
+        ModuleOutputs(model)

@@ -7,7 +7,8 @@ import torch
 from pairs import Plain, batch, plain, segmentor
 from torch._dynamo.testing import CompileCounter
 
-from medseg_kd.distill import AT, CWD, KD, MultiTeacherDistill, RecorderManager, SingleTeacherDistill
+from medseg_kd.distill import AT, CWD, KD, MultiTeacherDistill, SingleTeacherDistill
+from medseg_kd.distill.recorders import build_recorders
 from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
 from medseg_kd.models import FCN, UNet
@@ -84,17 +85,15 @@ def test_a_compiled_teacher_gives_what_it_gives_otherwise(method):
 
 
 def test_a_network_that_breaks_into_pieces():
-    recorders = RecorderManager(
-        {name: {"type": "ModuleOutputs", "source": f"network.{name}"} for name in ("first", "second", "last")}
-    )
     config = {**plain(), "network": Broken()}
     teacher = Teacher(config, compiled={"backend": "eager"})
-    recorders.attach(teacher.model)
+    sources = {name: {"type": "ModuleOutputs", "source": f"network.{name}"} for name in ("first", "second", "last")}
+    recorders = build_recorders(sources, teacher.model)
     for _ in range(3):
-        with recorders:
+        with recorders.recording():
             teacher(batch()[0])
         found = {name: [record.clone() for record in each.records] for name, each in recorders.recorders.items()}
-        with recorders, torch.no_grad():
+        with recorders.recording(), torch.no_grad():
             teacher.model.network(batch()[0])
         for name, each in recorders.recorders.items():
             assert len(found[name]) == len(each.records) == (2 if name == "second" else 1)

@@ -247,6 +247,25 @@ def test_regions_are_scored_in_place_of_classes():
     assert {key for key in values if key.startswith("Dice_")} == {f"Dice_{name}" for name in regions}
 
 
+@pytest.mark.parametrize("regions", [{}, {"vessel": (1,), "organ": (2, 3)}])
+def test_options_by_organ(regions, printed: list[str]) -> None:
+    """Classes and regions are known to a measure by their names."""
+    names = list(regions) or CLASSES[1:]
+    nsd = dict(type="NSD", tolerance={name: 1 + index for index, name in enumerate(names)})
+    nsd_of_1 = dict(type="NSD", tolerance=1)
+    values = evaluate(VolumeMetric(["Dice", nsd], per_class=True), cases(), regions=regions)
+    own = [
+        score_case(*(each.data.numpy() for each in (s.pred_sem_seg, s.gt_sem_seg)), 4, s.spacing, metrics=[nsd_of_1])
+        for s in cases()
+    ]
+    assert values[f"NSD_{names[0]}"] == pytest.approx(50 * (own[0][1]["nsd"] + own[1][1]["nsd"]))
+    assert f"Dice, NSD ({names[0]} 1, {names[1]} 2" in printed[0]
+    with pytest.raises(UserError, match=f"case0: NSD: tolerance has no {names[0]}"):
+        evaluate(VolumeMetric([dict(nsd, tolerance={})]), cases(), regions=regions)
+    with pytest.raises(UserError, match="case1: NSD .within 1 mm. is measured in mm, but the case has no spacing"):
+        evaluate(VolumeMetric([nsd_of_1]), [cases()[0], cases(spacing=None)[1]], regions=regions)
+
+
 def test_one_region():
     label = np.arange(64, dtype=np.uint8).reshape(1, 8, 8) % 4
     values = evaluate(VolumeMetric(per_class=True), [sample("a", label, label)], regions={"tumor": (1, 3)})

@@ -153,6 +153,19 @@ def test_another_object(tmp_path):
         read_checkpoint(tmp_path / "list.pth")
 
 
+def test_another_object_in_the_place_of_the_weights(tmp_path):
+    torch.save({"state_dict": [torch.ones(1)], "meta": {}}, tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"list\.pth holds a list as its state_dict, expected a checkpoint"):
+        read_checkpoint(tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"state_dict": weights}])
+def test_a_file_with_names_that_are_no_text(tmp_path, wrap):
+    torch.save(wrap({"a": torch.ones(1), 3: torch.ones(1)}), tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth holds 1 entries whose names are no text \(3\), expected a checkpoint"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     for path in (tmp_path / "absent.pth", tmp_path):
         with pytest.raises(UserError, match=f"checkpoint not found: {path}"):
@@ -251,6 +264,65 @@ def test_weights_that_do_not_fit_are_listed_and_none_is_loaded():
         "    0.weight: checkpoint (4, 3), model (2, 3)",
     ]
     assert torch.equal(target[0].bias, before)
+
+
+class Numbers(nn.Module):
+    """Weights of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.floating = nn.Parameter(torch.zeros(2))
+        self.register_buffer("integer", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("boolean", torch.zeros(2, dtype=torch.bool))
+        self.register_buffer("complex", torch.zeros(2, dtype=torch.complex64))
+
+
+KINDS = {
+    "floating": (torch.float32, torch.float16, torch.bfloat16, torch.float64),
+    "integer": (torch.int64, torch.int32, torch.uint8),
+    "boolean": (torch.bool,),
+    "complex": (torch.complex64, torch.complex128),
+}
+
+
+@pytest.mark.parametrize("own", KINDS)
+@pytest.mark.parametrize("given", KINDS)
+def test_numbers_may_be_of_another_precision_but_not_of_another_kind(own, given):
+    for dtype in KINDS[given]:
+        target = Numbers()
+        weights = {**target.state_dict(), own: torch.ones(2, dtype=dtype)}
+        if own == given:
+            load_weights(target, weights, "a.pth")
+            assert target.state_dict()[own].tolist() == [1, 1]
+            continue
+        with pytest.raises(UserError) as error:
+            load_weights(target, weights, "a.pth")
+        found, expected = (str(one).removeprefix("torch.") for one in (dtype, KINDS[own][0]))
+        assert str(error.value).splitlines()[1:] == [
+            "  1 of another type:",
+            f"    {own}: checkpoint {found}, model {expected}",
+        ]
+        assert not target.state_dict()[own].any()
+
+
+@pytest.mark.parametrize(("value", "name"), [(1.0, "float"), ([1.0, 1.0], "list"), ("ones", "str"), (None, "NoneType")])
+def test_what_is_no_tensor_is_no_weight(value, name):
+    target = nn.Linear(1, 2)
+    before = target.weight.clone()
+    with pytest.raises(UserError, match=rf"1 of another type:\n    bias: checkpoint {name}, model float32$"):
+        load_weights(target, {"weight": torch.ones(2, 1), "bias": value}, "a.pth")
+    assert torch.equal(target.weight, before)
+
+
+def test_names_that_are_no_text():
+    weights = {**nn.Linear(1, 2).state_dict(), 3: torch.ones(1), ("a", 1): torch.ones(1)}
+    with pytest.raises(UserError) as error:
+        load_weights(nn.Linear(1, 2), weights, "a.pth")
+    assert str(error.value).splitlines()[1:] == [
+        "  2 not in the model:",
+        "    3, which is no text",
+        "    ('a', 1), which is no text",
+    ]
 
 
 def test_an_auxiliary_head_may_be_absent_as_a_whole():

@@ -120,6 +120,16 @@ def test_a_kernel_that_does_not_see_the_image_is_not_fitted(tmp_path):
     assert net[0].weight.shape[1] == 4 and net[2].weight.shape[1] == 3
 
 
+@pytest.mark.parametrize(
+    "value", [torch.ones(8, 3, 3, 3, dtype=torch.complex64), torch.ones(8, 3, 3, 3).byte(), "ones"]
+)
+def test_a_kernel_that_is_not_of_floating_point_numbers_is_refused(value, tmp_path):
+    """It is not fitted either, which would make floating-point numbers of integers."""
+    torch.save({"0.weight": value, "0.bias": torch.ones(8)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"1 of another type:\n    0\.weight: checkpoint (complex64|uint8|str), model"):
+        Pretrained(str(tmp_path / "a.pth"))(nn.Sequential(nn.Conv2d(5, 8, 3)))
+
+
 def test_weights_of_another_depth_are_refused(tmp_path):
     torch.save(imagenet(ResNetV1c), tmp_path / "v1c.pth")
     with pytest.raises(UserError, match=r"(?s)v1c.pth does not fit ResNet: .*conv1.weight.*stem.0.weight"):

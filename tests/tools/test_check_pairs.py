@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 import check_pairs
-from medseg_kd.distill import METHODS
-from medseg_kd.distill.losses import CWDLoss
+from medseg_kd.distill import METHODS, CWDLoss
 from medseg_kd.errors import UserError
 from model_table import all_configs
 

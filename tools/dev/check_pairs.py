@@ -123,7 +123,7 @@ def _batch(channels: int, classes: int, size: int) -> tuple[Tensor, Tensor]:
 def _feeding(model: SingleTeacherDistill, inputs: Tensor, parameters: dict[str, Tensor]) -> set[str]:
     """Names of the student's parameters that what it records depends on, and of the connectors'."""
     recorders = model.distiller.student_recorders
-    with recorders:
+    with recorders.recording():
         model.student.network(inputs)
     tapped = [recorder.get().sum() for recorder in recorders.recorders.values()]
     model.distiller.clear()

@@ -22,7 +22,7 @@ from medseg_kd.datasets.intensities import Window
 from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
 from medseg_kd.datasets.pairs import Pair
 from medseg_kd.datasets.pixels import Pixels, to_pixels
-from medseg_kd.datasets.spec import Channel, DataSpec
+from medseg_kd.datasets.spec import Channel, DataSpec, unnamed
 from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_label, read_volume
 from medseg_kd.errors import UserError
 from medseg_kd.progress import progress
@@ -158,7 +158,7 @@ def _class_names(recipe: Recipe, manifest: Mapping[str, Any], counts: Mapping[in
     """Class names, background first, checked against the labels."""
     needed = max(recipe.label_map.num_classes or 0, 1 + max(counts))
     known = recipe.classes or tuple(manifest.get("classes", ())) or recipe.label_map.classes
-    names = list(known) or ["background", *(f"class {index}" for index in range(1, needed))]
+    names = list(known or unnamed(needed))
     if len(names) < needed:
         raise UserError(
             f"the labels hold classes up to {needed - 1}, but {len(names)} names are known, background included: "

@@ -201,6 +201,8 @@ def open_folder(
     if not root.is_dir():
         raise UserError(f"data folder not found: {root}. {_HINT}")
     kind = _kind(root, split, name)
+    if not isinstance(options or {}, Mapping):
+        raise UserError(f"dataset.format_options is {options!r}: expected dict(...), arguments of {kind.__name__}")
     check_arguments(kind, {"root": root, **(options or {})}, "dataset.format_options")
     found = kind(root, **(options or {}))
     config = parts_of_config(spec or {}, "dataset.spec")

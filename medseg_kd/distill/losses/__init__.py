@@ -1,11 +1,5 @@
-"""Distillation losses for dense logits and features, one file each."""
+"""What distillation losses share; each of them lies beside the method that it belongs to."""
 
-from medseg_kd.distill.losses.at import ATLoss
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.cwd import CWDLoss
-from medseg_kd.distill.losses.dist import DISTLoss
-from medseg_kd.distill.losses.dkd import DKDLoss
-from medseg_kd.distill.losses.hcl import HCLLoss
-from medseg_kd.distill.losses.kd import KDLoss
 
-__all__ = ["ATLoss", "CWDLoss", "DISTLoss", "DKDLoss", "DistillLoss", "HCLLoss", "KDLoss"]
+__all__ = ["DistillLoss"]

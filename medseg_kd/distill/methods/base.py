@@ -1,37 +1,47 @@
-"""What the short method types share: each writes the distiller's config from what the two models say of themselves."""
+"""What the methods share: how one is registered, and what it asks the two models for."""
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from torch import nn
 
-from medseg_kd.distill.distiller import ConfigurableDistiller
-from medseg_kd.distill.recorders import Logits
+from medseg_kd.distill.distiller import Distiller
+from medseg_kd.distill.recorders import Logits, ModuleOutputs
 from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
 
 Stage = dict[str, Any]
+_Method = TypeVar("_Method", bound=type[Distiller])
+
+METHODS: dict[str, type[Distiller]] = {}
+"""The methods by their names."""
 
 
-class Method(ConfigurableDistiller):
-    """A distiller that configures itself when it meets the models, so that a config names no module and no channel.
+def method(loss: type[nn.Module]) -> Callable[[_Method], _Method]:
+    """Decorator of a method, a distiller that a config builds by its name with ``dict(type=<name>, **arguments)``.
 
-    A new method is one class with a :meth:`recipe`.
+    Args:
+        loss: What the method takes as ``**options`` are the arguments of this class, with its defaults.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def register(kind: _Method) -> _Method:
+        if init := vars(kind).get("__init__"):  # one that is inherited may take the options of several losses
+            own = inspect.signature(init).parameters.values()
+            options = inspect.signature(loss).parameters.values()
+            parameters = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+            parameters += [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in options]
+            init.__signature__ = inspect.Signature(parameters)
+        is_again = getattr(METHODS.get(kind.__name__), "__module__", None) == kind.__module__
+        MODELS.register_module(module=kind, force=is_again)
+        METHODS[kind.__name__] = kind
+        return kind
 
-    def recipe(self, student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
-        """The arguments of :class:`ConfigurableDistiller` for this pair."""
-        raise NotImplementedError
-
-    def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Configure recorders, connectors and losses for the pair, then find their sources."""
-        self.configure(**self.recipe(student, teacher))
-        super().attach(student, teacher)
+    return register
 
 
-def logits_recipe(name: str, loss: dict[str, Any], student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
-    """A distiller config that compares the logits of both models at their native resolution.
+def on_logits(name: str, loss: dict[str, Any], student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
+    """The arguments of a :class:`ConfigurableDistiller` that compares the logits of both models where they come from.
 
     Args:
         name: Name of the loss in the log.
@@ -40,10 +50,18 @@ def logits_recipe(name: str, loss: dict[str, Any], student: nn.Module, teacher: 
         teacher: The teacher.
     """
     return {
-        "student_recorders": {"logits": {"type": Logits, "source": logits_source(student)}},
-        "teacher_recorders": {"logits": {"type": Logits, "source": logits_source(teacher)}},
+        "student_recorders": {"logits": {"type": Logits, "source": _logits(student)}},
+        "teacher_recorders": {"logits": {"type": Logits, "source": _logits(teacher)}},
         "distill_losses": {name: loss},
         "loss_forward_mappings": {name: compare("logits")},
+    }
+
+
+def on_stages(pairs: Mapping[str, tuple[Stage, Stage]]) -> dict[str, Any]:
+    """The recorders of both sides for pairs of stages, as arguments of a :class:`Distiller`."""
+    return {
+        f"{whose}_recorders": {n: {"type": ModuleOutputs, "source": pair[side]["module"]} for n, pair in pairs.items()}
+        for side, whose in enumerate(("student", "teacher"))
     }
 
 
@@ -55,16 +73,11 @@ def compare(recorder: str, connector: str | None = None) -> dict[str, dict[str, 
     }
 
 
-def logits_source(model: nn.Module) -> str:
-    """Where the native logits of a model come from: its ``network``, or the classifier of an MMSegmentation head."""
-    return "network" if hasattr(model, "network") else "decode_head.conv_seg"
-
-
-def stage_pairs(student: nn.Module, teacher: nn.Module) -> list[tuple[Stage, Stage]]:
+def stage_pairs(student: nn.Module, teacher: nn.Module) -> dict[str, tuple[Stage, Stage]]:
     """Pair the stages of two models by their order from the deepest; shallow stages of the longer one have no partner.
 
     Returns:
-        (student stage, teacher stage), shallow to deep; a stage is an entry of ``feature_info``.
+        ``stage<i>`` to (student stage, teacher stage), shallow to deep; a stage is an entry of ``feature_info``.
 
     Raises:
         UserError: One of the models does not tell its stages.
@@ -79,4 +92,10 @@ def stage_pairs(student: nn.Module, teacher: nn.Module) -> list[tuple[Stage, Sta
                 "works on logits (KD, DKD, DIST, CWD), or name the modules with ConfigurableDistiller"
             )
     count = min(map(len, stages))
-    return list(zip(stages[0][-count:], stages[1][-count:], strict=True))
+    pairs = zip(stages[0][-count:], stages[1][-count:], strict=True)
+    return {f"stage{index}": pair for index, pair in enumerate(pairs)}
+
+
+def _logits(model: nn.Module) -> str:
+    """Where the native logits of a model come from: its ``network``, or the classifier of an MMSegmentation head."""
+    return "network" if hasattr(model, "network") else "decode_head.conv_seg"

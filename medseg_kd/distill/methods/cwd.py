@@ -1,49 +1,85 @@
-"""CWD on logits or on a stage."""
+"""CWD: channel-wise distillation, of logits or of a stage."""
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
 
 from medseg_kd.distill.connectors import ConvConnector
-from medseg_kd.distill.losses import CWDLoss
-from medseg_kd.distill.methods.base import Method, compare, logits_recipe, stage_pairs
-from medseg_kd.distill.recorders import ModuleOutputs
+from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.losses.base import DistillLoss
+from medseg_kd.distill.losses.pixels import masked_mean, to_larger, valid_pixels
+from medseg_kd.distill.methods.base import compare, method, on_logits, on_stages, stage_pairs
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
 
 @MODELS.register_module()
-class CWD(Method):
-    """Channel-wise distillation (Shu et al., ICCV 2021); see :class:`CWDLoss`.
+class CWDLoss(DistillLoss):
+    """Channel-wise Knowledge Distillation for Dense Prediction (Shu et al., ICCV 2021).
+
+        loss = T^2 / (N * C) * sum over n, c of KL(q_teacher || q_student),  q = softmax over H*W of z / T
+
+    Equals the authors' ``CriterionCWD`` (channel norm, KL). Ignored pixels get weight 0 in q; an image that holds
+    nothing else is not counted in N.
 
     Args:
-        tau: Temperature; 4 on logits as in the authors' segmentation code.
+        tau: Temperature T; 4 on logits as in the authors' segmentation code.
         loss_weight: 3 on logits as there; the softmax over pixels makes it independent of the image's size.
-        stage: Index into the paired stages, shallow to deep (-1 is the deepest), to distil a feature instead of the
-            logits, through a 1x1 convolution to the teacher's channels. The authors take tau 1 and weight 50 there.
         ignore_index: Label of pixels that take no part.
     """
 
-    def __init__(
-        self, tau: float = 4.0, loss_weight: float = 3.0, stage: int | None = None, ignore_index: int = 255
-    ) -> None:
-        super().__init__()
-        self.loss = {"type": CWDLoss, "tau": tau, "loss_weight": loss_weight, "ignore_index": ignore_index}
-        self.stage = stage
+    softmax_over = (2, 3)
 
-    def recipe(self, student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
-        """Logits against logits, or one stage against its partner."""
-        if self.stage is None:
-            return logits_recipe("loss_cwd", self.loss, student, teacher)
-        pairs = stage_pairs(student, teacher)
-        if not -len(pairs) <= self.stage < len(pairs):
-            raise UserError(f"distiller.stage is {self.stage}, but student and teacher share {len(pairs)} stages")
-        own, other = pairs[self.stage]
+    def __init__(self, tau: float = 4.0, loss_weight: float = 3.0, ignore_index: int = 255) -> None:
+        super().__init__(loss_weight, ignore_index)
+        self.tau = tau
+
+    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
+        """(N, C, h, w) logits or features of both, the smaller resized to the larger; (N, H, W) labels."""
+        student, teacher = to_larger(student, teacher)
+        valid = valid_pixels(label, student, self.ignore_index).flatten(1)
+        log_s, log_t = (self._log_softmax(z, valid) for z in (student, teacher))
+        kl = (log_t.exp() * (log_t - log_s)).masked_fill(~valid[:, None], 0).sum(dim=2)
+        return self.tau**2 * masked_mean(kl, valid.any(dim=1, keepdim=True))
+
+    def _log_softmax(self, z: Tensor, valid: Tensor) -> Tensor:
+        """Spatial log-softmax (N, C, H*W) over the valid (N, H*W) pixels.
+
+        The most negative number stands for -inf, which would give an image without valid pixels undefined values.
+        """
+        lowest = torch.finfo(z.dtype).min
+        return log_softmax((z.flatten(2) / self.tau).masked_fill(~valid[:, None], lowest), dim=2)
+
+
+@method(CWDLoss)
+class CWD(ConfigurableDistiller):
+    """Channel-wise distillation of the logits or of a stage.
+
+    Args:
+        student: The student.
+        teacher: The teacher.
+        stage: Index into the paired stages, shallow to deep (-1 is the deepest), to distil a feature instead of the
+            logits, through a 1x1 convolution to the teacher's channels. The authors take tau 1 and weight 50 there.
+        options: Those of :class:`CWDLoss`.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, stage: int | None = None, **options: Any) -> None:
+        loss = {"type": CWDLoss, **options}
+        if stage is None:
+            super().__init__(student, teacher, **on_logits("loss_cwd", loss, student, teacher))
+            return
+        pairs = list(stage_pairs(student, teacher).values())
+        if not -len(pairs) <= stage < len(pairs):
+            raise UserError(f"stage is {stage}, but student and teacher share {len(pairs)} stages")
+        own, other = pairs[stage]
         widen = {"type": ConvConnector, "in_channel": own["channels"], "out_channel": other["channels"]}
-        return {
-            "student_recorders": {"stage": {"type": ModuleOutputs, "source": own["module"]}},
-            "teacher_recorders": {"stage": {"type": ModuleOutputs, "source": other["module"]}},
-            "connectors": {"stage": widen},
-            "distill_losses": {"loss_cwd": self.loss},
-            "loss_forward_mappings": {"loss_cwd": compare("stage", connector="stage")},
-        }
+        super().__init__(
+            student,
+            teacher,
+            **on_stages({"stage": (own, other)}),
+            connectors={"stage": widen},
+            distill_losses={"loss_cwd": loss},
+            loss_forward_mappings={"loss_cwd": compare("stage", connector="stage")},
+        )

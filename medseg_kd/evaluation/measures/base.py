@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.utils.misc import get_object_from_string
 
 from medseg_kd.errors import UserError
@@ -115,7 +116,7 @@ class Measure:
         return 100.0 * value if cls.unit == "percent" else value
 
 
-def kind_of(name: str | type) -> type[Measure]:
+def kind_of(name: str | type | LazyObject) -> type[Measure]:
     """The class of a measure.
 
     Args:
@@ -126,7 +127,7 @@ def kind_of(name: str | type) -> type[Measure]:
     """
     MEASURES.import_from_location()
     known = {kind.title: kind for kind in MEASURES.module_dict.values()}
-    found: Any = name
+    found: Any = name.build() if isinstance(name, LazyObject | LazyAttr) else name  # a class in a tuple of a config
     if isinstance(name, str):
         found = {**{kind.key: kind for kind in known.values()}, **known}.get(name)
         if found is None and "." in name:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from mmseg.models.losses.utils import get_class_weight
 from torch import Tensor
+from torch.nn.functional import nll_loss
 
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
@@ -20,9 +21,9 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
         loss = sum(weight_y * -log p_y) / sum(weight_y),  p = softmax over C of the logits
 
     The divisor is the sum of the weights, as in PyTorch and MMSegmentation, not the number of pixels: doubling all
-    weights changes nothing. MMSegmentation's class reads the number of valid pixels back from the device, fails with
-    ``class_weight`` and ``avg_non_ignore`` together, and has no deterministic form on a GPU. Only what it has beyond
-    this mean (sigmoid, masks, weights of pixels, other reductions) is left to it, so that its configs work here.
+    weights changes nothing. MMSegmentation's class reads the number of valid pixels back from the device, and fails
+    with ``class_weight`` and ``avg_non_ignore`` together. Only what it has beyond this mean (sigmoid, masks, weights of
+    pixels, other reductions) is left to it, so that its configs work here.
 
     Args:
         loss_weight: Multiplies the result.
@@ -78,13 +79,15 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
         dtype = torch.promote_types(logits.dtype, torch.float32)
         label = label.long()
         valid = label != ignore_index
-        target = label.masked_fill(~valid, 0)
-        weight = valid.to(dtype)
+        weight, counted = None, valid.sum()
         if self.class_weight is not None:
-            weight = weight * self.class_weight.to(dtype)[target]
-        log_p = logits.log_softmax(1, dtype=dtype).gather(1, target[:, None])[:, 0]
-        total = -(weight * log_p.masked_fill(~valid, 0)).sum()
-        return self.loss_weight * total / weight.sum().clamp(min=torch.finfo(dtype).tiny)
+            weight = self.class_weight.to(dtype)
+            counted = (weight[label.masked_fill(~valid, 0)] * valid).sum()
+        # Not summed by the loss itself: on a GPU its sums are not deterministic.
+        values = nll_loss(
+            logits.log_softmax(1, dtype=dtype), label, weight, ignore_index=ignore_index, reduction="none"
+        )
+        return self.loss_weight * values.sum() / counted.clamp(min=torch.finfo(dtype).tiny)
 
 
 def _read(class_weight: Sequence[float] | str | None) -> Tensor | None:

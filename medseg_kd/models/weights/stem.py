@@ -26,7 +26,8 @@ def fit_stem(weights: dict[str, Tensor], module: nn.Module, source: str) -> dict
 
     Args:
         weights: Name to tensor, names as in ``module``. Those are fitted that are of 3 input channels where the module
-            has as many as its first convolution, and of the same shape otherwise.
+            has as many as its first convolution, and of the same shape otherwise. What is no floating-point tensor is
+            left for :func:`~medseg_kd.models.checkpoint.load_weights` to refuse.
         module: Is to take the weights.
         source: Where they come from, for the log.
 
@@ -37,12 +38,13 @@ def fit_stem(weights: dict[str, Tensor], module: nn.Module, source: str) -> dict
     if channels == _RGB:
         return weights
     fitted = {
-        key: fit_input_channels(weights[key], channels)
+        key: fit_input_channels(given, channels)
         for key, own in module.state_dict().items()
         if own.ndim == 4
         and own.shape[1] == channels
-        and key in weights
-        and weights[key].shape == (own.shape[0], _RGB, *own.shape[2:])
+        and isinstance(given := weights.get(key), Tensor)
+        and given.is_floating_point()
+        and given.shape == (own.shape[0], _RGB, *own.shape[2:])
     }
     if fitted:
         rule = "summed over" if channels == 1 else f"repeated cyclically, times {_RGB}/{channels}, from"

@@ -1,0 +1,30 @@
+"""What is known not to survive ``torch.compile``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from medseg_kd.errors import UserError
+
+
+def check_compilation(options: Any, model: Any, device: torch.device | str) -> None:
+    """Refuse to compile what would compute wrong gradients.
+
+    With PyTorch 2.13 the Inductor backend on the CPU gives a distillation step right losses and, with AT, wrong
+    gradients for the student's own losses.
+
+    Args:
+        options: ``compile`` of a config.
+        model: What is to be compiled.
+        device: Where it runs.
+
+    Raises:
+        UserError: It is a distillation, for Inductor, on the CPU.
+    """
+    backend = options.get("backend", "inductor") if isinstance(options, Mapping) else "inductor"
+    if options and backend == "inductor" and torch.device(device).type == "cpu" and getattr(model, "teachers", ()):
+        raise UserError(
+            f"compile is {options!r}: on the CPU, PyTorch's Inductor computes wrong gradients for some distillations. "
+            "Leave compile out, or set compile=dict(backend='aot_eager')"
+        )

@@ -1,0 +1,94 @@
+"""A whole distillation step compiles into one graph, and gives what it gives otherwise."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from pairs import batch, segmentor
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+
+from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill.algorithm import Distillation
+from medseg_kd.models import FCN, UNet
+from medseg_kd.registry import MODELS
+
+METHODS = {
+    "KD": {"type": KD},
+    "CWD": {"type": CWD},
+    "CWD on a stage": {"type": CWD, "stage": -1},
+    "AT": {"type": AT},
+    "ReviewKD": {"type": ReviewKD, "mid_channel": 8},
+    "DKD": {"type": DKD},
+    "DIST": {"type": DIST},
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget_compiled_code():
+    torch._dynamo.reset()
+
+
+def single(method: dict, **options) -> Distillation:
+    torch.manual_seed(0)
+    student, teacher = segmentor(UNet, dropout_ratio=0.0), MODELS.build(segmentor(FCN, width=6))
+    return SingleTeacherDistill(student, teacher, method, **options)
+
+
+def several(combine: str) -> Distillation:
+    torch.manual_seed(0)
+    teachers = [{"model": MODELS.build(segmentor(kind, width=6))} for kind in (UNet, FCN)]
+    return MultiTeacherDistill(segmentor(UNet, dropout_ratio=0.0), teachers, {"type": KD}, combine)
+
+
+def step(algorithm: Distillation, forward) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses and gradients of a batch."""
+    algorithm.zero_grad()
+    losses = forward(*batch(), mode="loss")
+    sum(losses.values()).backward()
+    gradients = {name: p.grad for name, p in algorithm.named_parameters() if p.grad is not None}
+    return {name: value.detach() for name, value in losses.items()}, gradients
+
+
+def assert_compiles(algorithm: Distillation) -> None:
+    """In one graph, once for all steps, with a prediction between them, and to the same losses and gradients."""
+    algorithm.load_teachers()
+    plainly, counter = deepcopy(algorithm), CompileCounter()
+    compiled = torch.compile(algorithm.forward, backend=counter, fullgraph=True)
+    for _ in range(2):
+        expected = step(plainly, plainly)
+        torch.testing.assert_close(step(algorithm, compiled), expected, rtol=1e-6, atol=1e-6)
+        assert expected[1].keys() & {"architecture.network.backbone.layer1.0.conv1.weight"}
+        algorithm(batch()[0])
+        for recorders in (algorithm.distiller.student_recorders, algorithm.distiller.teacher_recorders):
+            assert recorders.recorders and not any(recorder.records for recorder in recorders.recorders.values())
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_is_one_graph(method):
+    assert_compiles(single(METHODS[method]))
+
+
+@pytest.mark.parametrize("combine", ["mean", "each"])
+def test_a_step_with_several_teachers_is_one_graph(combine):
+    assert_compiles(several(combine))
+
+
+def test_a_step_without_the_students_own_losses_is_one_graph():
+    assert_compiles(single(METHODS["AT"], calculate_student_loss=False))
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_what_replaces_a_module_is_recorded_when_compiled(start):
+    """In one graph where training starts as it should, else in pieces."""
+    algorithm = single(METHODS["CWD on a stage"])
+    backbone = algorithm.student.network.backbone
+    backbone.layer4 = nn.Sequential(*deepcopy(backbone.layer4))
+    if start:
+        algorithm.init_weights()
+    plainly, counter = deepcopy(algorithm), CompileCounter()
+    compiled = torch.compile(algorithm.forward, backend=counter, fullgraph=start)
+    for _ in range(2):
+        torch.testing.assert_close(step(algorithm, compiled), step(plainly, plainly), rtol=1e-6, atol=1e-6)
+    assert (counter.frame_count == 1) is start
