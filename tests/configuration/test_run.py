@@ -3,8 +3,10 @@
 import shutil
 
 import pytest
+import torch
 from mmengine.config import Config
 
+from medseg_kd.cli import train
 from medseg_kd.configuration import complete_run
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
@@ -34,6 +36,20 @@ def test_cases_are_held_out_and_the_run_folder_has_its_name(cfg, tmp_path):
     assert set(trained.case_names) == {"case0003"}
     assert validated.case_names == ["case0002"]
     assert "work_dir" not in cfg and trained.data_root == validated.data_root
+
+
+def test_the_weights_are_those_of_train_py(cfg, phantom, tmp_path):
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write('val_cases = ["case0002"]\n')
+    train.main(["mine.py", "--data-root", str(phantom), "--work-dir", "command"])
+    cfg.val_cases = ["case0002"]
+    Runner.from_cfg(cfg).train()
+    command, notebook = (
+        torch.load(tmp_path / run / "iter_2.pth", weights_only=True)["state_dict"]
+        for run in ("command", "work_dirs/mine")
+    )
+    assert command.keys() == notebook.keys()
+    assert all(torch.equal(command[key], notebook[key]) for key in command)
 
 
 def test_completing_twice_is_completing_once(cfg):
