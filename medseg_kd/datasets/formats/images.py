@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from medseg_kd.datasets.formats.base import Case, Format, opened
 from medseg_kd.datasets.formats.names import numbered, tells_slice, visible
@@ -23,6 +23,7 @@ _SPLITS = {"train": ("train", "training"), "val": ("val", "validation"), "test":
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _GREY = 2
 """Largest difference of the colours of a grey pixel, for JPEG's rounding."""
+_ORIENTATION = ExifTags.Base.Orientation
 
 
 @FORMATS.register_module()
@@ -127,6 +128,18 @@ def _open(path: Path, kinds: dict[str, str]) -> Image.Image:
     if (pages := getattr(image, "n_frames", 1)) > 1:
         image.close()
         raise UserError(f"{path} holds {pages} pages, of which one would be read. Save each as a file of its own")
+    if image.mode not in _DEEP and any(";16" in str(tile[3]) for tile in image.tile):
+        image.close()
+        raise UserError(
+            f"{path} has several channels of 16 bits, of which 8 would be read. Save it with 8 bits a channel, or each "
+            "channel as a volume of its own (nnunet)"
+        )
+    if (turn := image.getexif().get(_ORIENTATION, 1)) > 1:
+        image.close()
+        raise UserError(
+            f"{path} is to be shown turned or mirrored (EXIF orientation {turn}), so that it is not known how its label "
+            "lies. Save both upright, without this entry"
+        )
     return image
 
 
@@ -152,7 +165,7 @@ def read_pixels(path: Path, channels: int) -> np.ndarray:
 def read_label(path: Path) -> np.ndarray:
     """Pixel values of a label file; of a palette image, its indices."""
     with _open(path, _LABEL_KINDS) as image:
-        if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
+        if image.mode in ("1", "L", "P", *_DEEP):
             return np.asarray(image)
         pixels: Any = np.asarray(image.convert("RGB"))
     if (pixels == pixels[..., :1]).all():
