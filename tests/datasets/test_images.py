@@ -201,6 +201,39 @@ def test_hidden_files_are_no_data(tmp_path: Path) -> None:
     assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["a"]
 
 
+def test_hidden_folders_are_no_data(tmp_path: Path) -> None:
+    for kind in ("a", ".ipynb_checkpoints/a-checkpoint1"):
+        write(tmp_path, kind, PHOTO[..., 0], MASK)
+    assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["a"]
+
+
+def test_linked_folders_are_data(tmp_path: Path) -> None:
+    write(tmp_path, "p1/1", PHOTO[..., 0], MASK)
+    write(tmp_path / "elsewhere", "1", PHOTO[..., 0], MASK)
+    for kind in ("img_dir", "ann_dir"):
+        (tmp_path / kind / "train/p2").symlink_to(tmp_path / "elsewhere" / kind / "train")
+    assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["p1", "p2"]
+    (tmp_path / "img_dir/train/round").symlink_to(tmp_path / "img_dir")
+    assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["p1", "p2"]
+    (tmp_path / "img_dir/train/p3.png").symlink_to(tmp_path / "unmounted.png")
+    with pytest.raises(UserError, match=r"p3\.png is a link to .*unmounted\.png, which is not there"):
+        SliceDataset(str(tmp_path), spec=dict(classes=BINARY))
+
+
+def test_labels_in_capitals(tmp_path: Path) -> None:
+    write(tmp_path, "A", PHOTO[..., 0], MASK)
+    for path in (tmp_path / "img_dir/train/A.png", tmp_path / "ann_dir/train/A.png"):
+        path.rename(path.with_suffix(".PNG"))
+    assert np.array_equal(first(tmp_path)["labels"], MASK)
+
+
+def test_two_folders_of_one_case_name(tmp_path: Path) -> None:
+    for name in ("a_b/1", "a/b/2"):
+        write(tmp_path, name, PHOTO[..., 0], MASK)
+    with pytest.raises(UserError, match=r"case a_b has slices in .*train/a/b and .*train/a_b"):
+        first(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"GIF89a", b"\xff\xd8\xff\xe0"]
 )

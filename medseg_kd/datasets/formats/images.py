@@ -1,5 +1,6 @@
 """Image files: OpenMMLab's folders of images and label images, grey, colour, 16 bits or palette."""
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,9 @@ class Images(Format):
         if labels is None:
             return None
         stem = labels / image.relative_to(images).with_suffix("")
-        found = [file for suffix in _LABEL_KINDS if (file := stem.with_name(stem.name + suffix)).is_file()]
+        for suffixes in (_LABEL_KINDS, map(str.upper, _LABEL_KINDS)):
+            if found := [file for suffix in suffixes if (file := stem.with_name(stem.name + suffix)).is_file()]:
+                break
         if len(found) != 1:
             what = " and ".join(file.name for file in found) + ": keep one label" if found else "lacks the label"
             raise UserError(f"{stem.parent} {what} of {image}; expected {stem.name}.png")
@@ -105,9 +108,23 @@ class Images(Format):
 
 
 def _files(folder: Path, kinds: dict[str, str]) -> list[Path]:
-    """Image files in a folder and the folders in it."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in kinds)
-    return [path for path in visible(found) if path.is_file()]
+    """Image files in a folder and the folders in it, linked ones too; what is hidden is left out.
+
+    Raises:
+        UserError: A link leads nowhere.
+    """
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        own = Path(place).resolve()
+        inner = (name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in inner if not own.is_relative_to(Path(place, name).resolve())]
+        found += [Path(place, name) for name in names if Path(name).suffix.lower() in kinds]
+    for path in (files := visible(found)):
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {os.readlink(path)}, which is not there. Remove it, or bring the file back"
+            )
+    return files
 
 
 def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case:
@@ -119,6 +136,8 @@ def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case
         files = " and ".join(str(files[0]) for index, files in slices if index == twice)
         raise UserError(f"case {name} has slice {twice} more than once: {files}")
     sources = tuple(files for _, files in slices)
+    if len(folders := {image.parent for image, _ in sources}) > 1:
+        raise UserError(f"case {name} has slices in {' and '.join(map(str, sorted(folders)))}: rename one of them")
     return Case(name, len(slices), slices=sources, indices=indices, labelled=sources[0][1] is not None)
 
 
@@ -137,7 +156,7 @@ def _open(path: Path, kinds: dict[str, str]) -> Image.Image:
     if (turn := image.getexif().get(_ORIENTATION, 1)) > 1:
         image.close()
         raise UserError(
-            f"{path} is to be shown turned or mirrored (EXIF orientation {turn}), so that it is not known how its label "
+            f"{path} is to be turned or mirrored (EXIF orientation {turn}), so that it is not known how its label "
             "lies. Save both upright, without this entry"
         )
     return image
