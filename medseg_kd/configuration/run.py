@@ -58,6 +58,8 @@ def complete_run(cfg: Any) -> None:
     """
     cfg["work_dir"] = run_folder(cfg)
     _hold_out(cfg)
+    for name in _LOADERS:
+        _keep_order((cfg.get(name) or {}).get("dataset"))
     _check_scope(cfg)
     _check_optimizer(cfg)
 
@@ -82,6 +84,17 @@ def _hold_out(cfg: Any) -> None:
         trained = cfg["train_dataloader"]["dataset"]
         trained["exclude_cases"] = list(dict.fromkeys([*(trained.get("exclude_cases") or ()), *cases]))
         cfg["val_dataloader"]["dataset"].update(split="train", cases=cases)
+
+
+def _keep_order(dataset: Any) -> None:
+    """Make pairs of the channels of a data set, or of those that it wraps: MMEngine sorts the dicts that it writes."""
+    if not isinstance(dataset, MutableMapping):
+        return
+    spec = dataset.get("spec")
+    if isinstance(spec, MutableMapping) and isinstance(spec.get("channels"), Mapping):
+        spec["channels"] = list(spec["channels"].items())
+    for inner in (dataset.get("dataset"), *(dataset.get("datasets") or ())):
+        _keep_order(inner)
 
 
 def _check_scope(cfg: Any) -> None:

@@ -178,11 +178,13 @@ def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``."""
+    if not isinstance(spec or {}, Mapping):
+        raise UserError(f"dataset.spec is {spec!r}: expected dict(channels=..., classes=..., ...)")
     classes = (metainfo or {}).get("classes")
     return {**({} if classes is None else {"classes": classes}), **(spec or {})}
 
 
-def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str], root: str) -> set[str]:
+def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str] | None, root: str) -> set[str]:
     """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; a string is one name.
 
     Raises:
@@ -190,10 +192,12 @@ def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterab
     """
     known = {case.name for case in found}
     for key, names in (("cases", cases), ("exclude_cases", excluded)):
-        if not isinstance(names, (str, list, tuple, set, type(None))):
+        if not isinstance(names, (str, list, tuple, set, type(None))) or not all(
+            isinstance(n, str) for n in names or ()
+        ):
             raise UserError(f"dataset.{key} is {names!r}: expected a list of case names")
     cases = [cases] if isinstance(cases, str) else cases
-    excluded = [excluded] if isinstance(excluded, str) else excluded
+    excluded = [excluded] if isinstance(excluded, str) else excluded or ()
     unknown = sorted((set(cases or ()) | set(excluded)) - known)
     if unknown:
         raise UserError(f"{root} holds no case {', '.join(unknown)}; it holds {', '.join(sorted(known))}")

@@ -80,6 +80,10 @@ class ZScore(Intensity):
     nonzero: bool = False
     bounded: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.nonzero, bool):
+            raise UserError(f"nonzero is {self.nonzero!r}: expected True or False")
+
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """See :meth:`Intensity.__call__`."""
         counted = values[values != 0] if self.nonzero else values

@@ -1,7 +1,7 @@
 """Which image belongs to which label, by file name."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from medseg_kd.errors import UserError
 
 SUFFIXES = (".nii.gz", ".nii")
 _IMAGE = r"images?|img|ct|volume|vol|scan"
+_CHANNEL = "_0000"
+"""nnU-Net's suffix of the first channel."""
 _LABEL = r"labels?|segmentations?|segmentation|seg|masks?|gt"
 
 
@@ -40,16 +42,19 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
     if images.is_file() != labels.is_file():
         raise UserError(f"--images {images} and --labels {labels}: give two files or two folders.")
     if images.is_file():
-        for path in (images, labels):
-            _stem(path)
-        return [Pair(_case_name(images), images, labels)]
+        key = _image_key(_stem(images), {_label_key(_stem(labels), {_stem(images)})})
+        return [Pair(_case_name(key, images), images, labels)]
     image_files, label_files = _volumes(images, "--images"), _volumes(labels, "--labels")
     if images.resolve() == labels.resolve():
         label_files = [path for path in label_files if _is_label(path)]
         image_files = [path for path in image_files if not _is_label(path)]
         if len(image_files) == len(label_files) == 1:
-            return [Pair(_case_name(image_files[0]), image_files[0], label_files[0])]
-    return _match(_by_key(image_files, _IMAGE), _by_key(label_files, _LABEL), images, labels)
+            key = _image_key(_stem(image_files[0]), ())
+            return [Pair(_case_name(key, image_files[0]), image_files[0], label_files[0])]
+    stems = {_stem(path) for path in image_files}
+    label_of = _by_key({path: _label_key(_stem(path), stems) for path in label_files})
+    image_of = _by_key({path: _image_key(_stem(path), label_of) for path in image_files})
+    return _match(image_of, label_of, images, labels)
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -58,7 +63,11 @@ def find_images(folder: Path) -> dict[str, Path]:
     Raises:
         UserError: No volumes, or two of one name.
     """
-    return _named(_by_key(_volumes(folder, "--images"), _IMAGE).values(), folder)
+    stems = {path: _stem(path) for path in _volumes(folder, "--images")}
+    # A channel's number is in all names; among others 0000 is that of a case.
+    numbered = not all(stem.endswith(_CHANNEL) for stem in stems.values())
+    cases = {_key(stem, _IMAGE) for stem in stems.values() if numbered}
+    return _named(_by_key({path: _image_key(stem, cases) for path, stem in stems.items()}), folder)
 
 
 def _match(image_of: dict[str, Path], label_of: dict[str, Path], images: Path, labels: Path) -> list[Pair]:
@@ -73,12 +82,12 @@ def _match(image_of: dict[str, Path], label_of: dict[str, Path], images: Path, l
             "`img0001` and `label0001` or `case7_0000` and `case7`. Rename or move these files."
         )
     key_of = {path: key for key, path in image_of.items()}
-    return [Pair(case, path, label_of[key_of[path]]) for case, path in _named(key_of, images).items()]
+    return [Pair(case, path, label_of[key_of[path]]) for case, path in _named(image_of, images).items()]
 
 
-def _named(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+def _named(image_of: Mapping[str, Path], folder: Path) -> dict[str, Path]:
     """Files by their case names, in natural order (2 before 10)."""
-    named = [(_case_name(path), path) for path in files]
+    named = [(_case_name(key, path), path) for key, path in image_of.items()]
     named.sort(key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each[0])])
     names = [name for name, _ in named]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -97,11 +106,10 @@ def _volumes(folder: Path, option: str) -> list[Path]:
     return sorted(files)
 
 
-def _by_key(files: list[Path], words: str) -> dict[str, Path]:
+def _by_key(keys: Mapping[Path, str]) -> dict[str, Path]:
     """Files by the part of their name that image and label share."""
     keyed: dict[str, Path] = {}
-    for path in files:
-        key = _key(_stem(path), words)
+    for path, key in keys.items():
         if key in keyed:
             raise UserError(f"{keyed[key]} and {path.name} are both named {key!r}: keep one of them.")
         keyed[key] = path
@@ -117,11 +125,20 @@ def _stem(path: Path) -> str:
 
 
 def _key(stem: str, words: str) -> str:
-    """``img0001``, ``0001_image`` and ``0001_0000`` give ``0001``; other names stay."""
-    if words == _IMAGE:
-        stem = re.sub(r"(?<=.)_0000$", "", stem)
+    """``img0001`` and ``0001_image`` give ``0001``; other names stay."""
     stem = re.sub(rf"^(?:{words})(?=[\d_.-]|$)[_.-]*", "", stem, flags=re.IGNORECASE)
     return re.sub(rf"[_.-]+(?:{words})$", "", stem, flags=re.IGNORECASE)
+
+
+def _image_key(stem: str, cases: Container[str]) -> str:
+    """The key of an image: ``0001_0000`` gives ``0001`` too, unless it is the name of a case itself."""
+    key = _key(stem, _IMAGE)
+    return key if key in cases else _key(stem.removesuffix(_CHANNEL) or stem, _IMAGE)
+
+
+def _label_key(stem: str, images: Container[str]) -> str:
+    """The key of a label: that of an image where one has the very same name."""
+    return _key(stem, _IMAGE if stem in images else _LABEL)
 
 
 def _is_label(path: Path) -> bool:
@@ -129,10 +146,9 @@ def _is_label(path: Path) -> bool:
     return _key(_stem(path), _LABEL) != _stem(path)
 
 
-def _case_name(image: Path) -> str:
+def _case_name(key: str, image: Path) -> str:
     """A name that is safe in a file name: the key, ``case<N>`` for a bare number, else the folder's name."""
-    key = _key(_stem(image), _IMAGE) or image.resolve().parent.name
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", key).strip("-") or "case"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", key or image.resolve().parent.name).strip("-") or "case"
     return f"case{name}" if name.isdigit() else name
 
 

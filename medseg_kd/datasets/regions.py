@@ -16,6 +16,10 @@ def read_regions(given: Any, classes: Sequence[str], where: str) -> dict[str, tu
     regions = {}
     for name, members in given.items():
         members = [members] if isinstance(members, (str, int)) else members
+        if not isinstance(members, (list, tuple)) or not members:
+            raise UserError(
+                f"{where}: region {name!r} is {given[name]!r}: expected some of the classes {', '.join(classes[1:])}"
+            )
         values = [classes.index(each) if each in classes else each for each in members]
         if wrong := [value for value in values if type(value) is not int or not 0 < value < len(classes)]:
             raise UserError(f"{where}: region {name!r} has {wrong[0]!r}, none of the classes {', '.join(classes[1:])}")

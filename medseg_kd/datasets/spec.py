@@ -126,9 +126,9 @@ def parts_of_config(content: Any, where: str) -> dict[str, Any]:
     """Those arguments of :class:`DataSpec` that ``dataset.spec`` of a config gives.
 
     Args:
-        content: ``dict(channels=..., classes=..., ...)``. Channels are a name to a rule, names alone, or ``'RGB'``;
-            regions a name to class names or numbers, and ``regions_class_order`` a list of (name, class): a dict may
-            come back sorted from a config that was written, as MMEngine writes it.
+        content: ``dict(channels=..., classes=..., ...)``. Channels are a name to a rule, pairs of them, names alone, or
+            ``'RGB'``; regions a name to class names or numbers, and ``regions_class_order`` a list of (name, class): a
+            dict may come back sorted from a config that was written, as MMEngine writes it.
         where: Its place, for messages.
 
     Raises:
@@ -253,10 +253,10 @@ def _channels(given: Any, where: str) -> tuple[Channel, ...]:
     """Channels of a config."""
     if given == "RGB":
         given = dict.fromkeys(_RGB, RGB8())
-    if isinstance(given, Mapping):
-        names = _distinct(given, where)
-        rules = (find_rule(rule, f"{where}.{name}") for name, rule in given.items())
-        return tuple(Channel(name, rule) for name, rule in zip(names, rules, strict=True))
+    given = list(given.items()) if isinstance(given, Mapping) else given
+    if isinstance(given, (list, tuple)) and all(isinstance(each, (list, tuple)) and len(each) == 2 for each in given):
+        _distinct([name for name, _ in given], where)
+        return tuple(Channel(name, find_rule(rule, f"{where}.{name}")) for name, rule in given)
     return tuple(Channel(name) for name in _distinct(given, where))
 
 

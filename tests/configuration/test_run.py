@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from medseg_kd.cli import train
 from medseg_kd.configuration import complete_run
+from medseg_kd.datasets.spec import parts_of_config
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
 from tests.cli.experiment_runs import write_config
@@ -58,6 +59,19 @@ def test_completing_twice_is_completing_once(cfg):
     once = cfg.pretty_text
     complete_run(cfg)
     assert cfg.pretty_text == once
+
+
+def test_channels_keep_their_order_in_a_written_config(cfg, tmp_path):
+    """A written dict is sorted, and CT before T2 would be another data set."""
+    channels = dict(T2="ZScore", CT=dict(type="Window", low=0.0, high=1.0))
+    train, test = cfg.train_dataloader, cfg.test_dataloader
+    train.dataset = dict(type="ConcatDataset", datasets=[dict(type="SliceDataset", spec=dict(channels=channels))])
+    test.dataset.spec = dict(channels=channels)
+    complete_run(cfg)
+    cfg.dump(tmp_path / "written.py")
+    written = Config.fromfile(tmp_path / "written.py")
+    for dataset in (written.train_dataloader.dataset.datasets[0], written.test_dataloader.dataset):
+        assert [channel.name for channel in parts_of_config(dataset.spec, "spec")["channels"]] == ["T2", "CT"]
 
 
 def test_what_mmengine_notices_late_is_refused(cfg):

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from medseg_kd.datasets.conversion import find_pairs
+from medseg_kd.datasets.pairs import find_images
 from medseg_kd.errors import UserError
 
 
@@ -37,6 +38,25 @@ def test_names_that_pair(tmp_path: Path, image: str, label: str, case: str):
 def test_natural_order(tmp_path: Path):
     names = [f"pt_{number}.nii.gz" for number in (10, 2, 1)]
     assert [pair.case for pair in find_pairs(*_folders(tmp_path, names, names))] == ["pt_1", "pt_2", "pt_10"]
+
+
+@pytest.mark.parametrize(("image", "label"), [("pt_", "pt_"), ("img_", "label_"), ("scan", "scan"), ("ct_", "ct_")])
+def test_cases_that_are_numbered_from_zero(tmp_path: Path, image: str, label: str):
+    """0000 is the number of a case where the label has it, and not of a channel."""
+    images, labels = _folders(
+        tmp_path, *([f"{name}{number:04d}.nii.gz" for number in range(3)] for name in (image, label))
+    )
+    assert [(pair.image.name[-11:], pair.label.name[-11:]) for pair in find_pairs(images, labels)] == [
+        (f"{number:04d}.nii.gz", f"{number:04d}.nii.gz") for number in range(3)
+    ]
+    cases = [pair.case for pair in find_pairs(images, labels)]
+    assert list(find_images(images)) == cases
+    assert find_pairs(images / f"{image}0000.nii.gz", labels / f"{label}0000.nii.gz")[0].case == cases[0]
+
+
+def test_the_number_of_a_channel_is_no_case(tmp_path: Path):
+    images, _ = _folders(tmp_path, ["liver_1_0000.nii.gz", "liver_2_0000.nii.gz"], [])
+    assert list(find_images(images)) == ["liver_1", "liver_2"]
 
 
 def test_two_files(tmp_path: Path):

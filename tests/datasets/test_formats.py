@@ -180,14 +180,27 @@ def test_several_channels_in_one_file(tmp_path: Path) -> None:
         SliceDataset(str(tmp_path), spec=dict(classes=spec["classes"]))[0]
 
 
-def test_links_to_other_files_are_not_followed(transunet: Path) -> None:
+@pytest.mark.parametrize("kind", ["link", "link to a link", "virtual", "external"])
+@pytest.mark.parametrize("name", ["image", "spacing"])
+def test_links_to_other_files_are_not_followed(transunet: Path, kind: str, name: str) -> None:
     path = transunet / "test_vol_h5" / "case0008.npy.h5"
-    other = write_h5(transunet / "elsewhere", "case0001", 1)
+    other = write_h5(transunet / "elsewhere", "case0001", 1, spacing=np.ones(3))
+    with h5py.File(other) as file:
+        shape = file[name].shape
     with h5py.File(path, "a") as file:
-        del file["image"]
-        file["image"] = h5py.ExternalLink(str(other), "image")
-    with pytest.raises(UserError, match=r"case0008\.npy\.h5: image is a link to another file"):
-        find(transunet, "test")
+        file.pop(name, None)
+        if kind == "virtual":
+            layout = h5py.VirtualLayout(shape, float)
+            layout[:] = h5py.VirtualSource(str(other), name, shape)
+            file.create_virtual_dataset(name, layout)
+        elif kind == "external":
+            file.create_dataset(name, shape, float, external=[(str(other), 0, h5py.h5f.UNLIMITED)])
+        else:
+            file["elsewhere" if kind == "link to a link" else name] = h5py.ExternalLink(str(other), name)
+        if kind == "link to a link":
+            file[name] = h5py.SoftLink("/elsewhere")
+    with pytest.raises(UserError, match=rf"case0008\.npy\.h5: {name} is a link to another file"):
+        CaseDataset(str(transunet))[0]
 
 
 @pytest.mark.parametrize(

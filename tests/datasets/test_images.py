@@ -1,11 +1,13 @@
 """Image folders beyond Synapse: colour, 16 bits, palettes, masks in black and white, other names of folders."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import SimpleITK as sitk  # noqa: N813
+from PIL import ExifTags, Image
 
 from medseg_kd.datasets import CaseDataset, SliceDataset
 from medseg_kd.errors import UserError
@@ -71,6 +73,37 @@ def test_sixteen_bits(tmp_path: Path) -> None:
     np.testing.assert_allclose(item["inputs"][0].numpy(), deep / 4095, atol=1e-6)
     with pytest.raises(UserError, match=r"a\.png, channel grey: pixels are uint16.*RGB8"):
         first(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colours_of_sixteen_bits_are_not_cut_to_eight(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path, "a", PHOTO, MASK, suffix=suffix)
+    deep = sitk.GetImageFromArray(PHOTO.astype(np.uint16) * 16, isVector=True)
+    sitk.WriteImage(deep, str(tmp_path / f"img_dir/train/a{suffix}"))
+    with pytest.raises(UserError, match=r"a\.\w+ has several channels of 16 bits, of which 8 would be read"):
+        first(tmp_path, channels=dict.fromkeys(("red", "green", "blue"), dict(type="Window", low=0, high=4095)))
+
+
+def test_a_photograph_that_is_to_be_turned(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO, MASK, suffix=".jpg")
+    exif = Image.Exif()
+    for turn, refused in ((1, False), (3, True)):
+        exif[ExifTags.Base.Orientation] = turn
+        Image.fromarray(PHOTO).save(tmp_path / "img_dir/train/a.jpg", exif=exif)
+        with pytest.raises(UserError, match="EXIF orientation 3") if refused else nullcontext():
+            first(tmp_path, channels="RGB")
+
+
+def test_a_label_of_real_numbers_keeps_its_values(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    (tmp_path / "ann_dir/train/a.png").unlink()
+    label = tmp_path / "ann_dir/train/a.tif"
+    for factor, value in ((0.7, "0.7"), (300.0, "300")):
+        Image.fromarray(MASK.astype(np.float32) * np.float32(factor)).save(label)
+        with pytest.raises(UserError, match=f"label values {value} are none of the 2 classes"):
+            first(tmp_path, ignore_label=255)
+    Image.fromarray(MASK.astype(np.float32)).save(label)
+    assert np.array_equal(first(tmp_path)["labels"], MASK)
 
 
 def test_a_palette_label_holds_its_indices(tmp_path: Path) -> None:
@@ -166,6 +199,39 @@ def test_hidden_files_are_no_data(tmp_path: Path) -> None:
     write(tmp_path, "a", PHOTO[..., 0], MASK)
     (tmp_path / "img_dir/train/._a.png").write_bytes(b"Mac OS X")
     assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["a"]
+
+
+def test_hidden_folders_are_no_data(tmp_path: Path) -> None:
+    for kind in ("a", ".ipynb_checkpoints/a-checkpoint1"):
+        write(tmp_path, kind, PHOTO[..., 0], MASK)
+    assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["a"]
+
+
+def test_linked_folders_are_data(tmp_path: Path) -> None:
+    write(tmp_path, "p1/1", PHOTO[..., 0], MASK)
+    write(tmp_path / "elsewhere", "1", PHOTO[..., 0], MASK)
+    for kind in ("img_dir", "ann_dir"):
+        (tmp_path / kind / "train/p2").symlink_to(tmp_path / "elsewhere" / kind / "train")
+    assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["p1", "p2"]
+    (tmp_path / "img_dir/train/round").symlink_to(tmp_path / "img_dir")
+    assert SliceDataset(str(tmp_path), spec=dict(classes=BINARY)).case_names == ["p1", "p2"]
+    (tmp_path / "img_dir/train/p3.png").symlink_to(tmp_path / "unmounted.png")
+    with pytest.raises(UserError, match=r"p3\.png is a link to .*unmounted\.png, which is not there"):
+        SliceDataset(str(tmp_path), spec=dict(classes=BINARY))
+
+
+def test_labels_in_capitals(tmp_path: Path) -> None:
+    write(tmp_path, "A", PHOTO[..., 0], MASK)
+    for path in (tmp_path / "img_dir/train/A.png", tmp_path / "ann_dir/train/A.png"):
+        path.rename(path.with_suffix(".PNG"))
+    assert np.array_equal(first(tmp_path)["labels"], MASK)
+
+
+def test_two_folders_of_one_case_name(tmp_path: Path) -> None:
+    for name in ("a_b/1", "a/b/2"):
+        write(tmp_path, name, PHOTO[..., 0], MASK)
+    with pytest.raises(UserError, match=r"case a_b has slices in .*train/a/b and .*train/a_b"):
+        first(tmp_path)
 
 
 @pytest.mark.parametrize(

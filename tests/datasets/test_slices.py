@@ -109,6 +109,14 @@ def test_wrong_options(transunet: Path) -> None:
         SliceDataset(str(transunet), format="dicom")
 
 
+def test_options_of_other_types(transunet: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset.spec is \['RGB'\]: expected dict\(channels="):
+        SliceDataset(str(transunet), spec=["RGB"])
+    with pytest.raises(UserError, match=r"dataset.cases is \[5\]: expected a list of case names"):
+        SliceDataset(str(transunet), cases=[5])
+    assert SliceDataset(str(transunet), exclude_cases=None).case_names == ["case0005", "case0010"]
+
+
 def test_name_without_a_slice_number(transunet: Path) -> None:
     (transunet / "train_npz" / "case0005_slice000.npz").rename(transunet / "train_npz" / "case0005.npz")
     with pytest.raises(UserError, match=r"case0005\.npz: the name does not tell case and slice"):

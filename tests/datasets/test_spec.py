@@ -38,6 +38,7 @@ def test_rules_in_json(rule) -> None:
     [
         ("RGB", (Channel("red", RGB8()), Channel("green", RGB8()), Channel("blue", RGB8()))),
         (dict(CT=dict(type="Window", low=-160, high=240)), (Channel("CT", Window(-160.0, 240.0)),)),
+        ([["T2", "ZScore"], ["CT", "Percentiles"]], (Channel("T2", ZScore()), Channel("CT", Percentiles()))),
         (dict(CT=dict(type=Window, low=-160, high=240)), (Channel("CT", Window(-160.0, 240.0)),)),
         (dict(T1="ZScore", T2=ZScore), (Channel("T1", ZScore()), Channel("T2", ZScore()))),
         (("T1", "T2"), (Channel("T1"), Channel("T2"))),
@@ -131,6 +132,11 @@ def test_regions_of_a_config_name_classes() -> None:
             "region 'whole' has 'liver', none of the classes edema",
         ),
         (dict(classes=CLASSES, regions=dict(whole=(0, 1))), "region 'whole' has 0"),
+        (dict(classes=CLASSES, regions=dict(whole=())), r"region 'whole' is \(\): expected some of the classes edema"),
+        (dict(classes=CLASSES, regions=dict(whole=None)), "region 'whole' is None"),
+        (dict(classes=CLASSES, regions=dict(whole=1.5)), "region 'whole' is 1.5"),
+        (dict(channels=dict(T1=dict(type="ZScore", nonzero="no"))), "channels.T1: nonzero is 'no'"),
+        (dict(channels=[("T1", "ZScore"), ("T1", "ZScore")]), "expected different names"),
         (dict(regions=dict(whole=(1,))), "beside the names of the classes"),
         (
             dict(classes=CLASSES, regions=NESTED, regions_class_order=[1, 2, 3]),

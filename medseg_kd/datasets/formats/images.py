@@ -1,11 +1,12 @@
 """Image files: OpenMMLab's folders of images and label images, grey, colour, 16 bits or palette."""
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from medseg_kd.datasets.formats.base import Case, Format, opened
 from medseg_kd.datasets.formats.names import numbered, tells_slice, visible
@@ -23,6 +24,7 @@ _SPLITS = {"train": ("train", "training"), "val": ("val", "validation"), "test":
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _GREY = 2
 """Largest difference of the colours of a grey pixel, for JPEG's rounding."""
+_ORIENTATION = ExifTags.Base.Orientation
 
 
 @FORMATS.register_module()
@@ -90,7 +92,9 @@ class Images(Format):
         if labels is None:
             return None
         stem = labels / image.relative_to(images).with_suffix("")
-        found = [file for suffix in _LABEL_KINDS if (file := stem.with_name(stem.name + suffix)).is_file()]
+        for suffixes in (_LABEL_KINDS, map(str.upper, _LABEL_KINDS)):
+            if found := [file for suffix in suffixes if (file := stem.with_name(stem.name + suffix)).is_file()]:
+                break
         if len(found) != 1:
             what = " and ".join(file.name for file in found) + ": keep one label" if found else "lacks the label"
             raise UserError(f"{stem.parent} {what} of {image}; expected {stem.name}.png")
@@ -104,9 +108,23 @@ class Images(Format):
 
 
 def _files(folder: Path, kinds: dict[str, str]) -> list[Path]:
-    """Image files in a folder and the folders in it."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in kinds)
-    return [path for path in visible(found) if path.is_file()]
+    """Image files in a folder and the folders in it, linked ones too; what is hidden is left out.
+
+    Raises:
+        UserError: A link leads nowhere.
+    """
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        own = Path(place).resolve()
+        inner = (name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in inner if not own.is_relative_to(Path(place, name).resolve())]
+        found += [Path(place, name) for name in names if Path(name).suffix.lower() in kinds]
+    for path in (files := visible(found)):
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {os.readlink(path)}, which is not there. Remove it, or bring the file back"
+            )
+    return files
 
 
 def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case:
@@ -118,6 +136,8 @@ def _case(name: str, slices: list[tuple[int, tuple[Path, Path | None]]]) -> Case
         files = " and ".join(str(files[0]) for index, files in slices if index == twice)
         raise UserError(f"case {name} has slice {twice} more than once: {files}")
     sources = tuple(files for _, files in slices)
+    if len(folders := {image.parent for image, _ in sources}) > 1:
+        raise UserError(f"case {name} has slices in {' and '.join(map(str, sorted(folders)))}: rename one of them")
     return Case(name, len(slices), slices=sources, indices=indices, labelled=sources[0][1] is not None)
 
 
@@ -127,6 +147,18 @@ def _open(path: Path, kinds: dict[str, str]) -> Image.Image:
     if (pages := getattr(image, "n_frames", 1)) > 1:
         image.close()
         raise UserError(f"{path} holds {pages} pages, of which one would be read. Save each as a file of its own")
+    if image.mode not in _DEEP and any(";16" in str(tile[3]) for tile in image.tile):
+        image.close()
+        raise UserError(
+            f"{path} has several channels of 16 bits, of which 8 would be read. Save it with 8 bits a channel, or each "
+            "channel as a volume of its own (nnunet)"
+        )
+    if (turn := image.getexif().get(_ORIENTATION, 1)) > 1:
+        image.close()
+        raise UserError(
+            f"{path} is to be turned or mirrored (EXIF orientation {turn}), so that it is not known how its label "
+            "lies. Save both upright, without this entry"
+        )
     return image
 
 
@@ -152,7 +184,7 @@ def read_pixels(path: Path, channels: int) -> np.ndarray:
 def read_label(path: Path) -> np.ndarray:
     """Pixel values of a label file; of a palette image, its indices."""
     with _open(path, _LABEL_KINDS) as image:
-        if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
+        if image.mode in ("1", "L", "P", *_DEEP):
             return np.asarray(image)
         pixels: Any = np.asarray(image.convert("RGB"))
     if (pixels == pixels[..., :1]).all():

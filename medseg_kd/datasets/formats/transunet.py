@@ -131,7 +131,7 @@ def _npz(path: Path) -> Raw:
 def _h5(path: Path) -> Raw:
     """A volume, its spacing an attribute or a data set; and where it lies."""
     with h5py.File(path, "r") as file:
-        _require(path, file, ("image", "label"))
+        _require(path, file, ("image", "label", *(["spacing"] if "spacing" in file else [])))
         spacing = file.attrs.get("spacing", file.get("spacing"))
         image, label = file["image"][:], file["label"][:]
         if not {"origin", "direction"} <= file.attrs.keys():
@@ -162,10 +162,11 @@ def _require(path: Path, content: Any, names: Sequence[str]) -> None:
         )
     if isinstance(content, h5py.File):
         for name in names:
-            if isinstance(content.get(name, getlink=True), h5py.ExternalLink):
-                raise UserError(f"{path}: {name} is a link to another file, which is not followed. Copy the array here")
-            if not isinstance(content[name], h5py.Dataset):
+            array = content[name]
+            if not isinstance(array, h5py.Dataset):
                 raise UserError(f"{path}: {name} is no array")
+            if array.file.filename != content.filename or array.is_virtual or array.external:
+                raise UserError(f"{path}: {name} is a link to another file, which is not followed. Copy the array here")
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
