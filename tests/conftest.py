@@ -1,15 +1,24 @@
 """Fixtures for the whole suite."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from medseg_kd.datasets.phantom import write_phantom
 
 # With more threads than free cores, small operations wait for each other.
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope() -> Iterator[None]:
+    """A runner leaves the scope of its config behind, in which the names of the next test would be looked up."""
+    yield
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,24 @@
-"""``tools/dev/check_pairs.py``: networks and methods in turn, each of them every day."""
-
-from datetime import date
+"""``tools/dev/check_pairs.py``: each network and each method at least once."""
 
 import pytest
 import torch
 from torch import nn
 
 import check_pairs
-from medseg_kd.distill import METHODS, CWDLoss
+from medseg_kd.distill import CWDLoss
 from medseg_kd.errors import UserError
 from model_table import all_configs
 
 NETWORKS = all_configs()
-DAY = date.today().toordinal()
+METHODS = ("KD", "AT", "DKD", "DIST", "CWD", "ReviewKD")
 FCN = "configs/fcn/fcn_r18_d8_40k_synapse.py"
 
 
 @pytest.mark.parametrize("turn", range(len(NETWORKS)))
-def test_a_rotating_subset_of_all_pairs(turn):
+def test_a_subset_of_all_pairs(turn):
     """Each network is teacher once and student once; each method comes at least once."""
-    teacher = NETWORKS[turn]
-    student = NETWORKS[(turn + DAY) % len(NETWORKS)]
-    method = list(METHODS)[(turn + DAY // len(NETWORKS)) % len(METHODS)]
+    teacher, student = NETWORKS[turn], NETWORKS[(turn + 4) % len(NETWORKS)]
+    method = METHODS[turn % len(METHODS)]
     assert check_pairs.check_pair(teacher, student, method) > 0
 
 
