@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
@@ -89,7 +90,7 @@ def check_validation(trained: Any, validated: Any) -> None:
             "with val_dataloader.dataset.exclude_cases, or set val_cfg, val_dataloader and val_evaluator to None"
         )
     own = owner_of(trained, "case_names")
-    if own is None or own is validated or own.data_root != validated.data_root:
+    if own is None or own is validated or Path(own.data_root).resolve() != Path(validated.data_root).resolve():
         return
     if shared := sorted({*own.case_names} & {*validated.case_names}):
         print_log(

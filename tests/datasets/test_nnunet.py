@@ -76,7 +76,7 @@ def test_splits_without_a_file_and_with_one(root: Path):
     assert _cases(root, "val") == _cases(root, "test") == ["d", "f"]
     assert _cases(root, "val", fold=4) == ["c"]
     assert _cases(root, "train", fold="all") == _cases(root, "val", fold="all") == [*"abcdef"]
-    with pytest.raises(UserError, match="no case is in the test split of fold all"):
+    with pytest.raises(UserError, match="no case is in the test split of fold all. To predict .*unlabelled=True"):
         _cases(root, "test", fold="all")
     (root / "splits_final.json").write_text(json.dumps([{"train": ["b", "a"], "val": ["f"]}]))
     assert (_cases(root, "train"), _cases(root, "val"), _cases(root, "test")) == (["a", "b"], ["f"], ["f"])
@@ -213,6 +213,12 @@ def test_descriptions_that_cannot_be(root: Path, changed: dict[str, Any], messag
         SliceDataset(str(_describe(root, **changed)))
 
 
+def test_a_description_with_a_mark_of_its_encoding(root: Path):
+    path = root / "dataset.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert _cases(root, "train", fold="all")
+
+
 def test_files_that_do_not_fit(root: Path):
     write_volume(root / "imagesTr" / "a_0001.nii.gz", ct_and_label()[0], spacing=(1.5, 2.0, 3.1), orientation="RAS")
     write_volume(root / "labelsTr" / "b.nii.gz", ct_and_label()[1], orientation="LPS")
@@ -222,7 +228,7 @@ def test_files_that_do_not_fit(root: Path):
     with pytest.raises(UserError, match=r"case c has no label [^,]*c.nii.gz. Add it$"):
         SliceDataset(str(root))
     (root / "imagesTr" / "c_0001.nii.gz").rename(root / "imagesTr" / "c.nii.gz")
-    with pytest.raises(UserError, match=r"imagesTr/c.nii.gz: expected <case>_<channel>.nii.gz"):
+    with pytest.raises(UserError, match=r"imagesTr/c.nii.gz: expected <case>_<channel>.nii.gz, as in c_0000.nii.gz"):
         SliceDataset(str(root))
     (root / "dataset.json").write_text("{")
     with pytest.raises(UserError, match=r"dataset.json is no JSON"):

@@ -225,7 +225,7 @@ def test_a_checkpoint_of_other_classes_is_not_tested(phantom: Path, tmp_path: Pa
 
 def test_a_case_on_both_sides_is_told(phantom: Path, tmp_path: Path) -> None:
     cfg = tiny_config(phantom, tmp_path, max_iters=1)
-    cfg.val_dataloader.dataset.update(split="train", cases=["case0002"])
+    cfg.val_dataloader.dataset.update(data_root=f"{phantom}/", split="train", cases=["case0002"])
     Runner.from_cfg(cfg).train()
     (log,) = tmp_path.glob("*/*.log")
     assert "case0002 of" in log.read_text() and "both trained on and validated on" in log.read_text()

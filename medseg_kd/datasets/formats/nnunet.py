@@ -100,7 +100,8 @@ class NNUNet(Format):
             chosen = self._fold(list(training))[split]
             cases = {name: files for name, files in training.items() if name in chosen}
         if not cases:
-            raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}")
+            option = ". To predict imagesTs say dataset.format_options=dict(unlabelled=True)" * (split == "test")
+            raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}{option}")
         labelled = {name: files[-1] is not None for name, files in cases.items()}
         if self.ending in _IMAGES:
             return [Case(name, 1, slices=(files,), labelled=labelled[name]) for name, files in cases.items()]
@@ -145,7 +146,8 @@ class NNUNet(Format):
         channels: dict[str, dict[int, Path]] = defaultdict(dict)
         for path in visible((self.root / images).glob(f"*{self.ending}")):
             if not (match := named.fullmatch(path.name)):
-                raise UserError(f"{path}: expected <case>_<channel>{self.ending}, as in {path.name[:3]}_0000")
+                example = f"{path.name.removesuffix(self.ending)}_0000{self.ending}"
+                raise UserError(f"{path}: expected <case>_<channel>{self.ending}, as in {example}")
             channels[match[1]][int(match[2])] = path
         if not channels:
             raise UserError(f"{self.root / images} holds no file *{self.ending}")
@@ -280,7 +282,7 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
 def _json(path: Path, kind: type) -> Any:
     """Content of a JSON file, a dict or a list."""
     try:
-        return _typed(json.loads(path.read_text(encoding="utf-8")), kind, str(path))
+        return _typed(json.loads(path.read_text(encoding="utf-8-sig")), kind, str(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no JSON: {error}. Copy it again") from error
 
