@@ -249,10 +249,16 @@ def _check_pair(student: BaseModel, teacher: Teacher) -> None:
 
 
 def _check_losses(student: BaseModel, distiller: nn.Module) -> None:
-    """Refuse losses that take the outputs of a student for classes where they are regions."""
-    for loss in distiller.modules() if getattr(student, "regions", ()) else ():
+    """Refuse losses that take the outputs of a student for classes where they are regions, or a single one."""
+    if getattr(student, "regions", ()):
+        outputs = "the outputs of the student, a RegionSegmentor, are regions that overlap"
+    elif getattr(student, "num_outputs", None) == 1:
+        outputs = "the student has one output, whose softmax is 1 everywhere"
+    else:
+        return
+    for loss in distiller.modules():
         if isinstance(loss, DistillLoss) and loss.softmax_over == (1,):
             raise UserError(
-                f"model.distiller: {type(loss).__name__} forms a softmax over classes that exclude each other, but the "
-                "outputs of the student, a RegionSegmentor, are regions that overlap. Choose AT, ReviewKD or CWD"
+                f"model.distiller: {type(loss).__name__} forms a softmax over classes that exclude each other, but "
+                f"{outputs}. Choose AT, ReviewKD or CWD"
             )

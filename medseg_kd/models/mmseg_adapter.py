@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
@@ -34,7 +35,15 @@ class _Adapted(SegmentorBase):
             metas = [dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])] * len(inputs)
             return self.inference(inputs, metas)  # type: ignore[attr-defined]
         logits = self._forward(inputs)  # type: ignore[attr-defined]
+        # Some heads give what their auxiliary losses take, too.
+        logits = logits[0] if isinstance(logits, tuple) else logits
         return interpolate(logits, size=size, mode="bilinear", align_corners=_last_head(self).align_corners)
+
+    def decode(self, logits: Tensor) -> Tensor:
+        """See :meth:`SegmentorBase.decode`; a head of one output tells foreground by its ``threshold``."""
+        if logits.shape[1] > 1:
+            return super().decode(logits)
+        return (logits[:, 0].sigmoid() > _last_head(self).threshold).to(torch.uint8)
 
 
 @functools.cache
@@ -56,6 +65,7 @@ def adapt(model: Any) -> Any:
     model.__class__ = _adapted(type(model))  # type: ignore[arg-type]
     head = _last_head(model)
     model.num_classes, model.ignore_index = head.num_classes, head.ignore_index
+    model.num_outputs = head.out_channels
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     model.in_channels = next((first.in_channels for first in convolutions), None)
     given = model.data_preprocessor

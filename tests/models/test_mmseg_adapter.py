@@ -1,5 +1,6 @@
 """MMSegmentation's segmentors behind the interface of ours."""
 
+import math
 from typing import Any
 
 import pytest
@@ -75,6 +76,27 @@ def test_whole_cases(test_cfg: dict[str, Any] | None) -> None:
             logits = F.interpolate(model._forward(volume), size=(64, 48), mode="bilinear", align_corners=False)
     assert torch.equal(sample.pred_sem_seg.data, logits.argmax(1).to(torch.uint8))
     assert sample.case_name == "a"
+
+
+def test_a_head_of_one_output() -> None:
+    head = {**HEAD, "num_classes": 2, "out_channels": 1, "threshold": 0.4}
+    model = adapt(seeded({**CONFIG, "decode_head": head, "auxiliary_head": None, "test_cfg": ConfigDict(mode="whole")}))
+    slices = batch()["inputs"]
+    model.eval().decode_head.conv_seg.bias.data -= model(slices).detach().median() - math.log(0.4 / 0.6)
+    size = dict(ori_shape=(64, 48), img_shape=(64, 48), pad_shape=(64, 48))
+    with torch.no_grad():
+        expected = model.postprocess_result(model.inference(slices, [size] * 2))
+        found = model.predict(slices)
+    for sample, theirs in zip(found, expected, strict=True):
+        assert torch.equal(sample.pred_sem_seg.data, theirs.pred_sem_seg.data.to(torch.uint8))
+        assert sample.pred_sem_seg.data.unique().tolist() == [0, 1]
+
+
+def test_a_head_that_gives_more_than_logits() -> None:
+    head = {**HEAD, "type": "mmseg.EncHead", "in_channels": [8, 16, 32], "in_index": [1, 2, 3], "num_codes": 4}
+    model = adapt(seeded({**CONFIG, "decode_head": {**head, "loss_se_decode": dict(type="mmseg.CrossEntropyLoss")}}))
+    assert isinstance(model._forward(batch()["inputs"]), tuple)
+    assert model(batch()["inputs"]).shape == (2, 4, 64, 48)
 
 
 def test_cascades() -> None:
