@@ -4,7 +4,7 @@ import argparse
 
 from medseg_kd.cli.run_arguments import add_run_arguments, load_config
 from medseg_kd.configuration import resume
-from medseg_kd.engine import NativeAmpOptimWrapper, Runner
+from medseg_kd.engine import Runner
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cfg = load_config(args)
     if args.amp:
-        cfg.optim_wrapper.type = NativeAmpOptimWrapper
+        # By its name: the run folder's config could not be read again with a class in it.
+        cfg.optim_wrapper.type = "medseg_kd.NativeAmpOptimWrapper"
     if args.resume and not resume(cfg):
         print(f"{cfg.work_dir} holds no iter_<N>.pth to resume from: training starts at iteration 0")
     Runner.from_cfg(cfg).train()

@@ -70,9 +70,11 @@ class _FolderDataset(BaseDataset):
             for step in pipeline or self.default_pipeline
         ]
         classes = self.spec.classes
+        # Left out where there are none, so that it is what a checkpoint of a version without them holds.
+        regions = {"regions": dict(self.spec.regions)} if self.spec.regions else {}
         super().__init__(
             data_root=data_root,
-            metainfo={**(metainfo or {}), "classes": classes, "regions": dict(self.spec.regions)},
+            metainfo={**(metainfo or {}), "classes": classes, **regions},
             data_prefix={},
             pipeline=transforms,
             **kwargs,
@@ -177,9 +179,16 @@ def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
 
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``."""
-    if not isinstance(spec or {}, Mapping):
-        raise UserError(f"dataset.spec is {spec!r}: expected dict(channels=..., classes=..., ...)")
+    """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``.
+
+    Raises:
+        UserError: ``spec`` is no dict.
+    """
+    if not isinstance(spec, Mapping | None):
+        raise UserError(
+            f"dataset.spec is {spec!r}: expected a dict. On the command line its keys are named one by one, such as "
+            "train_dataloader.dataset.spec.neighbours=1, for all three dataloaders"
+        )
     classes = (metainfo or {}).get("classes")
     return {**({} if classes is None else {"classes": classes}), **(spec or {})}
 

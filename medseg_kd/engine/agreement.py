@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
+from mmseg.models.segmentors import BaseSegmentor
 
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.datasets import configured_spec
@@ -61,6 +62,12 @@ def check_model(model: Any, spec: DataSpec, root: str) -> None:
     for key, told, names in _told(spec):
         own = getattr(segmentor, key, None)
         if own is not None and own != told:
+            if isinstance(segmentor, BaseSegmentor):
+                places = {"num_classes": "num_classes of its heads", "in_channels": "in_channels of its backbone"}
+                raise UserError(
+                    f"the {type(segmentor).__name__} has {key}={own}, but the data in {root} have {told} ({names}). "
+                    f"Set {places[key]} to {told}"
+                )
             raise _mismatch(f"model.{key}", own, told, names, root)
     if isinstance(segmentor, RegionSegmentor):
         _check_regions("model", segmentor.regions, spec, root)

@@ -12,7 +12,7 @@ import mmengine.runner
 import torch
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
 from mmengine.runner import BaseLoop
@@ -77,8 +77,7 @@ class Runner(mmengine.runner.Runner):
 
     def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
         """A loop whose data are those that the model, and the loop before it, are made for."""
-        dataset = owner_of(loop.dataloader.dataset, "spec")
-        if dataset is not None:
+        if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
             check_model(self.bare_model, dataset.spec, dataset.data_root)
             if self.data_spec is not None and (found := self.data_spec.differences(dataset.spec)):
                 raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(found))
@@ -123,8 +122,7 @@ class Runner(mmengine.runner.Runner):
 
     def _distributed_model(self) -> nn.Module:
         """The model in its data-parallel wrapper."""
-        wrapper = self.cfg.get("model_wrapper_cfg")
-        if wrapper is not None:
+        if (wrapper := self.cfg.get("model_wrapper_cfg")) is not None:
             return super().wrap_model(wrapper, self.model)
         search = self.cfg.get("find_unused_parameters", False) or getattr(self.model, "has_unused_parameters", False)
         devices = None if get_device() == "cpu" else [int(os.environ["LOCAL_RANK"])]
@@ -162,9 +160,13 @@ class Runner(mmengine.runner.Runner):
             return super().train()
 
     def val(self) -> dict[str, float]:
-        """Validate."""
-        with type_errors_explained(self.cfg):
-            return super().val()
+        """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
+        hooks, self._hooks = self.hooks, [hook for hook in self.hooks if not isinstance(hook, CheckpointHook)]
+        try:
+            with type_errors_explained(self.cfg):
+                return super().val()
+        finally:
+            self._hooks = hooks
 
     def test(self) -> dict[str, float]:
         """Test."""

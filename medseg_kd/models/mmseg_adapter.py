@@ -12,9 +12,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from medseg_kd.errors import UserError
 from medseg_kd.models.base import SegmentorBase
-from medseg_kd.models.preprocessor import SlicePreprocessor
+from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.registry import MODELS
 
 
@@ -25,11 +24,18 @@ class _Adapted(SegmentorBase):
 
     def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See :meth:`SegmentorBase.loss`; the losses are those of the heads."""
-        samples = [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in labels.long()]
+        inputs, padded = self.pad(inputs, labels)
+        label = (labels if padded is None else padded).long()
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None])) for each in label]
         return super(SegmentorBase, self).loss(inputs, samples)  # type: ignore[misc]
 
     def logits(self, inputs: Tensor) -> Tensor:
         """See :meth:`SegmentorBase.logits`; in windows where ``test_cfg.mode`` is ``slide``."""
+        height, width = inputs.shape[-2:]
+        return self._padded_logits(self.pad(inputs)[0])[..., :height, :width]
+
+    def _padded_logits(self, inputs: Tensor) -> Tensor:
+        """Logits of slices that need no padding, at their size."""
         size = tuple(inputs.shape[-2:])
         if not self.training and (self.test_cfg or {}).get("mode") == "slide":  # type: ignore[attr-defined]
             metas = [dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])] * len(inputs)
@@ -55,10 +61,11 @@ def _adapted(kind: type[BaseSegmentor]) -> type[BaseSegmentor]:
 def adapt(model: Any) -> Any:
     """Give a segmentor of MMSegmentation the interface of ours, in place; any other model stays as it is.
 
-    Its ``data_preprocessor`` becomes a :class:`SlicePreprocessor`, unless it is one.
+    Its ``data_preprocessor`` becomes a :class:`SlicePreprocessor`, unless it is one, and the model pads to the
+    ``size_divisor`` that it had.
 
     Raises:
-        UserError: Its ``data_preprocessor`` scales intensities, which the data set's spec does.
+        UserError: See :func:`~medseg_kd.models.preprocessor.replace_mmseg`.
     """
     if not isinstance(model, BaseSegmentor) or isinstance(model, _Adapted):
         return model
@@ -69,12 +76,9 @@ def adapt(model: Any) -> Any:
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     model.in_channels = next((first.in_channels for first in convolutions), None)
     given = model.data_preprocessor
-    if not isinstance(given, SlicePreprocessor):
-        if getattr(given, "_enable_normalize", False):
-            raise UserError(
-                f"model.data_preprocessor is a {type(given).__name__} with a mean and a deviation, but the intensities "
-                "are those that dataset.spec says. Write data_preprocessor=dict(type='SlicePreprocessor')"
-            )
+    model.size_divisor = getattr(given, "size_divisor", None) or 1
+    model.data_preprocessor = replace_mmseg(given, head.ignore_index)
+    if not isinstance(model.data_preprocessor, SlicePreprocessor):
         model.data_preprocessor = SlicePreprocessor(ignore_index=head.ignore_index)
     return model
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
+from mmseg.models.data_preprocessor import SegDataPreProcessor
 from torch import Tensor
 
 from medseg_kd.errors import UserError
@@ -92,6 +93,30 @@ class SlicePreprocessor(BaseDataPreprocessor):
         resized = [resize(plane[None]) for plane in planes]
         height, width = (max(plane.shape[axis] for plane in resized) for axis in (-2, -1))
         return torch.cat([pad_to(plane, (height, width), padding) for plane in resized])
+
+
+def replace_mmseg(preprocessor: Any, ignore_index: int) -> Any:
+    """A :class:`SlicePreprocessor` in place of MMSegmentation's, which takes no tensor batches; any other stays.
+
+    Args:
+        preprocessor: A module.
+        ignore_index: Label of padding; ``seg_pad_val`` is not taken.
+
+    Raises:
+        UserError: It scales intensities, which the data set's spec does, or mixes the slices of a batch.
+    """
+    if not isinstance(preprocessor, SegDataPreProcessor):
+        return preprocessor
+    asked = {
+        "a mean and a deviation, but the intensities are those that dataset.spec says": preprocessor._enable_normalize,
+        "batch_augments, which this project has not": preprocessor.batch_augments,
+    }
+    if wrong := [what for what, there in asked.items() if there]:
+        raise UserError(
+            f"model.data_preprocessor is a {type(preprocessor).__name__} with {wrong[0]}. "
+            "Write data_preprocessor=dict(type='SlicePreprocessor')"
+        )
+    return SlicePreprocessor(ignore_index=ignore_index)
 
 
 def _without_samples(data: dict[str, Any]) -> dict[str, Any]:

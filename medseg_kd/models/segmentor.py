@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.models.base import SegmentorBase
-from medseg_kd.models.preprocessor import SlicePreprocessor
+from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.registry import MODELS, MONAI, check_arguments
 
 
@@ -64,6 +64,7 @@ class Segmentor(SegmentorBase, BaseModel):
         assert num_classes is not None
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = MODELS.build({"type": SlicePreprocessor, **(data_preprocessor or {})})
+        data_preprocessor = replace_mmseg(data_preprocessor, ignore_index)
         padded_with = getattr(data_preprocessor, "ignore_index", ignore_index)
         if padded_with != ignore_index:
             raise UserError(

@@ -109,6 +109,20 @@ def test_held_out_cases_are_validated_on_and_not_trained_on(home, phantom, tmp_p
     assert "chosen by its Dice on the test cases" not in log
 
 
+def test_a_run_in_low_precision_goes_on_from_its_own_config(home, phantom, tmp_path):
+    succeed(
+        "train.py",
+        *(STUDENT, "--amp", "--data-root", phantom, "--work-dir", tmp_path),
+        *_options("train_cfg.max_iters=2"),
+        cwd=home,
+    )
+    dumped = tmp_path / "fcn_r18_d8_40k_synapse.py"
+    log = succeed(
+        "train.py", dumped, "--work-dir", tmp_path, "--resume", "--cfg-options", "train_cfg.max_iters=3", cwd=home
+    )
+    assert "training in" in log and "[3/3]" in log
+
+
 def test_two_processes_train_and_test(home, phantom, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for script in ("train.py", "test.py"):

@@ -110,7 +110,7 @@ def test_wrong_options(transunet: Path) -> None:
 
 
 def test_options_of_other_types(transunet: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset.spec is \['RGB'\]: expected dict\(channels="):
+    with pytest.raises(UserError, match=r"dataset.spec is \['RGB'\]: expected a dict"):
         SliceDataset(str(transunet), spec=["RGB"])
     with pytest.raises(UserError, match=r"dataset.cases is \[5\]: expected a list of case names"):
         SliceDataset(str(transunet), cases=[5])

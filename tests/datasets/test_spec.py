@@ -5,6 +5,7 @@ import json
 import pytest
 
 from medseg_kd.datasets import RGB8, Channel, DataSpec, Percentiles, Stored, Window, ZScore
+from medseg_kd.datasets.datasets import spec_of
 from medseg_kd.datasets.spec import combine, parts_of_config, parts_of_json, unnamed
 from medseg_kd.errors import UserError
 
@@ -231,3 +232,8 @@ def test_names_that_nobody_told_give_way() -> None:
     channels = (Channel("CT"),)
     assert DataSpec(channels, CLASSES).differences(DataSpec(channels, unnamed(4))) == []
     assert DataSpec(channels, CLASSES).differences(DataSpec(channels, unnamed(3))) != []
+
+
+def test_a_spec_that_is_no_dict() -> None:
+    with pytest.raises(UserError, match=r"dataset.spec is 'dict\(neighbours=1\)': expected a dict.*spec.neighbours=1"):
+        spec_of("dict(neighbours=1)", None)  # type: ignore[arg-type]

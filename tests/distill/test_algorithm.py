@@ -339,3 +339,11 @@ def test_a_softmax_over_regions_is_refused(method):
     teachers = [dict(model=regional(), distiller={"type": each}) for each in (CWD, method)]
     with pytest.raises(UserError, match="forms a softmax"):
         MultiTeacherDistill(regional(), teachers, combine="each")
+
+
+@pytest.mark.parametrize("method", [KD, DKD, DIST])
+def test_a_softmax_over_one_output_is_refused(method):
+    config = encoder_decoder()
+    config["decode_head"].update(num_classes=2, out_channels=1)
+    with pytest.raises(UserError, match=rf"{method.__name__}Loss forms a softmax .* has one output.*Choose AT"):
+        distil(config, config, {"type": method})

@@ -15,6 +15,7 @@ from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
 from medseg_kd.engine import Runner
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model
 from medseg_kd.errors import UserError
+from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.registry import MODELS
 from tests.engine.tiny import TinyNet, tiny_config
 
@@ -147,6 +148,21 @@ def test_a_built_model() -> None:
     Model.num_classes = 4
     with pytest.raises(UserError, match=r"model.num_classes is 4, but the data in data have 3 \(background, liver"):
         check_model(Model(), SPEC, "data")
+
+
+@pytest.mark.parametrize(
+    ("classes", "channels", "message"),
+    [
+        (4, 1, r"the EncoderDecoder has num_classes=4, but .* have 3 .*Set num_classes of its heads to 3"),
+        (3, 3, r"the EncoderDecoder has in_channels=3, but .* have 1 .*Set in_channels of its backbone to 1"),
+    ],
+)
+def test_a_model_of_mmsegmentation(classes: int, channels: int, message: str) -> None:
+    backbone = dict(type="mmseg.ResNetV1c", depth=18, in_channels=channels, base_channels=4, stem_channels=4)
+    head = dict(type="mmseg.FCNHead", num_classes=classes, in_channels=32, channels=8, in_index=3)
+    model = build_segmentor(dict(type="mmseg.EncoderDecoder", backbone=backbone, decode_head=head))
+    with pytest.raises(UserError, match=message):
+        check_model(model, SPEC, "data")
 
 
 @pytest.mark.parametrize(

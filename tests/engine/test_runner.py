@@ -187,3 +187,20 @@ def test_norms_are_synchronised_where_that_exists(device, kind, monkeypatch):
     runner = SimpleNamespace(distributed=True, cfg={"sync_bn": "torch"})
     moved = Runner.wrap_model(runner, None, model)
     assert type(moved[0]) is kind and moved[0].weight is weight
+
+
+def test_a_validation_alone_saves_nothing(phantom, tmp_path):
+    cfg = tiny_config(phantom, tmp_path / "run", max_iters=1)
+    Runner.from_cfg(cfg).train()
+    cfg.load_from, cfg.work_dir = str(tmp_path / "run/iter_1.pth"), str(tmp_path / "other")
+    cfg.experiment_name += "_validated"  # MMEngine keeps the best score of a run by its name
+    runner = Runner.from_cfg(cfg)
+    assert "mDice" in runner.val()
+    assert not list((tmp_path / "other").rglob("*.pth"))
+    runner.train()
+    assert (tmp_path / "other/iter_1.pth").is_file()
+
+
+def test_a_checkpoint_without_regions_is_resumed_without_a_warning(run, phantom, tmp_path):
+    """Versions that had none wrote no such key, and MMEngine compares what was written."""
+    assert "regions" not in torch.load(run / "iter_4.pth", weights_only=True)["meta"]["dataset_meta"]

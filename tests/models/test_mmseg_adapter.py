@@ -116,6 +116,24 @@ def test_a_preprocessor_that_scales_intensities() -> None:
     assert isinstance(plain.data_preprocessor, SlicePreprocessor)
     own = build_segmentor({**CONFIG, "data_preprocessor": dict(type=SlicePreprocessor, size=(32, 32))})
     assert own.data_preprocessor.size == (32, 32)
+    mixing = {"data_preprocessor": dict(type="mmseg.SegDataPreProcessor", batch_augments=[dict(type="ReLU")])}
+    with pytest.raises(UserError, match="with batch_augments, which this project has not"):
+        build_segmentor({**CONFIG, **mixing})
+
+
+def test_the_divisor_of_a_preprocessor_is_padded_to() -> None:
+    divisible = dict(type="mmseg.SegDataPreProcessor", size_divisor=32)
+    model = adapt(seeded({**CONFIG, "data_preprocessor": divisible})).eval()
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[-2:])))
+    data = batch((50, 40))
+    assert model(data["inputs"]).shape == (2, 4, 50, 40)
+    values = model(**data, mode="loss")
+    assert seen == [(64, 64), (64, 64)]
+    inputs, labels = model.pad(data["inputs"], data["labels"])
+    plain = adapt(seeded(CONFIG)).eval()
+    assert values["decode.loss_ce"] == plain.loss(inputs, labels)["decode.loss_ce"]
+    assert labels[0, 63, 63] == 255
 
 
 def test_other_models_stay_as_they_are() -> None:

@@ -400,3 +400,10 @@ class TestPredict:
     def test_an_unknown_mode(self):
         with pytest.raises(ValueError, match="'logits', expected 'tensor', 'loss' or 'predict'"):
             build()(torch.rand(1, 1, 8, 8), mode="logits")
+
+
+def test_the_preprocessor_of_mmsegmentation_is_replaced() -> None:
+    model = build(data_preprocessor=dict(type="mmseg.SegDataPreProcessor", size=(16, 16)))
+    assert type(model.data_preprocessor) is SlicePreprocessor
+    with pytest.raises(UserError, match="is a SegDataPreProcessor with a mean"):
+        build(data_preprocessor=dict(type="mmseg.SegDataPreProcessor", mean=[123.7], std=[58.4]))
