@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg_kd.datasets.intensities import Stored
 from medseg_kd.datasets.spec import IGNORED, DataSpec
 from medseg_kd.errors import UserError
 
@@ -87,12 +88,11 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
     _check_spacing(raw.spacing, where)
     planes = np.empty(image.shape, np.float32)
     for plane, values, channel in zip(planes, image, spec.channels, strict=True):
+        rule = channel.intensity
         try:
-            plane[...] = _stored(values, channel.intensity.bounded) if prepared else channel.intensity(values)
+            plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
         except UserError as error:
             raise UserError(f"{where}, channel {channel.name}: {error}") from error
-    if not prepared and any(type(channel.intensity).__name__ == "Stored" for channel in spec.channels):
-        _stored(planes, True, where)
     label = None if raw.label is None else to_classes(raw.label, spec, raw.label_file or where)
     return Pixels(planes.swapaxes(0, 1) if ndim == 3 else planes, label, raw.spacing, raw.geometry)
 
@@ -127,13 +127,12 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
     return np.where(label == spec.ignore_label, np.uint8(IGNORED), classes)
 
 
-def _stored(values: np.ndarray, bounded: bool, where: str | Path = "") -> np.ndarray:
+def _given(values: np.ndarray, bounded: bool) -> np.ndarray:
     """Values that an intensity rule gave; those of most rules lie in [0, 1]."""
     lowest, highest = float(values.min()), float(values.max())
     if bounded and not (lowest >= -_TOLERANCE and highest <= 1 + _TOLERANCE):
         raise UserError(
-            (f"{where}: " if where else "")
-            + f"intensities lie in [{lowest:g}, {highest:g}], expected [0, 1]. Clip the Hounsfield units to a window "
+            f"intensities lie in [{lowest:g}, {highest:g}], expected [0, 1]. Clip the Hounsfield units to a window "
             "and scale them, as tools/prepare_slices.py does, or name the rule for them in dataset.spec"
         )
     return values

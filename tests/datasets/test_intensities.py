@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medseg_kd.datasets import RGB8, Percentiles, Stored, Window, ZScore
+from medseg_kd.datasets import RGB8, Channel, DataSpec, Percentiles, Stored, Window, ZScore
+from medseg_kd.datasets.pixels import Raw, to_pixels
 from medseg_kd.errors import UserError
 
 VALUES = np.random.default_rng(0).integers(-1000, 1000, (3, 8, 9)).astype(np.int16)
@@ -50,3 +51,14 @@ def test_bytes() -> None:
 
 def test_stored_values_stay() -> None:
     assert np.array_equal(Stored()(VALUES), VALUES.astype(np.float32))
+
+
+def test_stored_values_beside_other_rules() -> None:
+    """Only the stored channel must lie in [0, 1]; nnU-Net's noNorm beside its z-scores."""
+    spec = DataSpec((Channel("T1", ZScore()), Channel("prior", Stored())), ("background", "a"))
+    prior = np.linspace(0, 1, VALUES.size).reshape(VALUES.shape)
+    image = to_pixels(Raw(np.stack([VALUES, prior]), None), spec, 3, "case").image
+    np.testing.assert_allclose(image[:, 1], prior, atol=1e-7)
+    assert image[:, 0].min() < -1
+    with pytest.raises(UserError, match=r"case, channel prior: intensities lie in \[0, 2\]"):
+        to_pixels(Raw(np.stack([VALUES, 2 * prior]), None), spec, 3, "case")
