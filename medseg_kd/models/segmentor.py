@@ -4,14 +4,13 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.models.base import SegmentorBase
 from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
+from medseg_kd.models.resizing import resize
 from medseg_kd.registry import MODELS, MONAI, check_arguments
 
 
@@ -94,7 +93,7 @@ class Segmentor(SegmentorBase, BaseModel):
         """See :meth:`SegmentorBase.logits`."""
         padded, _ = self.pad(inputs)
         outputs = tuple(
-            _resize(logits, padded.shape[-2:])[..., : inputs.shape[-2], : inputs.shape[-1]]
+            resize(logits, padded.shape[-2:])[..., : inputs.shape[-2], : inputs.shape[-1]]
             for logits in self.native_logits(padded)
         )
         return outputs if len(outputs) > 1 else outputs[0]
@@ -131,19 +130,12 @@ class Segmentor(SegmentorBase, BaseModel):
             )
         values: dict[str, Tensor] = {}
         for index, (logits, weight) in enumerate(zip(outputs, self.output_weights, strict=False)):
-            logits = _resize(logits.float(), label.shape[-2:])
+            logits = resize(logits.float(), label.shape[-2:])
             for loss in self.losses:
                 name = f"aux{index}.{loss.loss_name}" if index else str(loss.loss_name)
                 value = weight * loss(logits, label, ignore_index=self.ignore_index)
                 values[name] = values[name] + value if name in values else value
         return values
-
-
-def _resize(logits: Tensor, size: torch.Size) -> Tensor:
-    """Bilinear resize of (N, C, h, w) to ``size``."""
-    if logits.shape[-2:] == size:
-        return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 def _build_network(
