@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.formats import Case, Format, open_folder
 from medseg_kd.datasets.manifest import read_manifest
 from medseg_kd.datasets.spec import DataSpec
-from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice
+from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice, load_slice
 from medseg_kd.errors import UserError
 from medseg_kd.registry import DATASETS, TRANSFORMS
 
@@ -60,6 +61,7 @@ class _FolderDataset(BaseDataset):
     ) -> None:
         self.split = split
         self.format = open_folder(data_root, split, layout or format, spec_of(spec, metainfo), format_options)
+        self.format_options = dict(format_options or {})
         self.size = None if size is None else _checked_size(size)
         self.cases = cases
         self.exclude_cases = exclude_cases
@@ -117,10 +119,71 @@ class _FolderDataset(BaseDataset):
 
 @DATASETS.register_module()
 class SliceDataset(_FolderDataset):
-    """Slices with labels: ``inputs`` (C, H, W) float32, ``labels`` (H, W) uint8, ``meta``; see :class:`PackSlice`."""
+    """Slices with labels: ``inputs`` (C, H, W) float32, ``labels`` (H, W) uint8, ``meta``; see :class:`PackSlice`.
+
+    Args:
+        cache: Where a run keeps the decoded slices (:mod:`medseg_kd.datasets.cached_slices`): ``device``, on the GPU;
+            ``host``, in a memory-mapped file; ``auto``, on the GPU where they take at most a quarter of its free
+            memory, else in the file; None reads and decodes the files each time. A pipeline of one's own is not cached.
+        cache_dir: Folder of that file; None: ``.cache`` in the data folder, else in the user's cache folder.
+        options: Those that slices and cases share.
+    """
 
     default_pipeline = (dict(type=LoadSlice), dict(type=PackSlice))
     collate = staticmethod(collate_slices)
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = "train",
+        cache: str | None = None,
+        cache_dir: str | None = None,
+        **options: Any,
+    ) -> None:
+        if cache not in (None, "auto", "device", "host"):
+            raise UserError(f"dataset.cache is {cache!r}: expected auto, device, host or None")
+        if own_pipeline := bool(options.get("pipeline")):
+            if cache in ("device", "host"):
+                raise UserError(
+                    f"dataset.cache is {cache!r}, but dataset.pipeline is one of your own, whose steps are not cached. "
+                    "Leave one of the two out"
+                )
+            cache = None
+        self.cache, self.cache_dir, self.own_pipeline = cache, cache_dir, own_pipeline
+        super().__init__(data_root, split, **options)
+
+    def decode(self, index: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image (C, H, W) of a slice without its neighbours, label (H, W), and (H, W) in its file."""
+        return load_slice(self.get_data_info(index))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all slices of the cases are there, and not some of them (``indices``)."""
+        return len(self) == sum(case.size for case in self._found)
+
+    def neighbours_of(self, index: int) -> list[int]:
+        """Indices of the slices that are stacked with a slice, itself in the middle; those at an end stand in."""
+        info, around = self.get_data_info(index), self.spec.neighbours
+        places = np.clip(np.arange(-around, around + 1), -info["position"], info["case"].size - 1 - info["position"])
+        return (index + places).tolist()
+
+    def origin(self) -> Any:
+        """What decoded slices depend on beside the files."""
+        kind, spec = type(self.format), {**self.spec.to_json(), "neighbours": None}
+        return [f"{kind.__module__}.{kind.__qualname__}", self.format_options, spec, self.size]
+
+    def files(self) -> list[Path] | None:
+        """The files of all slices, in order; None where a format of one's own does not tell them."""
+        found: list[Path] = []
+        for case in self._found:
+            for source in case.slices if case.volume is None else (case.volume,):
+                named = [
+                    each for each in (source if isinstance(source, tuple) else (source,)) if isinstance(each, Path)
+                ]
+                if not named:
+                    return None
+                found += named
+        return found
 
     def _entries(self, number: int, case: Case) -> Iterable[dict[str, Any]]:
         if not case.labelled:

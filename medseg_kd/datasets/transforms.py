@@ -22,23 +22,38 @@ class LoadSlice(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Read the slice ``results['position']`` of ``results['case']``."""
-        case, position, reader = results["case"], results["position"], results["format"]
-        pixels = reader.read_slice(case, position)
-        image, label = pixels.image, pixels.label
-        if around := reader.spec.neighbours:
-            places = np.clip(np.arange(position - around, position + around + 1), 0, case.size - 1)
-            stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]
-            image = np.concatenate(stack)
-        if results["size"] is not None:
-            image, label = zoom_planes(image, results["size"], 3), zoom_planes(label, results["size"], 0)
+        image, label, shape = load_slice(results, results["format"].spec.neighbours)
         return {
             **{key: results[key] for key in ("case_name", "slice_index")},
             "img": image[0] if len(image) == 1 else np.moveaxis(image, 0, -1),
             "gt_seg_map": label,
             "seg_fields": ["gt_seg_map"],
             "img_shape": image.shape[1:],
-            "ori_shape": pixels.image.shape[1:],
+            "ori_shape": shape,
         }
+
+
+def load_slice(info: dict[str, Any], neighbours: int = 0) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Read a slice that a data set describes, and those beside it.
+
+    Args:
+        info: ``case``, ``position``, ``format`` and ``size`` (to which it is resized; None keeps its own).
+        neighbours: Slices above and below that become channels.
+
+    Returns:
+        Image ((2 * neighbours + 1) * C, H, W) float32, label (H, W) uint8, and (H, W) in the file.
+    """
+    case, position, reader, size = info["case"], info["position"], info["format"], info["size"]
+    pixels = reader.read_slice(case, position)
+    image, label = pixels.image, pixels.label
+    shape = (image.shape[-2], image.shape[-1])
+    if neighbours:
+        places = np.clip(np.arange(position - neighbours, position + neighbours + 1), 0, case.size - 1)
+        stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]
+        image = np.concatenate(stack)
+    if size is not None:
+        image, label = zoom_planes(image, size, 3), zoom_planes(label, size, 0)
+    return image, label, shape
 
 
 @TRANSFORMS.register_module()

@@ -22,12 +22,16 @@ from torch.utils.data import DataLoader
 from medseg_kd import __version__
 from medseg_kd.configuration import complete_run, find_teachers, type_errors_explained
 from medseg_kd.datasets import DataSpec
+from medseg_kd.datasets.cached_slices import cached_loader
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.environment import log_environment
+from medseg_kd.engine.graphs import graphed_step
+from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
+from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
@@ -98,6 +102,8 @@ class Runner(mmengine.runner.Runner):
         if self.distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
+        if torch.cuda.is_available() and env_cfg.get("tf32", True):
+            torch.set_float32_matmul_precision("high")
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model; one of MMSegmentation learns to take this project's batches."""
@@ -105,9 +111,10 @@ class Runner(mmengine.runner.Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device; :meth:`load_or_resume` wraps it, as weights may come in other shapes."""
+        model = model.to(get_device())
+        use_channels_last(model, self.cfg.get("channels_last", "auto"), torch.device(get_device()))
         if not self.distributed or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
-        model = model.to(get_device())
         sync_bn = self.cfg.get("sync_bn")
         # SyncBN exists on GPUs only.
         return model if sync_bn is None or get_device() == "cpu" else convert_sync_batchnorm(model, sync_bn)
@@ -140,8 +147,8 @@ class Runner(mmengine.runner.Runner):
         if isinstance(hook, dict):
             kind = hook.get("type")
             kind = HOOKS.get(kind) if isinstance(kind, str) else kind
-            if kind is mmengine.hooks.EMAHook:
-                hook = {**hook, "type": EMAHook}
+            own = {mmengine.hooks.EMAHook: EMAHook, mmengine.hooks.RuntimeInfoHook: TrainInfoHook}
+            hook = {**hook, "type": own.get(kind, kind)}
         super().register_hook(hook, priority)
 
     def average_statistics(self) -> None:
@@ -158,6 +165,14 @@ class Runner(mmengine.runner.Runner):
         super().dump_config()
         with type_errors_explained(self.cfg):
             return super().train()
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimizer, fused where the GPU has such a one, and the step that it ends."""
+        device = next(self.model.parameters()).device
+        built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
+        if device.type == "cuda" and hasattr(built, "optimizer"):
+            built.optimizer.register_step_pre_hook(align_gradients)
+        return built
 
     def val(self) -> dict[str, float]:
         """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
@@ -177,7 +192,8 @@ class Runner(mmengine.runner.Runner):
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """Build a loader; what makes no sense without a GPU or without loading processes is switched off.
 
-        Batches are collated as the config says, else as the data set does (``collate``), else as MMEngine does.
+        Batches are collated as the config says, else as the data set does (``collate``), else as MMEngine does; those
+        of a data set with a ``cache`` are gathered from it.
         """
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader)
@@ -188,12 +204,17 @@ class Runner(mmengine.runner.Runner):
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
             loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
+            loader = cached_loader(loader, torch.device(get_device()))
         return loader
 
     def _maybe_compile(self, target: str) -> None:
-        """Compile the model where the config says so and it is safe."""
+        """Compile the model where the config says so and it is safe; else make a step one CUDA graph where that is."""
         check_compilation(self.cfg.get("compile"), self.bare_model, get_device())
         super()._maybe_compile(target)
+        if target == "train_step" and not self.cfg.get("compile"):
+            asked, batch_size = self.cfg.get("cuda_graph", "auto"), self.train_dataloader.batch_size
+            if (step := graphed_step(self.model, self.optim_wrapper, asked, batch_size)) is not None:
+                self.model.train_step = step  # type: ignore[assignment]
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """MMEngine's logger without its warnings about its own deprecated file client."""
@@ -225,6 +246,9 @@ class Runner(mmengine.runner.Runner):
         self.average_statistics()
         if not is_main_process():
             return
+        for hook in self.hooks:
+            if isinstance(hook, TrainInfoHook):
+                hook.flush(self)
         meta = {
             "epoch": self.epoch + 1 if by_epoch else self.epoch,
             "iter": self.iter if by_epoch else self.iter + 1,

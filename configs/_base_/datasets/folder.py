@@ -13,7 +13,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type=SeededSampler),
-    dataset=dict(type=SliceDataset, data_root=data_root, split="train"),
+    dataset=dict(type=SliceDataset, data_root=data_root, split="train", cache="auto"),
 )
 val_dataloader = dict(
     batch_size=1,

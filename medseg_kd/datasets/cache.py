@@ -1,0 +1,252 @@
+"""Slices decoded once, into a memory-mapped file that runs share."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from medseg_kd import __version__
+from medseg_kd.errors import UserError
+from medseg_kd.files import whole_file
+from medseg_kd.progress import progress
+
+NUMBER_FORMATS = ("uint8", "float16", "float32")
+"""In which images are kept: the first that gives every value back exactly. ``uint8`` holds multiples of 1/255."""
+
+
+class Source(Protocol):
+    """What is cached: a data set of slices of one size."""
+
+    data_root: str
+
+    def __len__(self) -> int: ...
+
+    def decode(self, index: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image (C, H, W) float32, without neighbours, label (H, W) uint8, and (H, W) in the file."""
+        ...
+
+    def origin(self) -> Any:
+        """What the content depends on beside the files: the format, its options, the spec; as JSON."""
+        ...
+
+    def files(self) -> list[Path] | None:
+        """The files of all slices, in order; None where they are not told."""
+        ...
+
+
+class SliceCache:
+    """The decoded slices of a data set.
+
+    Args:
+        path: A file that :func:`open_cache` has written.
+
+    Attributes:
+        images: (M, C, H, W), in one of :data:`NUMBER_FORMATS`; memory-mapped, or where :meth:`to` has brought them.
+        labels: (M, H, W) uint8, likewise.
+        shapes: (H, W) of each slice in its file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Pages of a private map can be written to, which PyTorch asks of an array; the file stays as it is.
+        records = np.load(path, mmap_mode="c")
+        self.images, self.labels = torch.from_numpy(records["image"]), torch.from_numpy(records["label"])
+        self.shapes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in records["shape"]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slices."""
+        return self.images.nbytes + self.labels.nbytes
+
+    def to(self, device: torch.device) -> None:
+        """Copy all slices to a device."""
+        self.images, self.labels = (_copied(tensor, device) for tensor in (self.images, self.labels))
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Slices by index.
+
+        Args:
+            indices: (N, K) on the CPU: the K slices that are stacked as the channels of an image; the one in the
+                middle has its label.
+
+        Returns:
+            Images (N, K * C, H, W) float32 and labels (N, H, W) uint8, on the device of the slices; on the CPU in
+            pinned memory where there is a GPU, so that the copy to it overlaps.
+        """
+        middle = indices[:, indices.shape[1] // 2]
+        images, labels = self._select(self.images, indices.flatten()), self._select(self.labels, middle)
+        images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return images.view(len(indices), -1, *images.shape[-2:]), labels
+
+    @staticmethod
+    def _select(tensor: Tensor, indices: Tensor) -> Tensor:
+        if tensor.is_cuda:
+            return tensor.index_select(0, indices.pin_memory().to(tensor.device, non_blocking=True))
+        out = torch.empty((len(indices), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=torch.cuda.is_available())
+        return torch.index_select(tensor, 0, indices, out=out)
+
+
+def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, copied part by part: the whole may not fit into memory."""
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+    for start in range(0, len(tensor), 64):
+        copy[start : start + 64] = tensor[start : start + 64].contiguous()
+    return copy
+
+
+def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> SliceCache | None:
+    """The cache of a data set; written first where there is none of these files as they are.
+
+    Its name is a hash of the files' names, sizes and times and of all else that its content depends on, so that a
+    changed data set gets another one. It is there whole or not at all; several processes may ask at once.
+
+    Args:
+        source: The data set.
+        folder: Where caches lie; None: ``.cache`` in the data folder, or where that cannot be written to
+            ``medseg_kd`` in the user's cache folder.
+        workers: Processes that decode.
+
+    Returns:
+        None where slices cannot be cached: they differ in size, or there is no room. The log says why.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
+    if not (files := source.files()):
+        print_log("slices are read each time: their format does not tell from which files", "current")
+        return None
+    name = f"slices-{_key(source, files)}.npy"
+    folders = [folder] if folder else [Path(source.data_root, ".cache"), _user_folder()]
+    if is_main_process() and not any((each / name).is_file() for each in folders):
+        _write(source, folders, name, workers)
+    barrier()
+    if not (found := [each / name for each in folders if (each / name).is_file()]):
+        return None
+    print_log(f"slices come decoded from {found[0]}", "current")
+    return SliceCache(found[0])
+
+
+def _write(source: Source, folders: Sequence[Path], name: str, workers: int) -> None:
+    """Write the cache into the first folder that takes it."""
+    path = folders[0] / name
+    for kind in _formats_of(source.decode(0)[0]):
+        try:
+            path = next(each for each in folders if _is_writable(each)) / name
+            with whole_file(path) as draft:
+                _fill(source, draft, kind, workers)
+            return
+        except _FormatError:
+            continue
+        except (StopIteration, OSError, _UnevenError) as error:
+            print_log(
+                f"slices are read from their files: {path} was not written ({error or 'no folder to write to'})",
+                "current",
+            )
+            return
+
+
+class _UnevenError(Exception):
+    """Slices of different sizes."""
+
+
+class _FormatError(Exception):
+    """A value that the number format does not hold."""
+
+
+class _Decoder(Dataset):
+    """Decodes slices into a file, from any process; an item is what went wrong."""
+
+    def __init__(self, source: Source, path: Path, kind: str) -> None:
+        self.source, self.path, self.kind = source, path, kind
+        self.records: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Exception | None:
+        if self.records is None:
+            self.records = np.load(self.path, mmap_mode="r+")
+        record = self.records[index]
+        try:
+            image, label, shape = self.source.decode(index)
+        except UserError as error:
+            return error
+        if image.shape != record["image"].shape:
+            return _UnevenError(f"slices of {image.shape} and {record['image'].shape} (channels, height, width)")
+        if (kept := _encoded(image, self.kind)) is None:
+            return _FormatError()
+        record["image"], record["label"], record["shape"] = kept, label, shape
+        return None
+
+
+def _fill(source: Source, path: Path, kind: str, workers: int) -> None:
+    """Decode all slices into a new file."""
+    channels, height, width = source.decode(0)[0].shape
+    plane = (height, width)
+    record = np.dtype(
+        [("image", kind, (channels, *plane)), ("label", "uint8", plane), ("shape", "int32", 2)], align=True
+    )
+    needed, free = len(source) * record.itemsize, shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(f"it needs {needed >> 20} MB, {free >> 20} are free")
+    np.lib.format.open_memmap(path, mode="w+", dtype=record, shape=(len(source),)).flush()
+    if hasattr(os, "posix_fallocate"):  # a full disk shows here; later it would end the process
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    decoder = _Decoder(source, path, kind)
+    loader = DataLoader(decoder, batch_size=None, num_workers=workers)
+    wrong: Exception | None
+    for wrong in progress(loader, "decoding slices, once"):  # type: ignore[arg-type]
+        if wrong is not None:
+            raise wrong
+
+
+def _formats_of(image: np.ndarray) -> Sequence[str]:
+    """The number formats to try: the first that holds this image, and float32, which holds all."""
+    fits = next(kind for kind in NUMBER_FORMATS if _encoded(image, kind) is not None)
+    return dict.fromkeys((fits, "float32")).keys()  # type: ignore[return-value]
+
+
+def _encoded(image: np.ndarray, kind: str) -> np.ndarray | None:
+    """An image in a number format; None where that changes it."""
+    if kind == "uint8":
+        kept = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+        back = kept.astype(np.float32) / np.float32(255)
+    else:
+        with np.errstate(over="ignore"):
+            kept = image.astype(kind)
+        back = kept.astype(np.float32)
+    return kept if np.array_equal(back, image) else None
+
+
+def _key(source: Source, files: Sequence[Path]) -> str:
+    """A hash of what the content depends on."""
+    digest = hashlib.sha256(json.dumps([__version__, source.origin()], sort_keys=True, default=str).encode())
+    for file in files:
+        stat = file.stat()
+        digest.update(f"\n{os.path.relpath(file, source.data_root)} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _user_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medseg_kd"
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
