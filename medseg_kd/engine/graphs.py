@@ -1,5 +1,7 @@
 """A training step as one CUDA graph, launched whole instead of kernel by kernel."""
 
+import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,6 +91,8 @@ class GraphedStep:
         optim_wrapper.zero_grad()
         inputs = (batch[0].clone(), batch[1].clone())
         graph = torch.cuda.CUDAGraph()
+        generator = torch.cuda.default_generators[batch[0].device.index]
+        numbers = generator.clone_state()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 data = {"inputs": inputs[0], "labels": inputs[1], "meta": None}
@@ -96,15 +100,23 @@ class GraphedStep:
                 optim_wrapper.backward(optim_wrapper.scale_loss(loss))
         except Exception as error:  # whatever a model does that a capture forbids
             self.is_off = True
+            generator.graphsafe_set_state(numbers)  # a capture that failed keeps the generator's own to itself
             optim_wrapper.zero_grad()
-            print_log(
-                f"training goes on without a CUDA graph, which could not be captured: {first_line(error)}", "current"
-            )
+            print_log(f"training goes on without a CUDA graph, which could not be captured: {_cause(error)}", "current")
             return
         parameters = (each for group in optim_wrapper.param_groups for each in group["params"])
         self._gradients = [(each, each.grad) for each in parameters if each.grad is not None]
         self._graph, self._inputs, self._log = graph, inputs, log
         print_log(f"from here on a step is one CUDA graph, for batches of {tuple(batch[0].shape)}", "current")
+
+
+def _cause(error: BaseException) -> str:
+    """Where a capture broke, and why: the first of the errors, as the last tells only that there was one before."""
+    while error.__context__ is not None:
+        error = error.__context__
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if "/torch/" not in each.filename]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} `{frames[-1].line}`: " if frames else ""
+    return place + first_line(error)
 
 
 def graphed_step(model: Any, optim_wrapper: Any, asked: Any, batch_size: int | None) -> GraphedStep | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import benchmark_distill
 import benchmark_evaluate
 import benchmark_network
+import benchmark_train
 from medseg_kd.cli import run
 from medseg_kd.errors import UserError
 
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     _add_evaluate(commands.add_parser("evaluate", help="scoring one case: ours beside MedPy, MONAI and SciPy"))
     benchmark_network.add(commands.add_parser("network", help="a config's network beside another implementation"))
     benchmark_distill.add(commands.add_parser("distill", help="a distillation step over student step and teacher"))
+    benchmark_train.add(
+        commands.add_parser("train", help="whole training steps beside MMSegmentation's and a bare loop")
+    )
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 
