@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ from medseg_kd.progress import progress
 
 NUMBER_FORMATS = ("uint8", "float16", "float32")
 """In which images are kept: the first that gives every value back exactly. ``uint8`` holds multiples of 1/255."""
+
+_ABANDONED = 24 * 3600
+"""Seconds after which a half-written file is nobody's."""
 
 
 class Source(Protocol):
@@ -141,6 +145,9 @@ def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> 
 def _write(source: Source, folders: Sequence[Path], name: str, workers: int) -> None:
     """Write the cache into the first folder that takes it."""
     path = folders[0] / name
+    for draft in path.parent.glob(f".*-{path.name}"):  # of a process that was killed
+        if time.time() - draft.stat().st_mtime > _ABANDONED:
+            draft.unlink(missing_ok=True)
     for kind in _formats_of(source.decode(0)[0]):
         try:
             path = next(each for each in folders if _is_writable(each)) / name

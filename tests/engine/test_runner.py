@@ -39,9 +39,9 @@ def test_a_checkpoint_opens_without_an_allow_list(run):
     assert len(checkpoint["message_hub"]["log_scalars"]["train/loss"]["log"]) == 4
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_equals_the_run_that_was_never_stopped(run, phantom, tmp_path, workers):
-    changes = {"train_dataloader.num_workers": workers}
+@pytest.mark.parametrize(("workers", "cache"), [(0, "auto"), (0, None), (2, None)])
+def test_a_resumed_run_equals_the_run_that_was_never_stopped(run, phantom, tmp_path, workers, cache):
+    changes = {"train_dataloader.num_workers": workers, "train_dataloader.dataset.cache": cache}
     Runner.from_cfg(tiny_config(phantom, tmp_path, max_iters=2, **changes)).train()
     cfg = tiny_config(phantom, tmp_path, max_iters=4, **changes)
     cfg.update(resume=True, load_from=str(tmp_path / "iter_2.pth"))

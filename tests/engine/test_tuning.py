@@ -1,0 +1,70 @@
+"""What is changed for a GPU's sake, seen without one."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from medseg_kd.engine.graphs import graphed_step
+from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
+from medseg_kd.errors import UserError
+from tests.engine.tiny import TinyNet
+
+CUDA = torch.device("cuda")
+
+
+@pytest.mark.parametrize("kind", ["SGD", torch.optim.AdamW, "AdamW"])
+def test_optimizers_that_know_it_are_fused_on_a_gpu(kind: Any) -> None:
+    given = dict(type="OptimWrapper", optimizer=dict(type=kind, lr=0.1))
+    assert with_fused_optimizer(given, CUDA)["optimizer"] == dict(type=kind, lr=0.1, fused=True)
+    assert with_fused_optimizer(given, torch.device("cpu")) is given
+
+
+@pytest.mark.parametrize(
+    "optimizer", [dict(type="SGD", foreach=False), dict(type="SGD", fused=False), dict(type="ASGD")]
+)
+def test_what_a_config_says_of_its_optimizer_stays(optimizer: dict[str, Any]) -> None:
+    given = dict(optimizer=optimizer)
+    assert with_fused_optimizer(given, CUDA) is given
+
+
+def test_gradients_get_the_strides_of_their_parameters() -> None:
+    pointwise, kernel = nn.Parameter(torch.zeros(4, 3, 1, 1)), nn.Parameter(torch.zeros(4, 3, 2, 2))
+    optimizer = torch.optim.SGD([pointwise, kernel], lr=1.0)
+    pointwise.grad = torch.rand(4, 1, 1, 3).permute(0, 3, 1, 2)
+    kernel.grad = torch.rand(4, 2, 2, 3).permute(0, 3, 1, 2)
+    values, place = [each.grad.clone() for each in (pointwise, kernel)], pointwise.grad.data_ptr()
+    align_gradients(optimizer)
+    for parameter, value in zip((pointwise, kernel), values, strict=True):
+        assert parameter.grad.stride() == parameter.stride()
+        assert torch.equal(parameter.grad, value)
+    assert pointwise.grad.data_ptr() == place  # no copy
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "norm", "done"),
+    [
+        ("auto", CUDA, nn.BatchNorm2d, True),
+        ("auto", CUDA, nn.InstanceNorm2d, False),
+        ("auto", torch.device("cpu"), nn.BatchNorm2d, False),
+        (True, torch.device("cpu"), nn.InstanceNorm2d, True),
+        (False, CUDA, nn.BatchNorm2d, False),
+    ],
+)
+def test_channels_last_where_norms_take_it(asked: Any, device: torch.device, norm: Any, done: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), norm(4))
+    assert use_channels_last(model, asked, device) is done
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last) is done
+
+
+def test_a_graph_needs_a_gpu() -> None:
+    model, wrapper = TinyNet(2), None
+    assert graphed_step(model, wrapper, "auto", 2) is None
+    assert graphed_step(model, wrapper, False, 2) is None
+    with pytest.raises(UserError, match="cuda_graph is True, but training runs on no CUDA device"):
+        graphed_step(model, wrapper, True, 2)
+    with pytest.raises(UserError, match="cuda_graph is 'on': expected True, False or 'auto'"):
+        graphed_step(model, wrapper, "on", 2)
+    with pytest.raises(UserError, match="channels_last is 1.5"):
+        use_channels_last(model, 1.5, CUDA)
