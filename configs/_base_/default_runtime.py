@@ -14,10 +14,14 @@ runner_type = Runner
 randomness = dict(seed=0, deterministic=False)
 env_cfg = dict(
     cudnn_benchmark=True,
+    tf32=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
 sync_bn = "torch"
+# docs/speed.md: True, False, or "auto" for where it pays.
+cuda_graph = "auto"
+channels_last = "auto"
 default_hooks = dict(
     iteration_seed=dict(type=IterationSeedHook),
     timer=dict(type=IterTimerHook),
