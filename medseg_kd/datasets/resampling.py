@@ -12,9 +12,9 @@ def zoom_planes(planes: np.ndarray, size: tuple[int, int], order: int) -> np.nda
         size: (height, width) to come out.
         order: Of the spline: 3 for images, 0 (nearest) for labels.
     """
-    if planes.shape[-2:] == tuple(size):
+    *rest, height, width = planes.shape
+    if (height, width) == tuple(size):
         return planes
-    factors = [wanted / given for wanted, given in zip(size, planes.shape[-2:], strict=True)]
-    flat = planes.reshape(-1, *planes.shape[-2:])
-    zoomed = np.stack([zoom(plane, factors, order=order) for plane in flat])
-    return zoomed.reshape(*planes.shape[:-2], *size)
+    factors = size[0] / height, size[1] / width
+    zoomed = [zoom(plane, factors, order=order) for plane in planes.reshape(-1, height, width)]
+    return np.stack(zoomed).reshape(*rest, *size)

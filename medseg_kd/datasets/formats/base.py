@@ -3,6 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -10,7 +12,7 @@ import numpy as np
 from mmengine.utils.misc import get_object_from_string
 
 from medseg_kd.datasets.intensities import Intensity, Stored
-from medseg_kd.datasets.manifest import spec_parts
+from medseg_kd.datasets.manifest import NAME, read_manifest, spec_parts
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, combine, parts_of_config
 from medseg_kd.errors import UserError, first_line
@@ -42,6 +44,20 @@ class Case:
     slices: tuple[Any, ...] = ()
     indices: tuple[int, ...] = ()
     labelled: bool = True
+
+    @classmethod
+    def of_slices(cls, name: str, numbered: Iterable[tuple[int, Any]], labelled: bool = True) -> "Case":
+        """A case of slices, each given as its number and what :meth:`Format.load` takes.
+
+        Raises:
+            UserError: Two have one number.
+        """
+        ordered = sorted(numbered, key=lambda each: each[0])
+        for (index, one), (following, other) in pairwise(ordered):
+            if index == following:
+                raise UserError(f"case {name} has slice {index} more than once: {_shown(one)} and {_shown(other)}")
+        indices, sources = zip(*ordered, strict=True)
+        return cls(name, len(indices), slices=sources, indices=indices, labelled=labelled)
 
     def index(self, position: int) -> int:
         """Number of the slice at a position."""
@@ -96,9 +112,14 @@ class Format:
         """Read one file (or the files) of a slice or a volume, as :class:`Case` names them."""
         raise NotImplementedError
 
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The folder's manifest; empty where there is none."""
+        return read_manifest(self.root) or {}
+
     def told(self) -> dict[str, Any]:
         """What the folder itself says of its images: some arguments of :class:`DataSpec`; here its manifest's."""
-        return spec_parts(self.root)
+        return spec_parts(self.manifest, str(self.root / NAME))
 
     def default_intensity(self, channel: str) -> Intensity:
         """The rule of a channel for which neither the config nor the folder has one.
@@ -116,10 +137,13 @@ class Format:
         """
         if case.volume is None:
             return self._pixels(case.slices[position], 2)
-        if case.name not in self._kept:
-            self._keep(case.name, self._pixels(case.volume, 3))
-        self._kept.move_to_end(case.name)
-        volume = self._kept[case.name]
+        kept = self._kept
+        if case.name not in kept:
+            kept[case.name] = self._pixels(case.volume, 3)
+            while len(kept) > 1 and sum(each.image.nbytes for each in kept.values()) > KEPT_BYTES:
+                kept.popitem(last=False)  # the one not asked for the longest time
+        kept.move_to_end(case.name)
+        volume = kept[case.name]
         label = None if volume.label is None else volume.label[position]
         return Pixels(volume.image[position], label, volume.spacing, volume.geometry)
 
@@ -140,18 +164,11 @@ class Format:
         if len(sizes := {pixels.image.shape for pixels in slices}) > 1:
             raise UserError(f"case {case.name}: its slices differ in size ({sorted(sizes)}); a case needs one size")
         labels = [pixels.label for pixels in slices if pixels.label is not None]
-        return Pixels(
-            np.stack([pixels.image for pixels in slices]), np.stack(labels) if labels else None, slices[0].spacing
-        )
+        image = np.stack([pixels.image for pixels in slices])
+        return Pixels(image, np.stack(labels) if labels else None, slices[0].spacing)
 
     def _pixels(self, source: Any, ndim: int) -> Pixels:
         return to_pixels(opened(source, self.load), self.spec, ndim, _shown(source), self.prepared)
-
-    def _keep(self, name: str, volume: Pixels) -> None:
-        """Keep a volume, and let go of those that were not asked for the longest time."""
-        self._kept[name] = volume
-        while len(self._kept) > 1 and sum(kept.image.nbytes for kept in self._kept.values()) > KEPT_BYTES:
-            self._kept.popitem(last=False)
 
 
 def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
@@ -195,18 +212,17 @@ def open_folder(
     Raises:
         UserError: No such folder, no such format, nothing of the split is there, or config and folder disagree.
     """
-    root = Path(root)
+    root, options = Path(root), options or {}
     if split not in SPLITS:
         raise UserError(f"dataset.split is {split!r}, expected one of {', '.join(SPLITS)}")
     if not root.is_dir():
         raise UserError(f"data folder not found: {root}. {_HINT}")
     kind = _kind(root, split, name)
-    if not isinstance(options or {}, Mapping):
+    if not isinstance(options, Mapping):
         raise UserError(f"dataset.format_options is {options!r}: expected dict(...), arguments of {kind.__name__}")
-    check_arguments(kind, {"root": root, **(options or {})}, "dataset.format_options")
-    found = kind(root, **(options or {}))
-    config = parts_of_config(spec or {}, "dataset.spec")
-    parts = combine(config, found.told(), ("dataset.spec", str(root)))
+    check_arguments(kind, {"root": root, **options}, "dataset.format_options")
+    found = kind(root, **options)
+    parts = combine(parts_of_config(spec or {}, "dataset.spec"), found.told(), ("dataset.spec", str(root)))
     if kind.channels:
         parts.setdefault("channels", kind.channels)
     for key, example in (("channels", "dict(CT=dict(type='Window', low=-160, high=240))"), ("classes", "(...)")):
@@ -230,14 +246,15 @@ _HINT = (
 
 
 def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
-    """The class of a format."""
-    kinds: dict[str, type[Format]] = {kind.name: kind for kind in _registered()}
+    """The class of a format: the one that is named, or the first of all that finds its files."""
+    FORMATS.import_from_location()
+    kinds = {kind.name: kind for kind in sorted(FORMATS.module_dict.values(), key=lambda kind: kind.order)}
     if isinstance(name, str) and "." in name:  # a class, in a config that was written to a file
         name = get_object_from_string(name) or name
     if isinstance(name, type) and issubclass(name, Format):
         wanted = [name]
     elif name in ("auto", *kinds):
-        wanted = list(kinds.values()) if name == "auto" else [kinds[name]]
+        wanted = [*kinds.values()] if name == "auto" else [kinds[name]]
     else:
         raise UserError(f"dataset.format is {name!r}, expected auto, {', '.join(kinds)} or a class")
     for kind in wanted:
@@ -247,12 +264,8 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
     raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
 
 
-def _registered() -> Iterable[type[Format]]:
-    """All formats, in the order in which they are tried."""
-    FORMATS.import_from_location()
-    return sorted(FORMATS.module_dict.values(), key=lambda kind: kind.order)
-
-
 def _shown(source: Any) -> str:
     """A source in messages: its first file, or all that it has to say."""
-    return str(source[0] if isinstance(source, tuple) else source)
+    while isinstance(source, tuple):
+        source = source[0]
+    return str(source)

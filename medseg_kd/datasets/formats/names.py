@@ -2,6 +2,7 @@
 
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,12 +23,10 @@ def numbered(path: Path, case: str | None = None) -> tuple[str, int]:
         UserError: The name tells neither.
     """
     match = _SLICE_NAME.match(path.stem)
-    if match:
-        return case or match["case"], int(match["index"])
-    digits = re.search(r"(\d+)$", path.stem)
-    if case and digits:
-        return case, int(digits[1])
-    raise UserError(f"{path}: the name does not tell case and slice; expected <case>_slice<number>{path.suffix}")
+    digits = match["index"] if match else case and "".join(re.findall(r"\d+$", path.stem))
+    if not digits:
+        raise UserError(f"{path}: the name does not tell case and slice; expected <case>_slice<number>{path.suffix}")
+    return case or match["case"], int(digits)
 
 
 def tells_slice(path: Path) -> bool:
@@ -46,20 +45,16 @@ def listed_names(root: Path, name: str) -> list[str]:
         raise UserError(f"{root}: several lists for one split ({', '.join(map(str, lists))}); keep one")
     if not lists:
         return []
-    names = [line.strip() for line in _text(lists[0]).splitlines() if line.strip()]
-    if not names:
-        raise UserError(f"{lists[0]} names nothing. Remove it to take every file of the split, or write it again")
-    if wrong := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
-        raise UserError(f"{lists[0]} names {wrong[0]!r}, which is no file name: expected names without folders")
-    if twice := sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []:
-        raise UserError(f"{lists[0]} names {', '.join(twice[:5])} more than once")
-    return names
-
-
-def _text(path: Path) -> str:
-    """Content of a text file in UTF-8 or UTF-16."""
-    content = path.read_bytes()
+    path, content = lists[0], lists[0].read_bytes()
     try:
-        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+        text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
     except UnicodeError as error:
         raise UserError(f"{path} is no text in UTF-8. Save it as UTF-8, one name a line") from error
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise UserError(f"{path} names nothing. Remove it to take every file of the split, or write it again")
+    if wrong := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
+        raise UserError(f"{path} names {wrong[0]!r}, which is no file name: expected names without folders")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise UserError(f"{path} names {', '.join(twice[:5])} more than once")
+    return names
