@@ -159,9 +159,6 @@ def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
 
     Returns:
         None for a data set of another kind.
-
-    Raises:
-        UserError: As for :func:`~medseg_kd.datasets.formats.open_folder`.
     """
     kind = dataset.get("type")
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
@@ -175,11 +172,7 @@ def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
 
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``.
-
-    Raises:
-        UserError: ``spec`` is no dict.
-    """
+    """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``."""
     if not isinstance(spec, Mapping | None):
         raise UserError(
             f"dataset.spec is {spec!r}: expected a dict. On the command line its keys are named one by one, such as "
@@ -190,11 +183,7 @@ def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) 
 
 
 def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str] | None, root: str) -> set[str]:
-    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; a string is one name.
-
-    Raises:
-        UserError: A name that is not there, or nothing is left.
-    """
+    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; all of them are there."""
     known = {case.name for case in found}
     wanted, unwanted = (_names(each, f"dataset.{key}") for key, each in (("cases", cases), ("exclude_cases", excluded)))
     if unknown := sorted((wanted | unwanted) - known):
@@ -214,11 +203,7 @@ def _names(given: Any, where: str) -> set[str]:
 
 
 def _checked_size(size: Any) -> tuple[int, int]:
-    """A height and a width.
-
-    Raises:
-        UserError: They are none.
-    """
+    """A height and a width."""
     if not isinstance(size, (list, tuple)) or len(size) != 2 or any(type(side) is not int or side < 1 for side in size):
         raise UserError(f"dataset.size is {size!r}: expected (height, width), as in (224, 224), or None")
     return size[0], size[1]

@@ -21,11 +21,7 @@ class Intensity:
     bounded: ClassVar[bool] = True
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Apply the rule to finite values of any shape.
-
-        Raises:
-            UserError: The values cannot be what the rule is made for.
-        """
+        """Apply the rule to finite values of any shape; an error where they cannot be what it is made for."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
@@ -122,11 +118,7 @@ RULES: dict[str, type[Intensity]] = {rule.__name__: rule for rule in (Stored, Wi
 
 
 def find_rule(value: Any, where: str) -> Intensity:
-    """The rule that a config or a manifest names: its name, ``dict(type=..., ...)``, a class or a rule itself.
-
-    Raises:
-        UserError: It is no rule, or its numbers make no sense.
-    """
+    """The rule that a config or a manifest names: its name, ``dict(type=..., ...)``, a class or a rule itself."""
     if isinstance(value, Intensity):
         return value
     entry = dict(value) if isinstance(value, Mapping) else {"type": value}

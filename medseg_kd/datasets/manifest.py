@@ -13,11 +13,7 @@ NAME = "manifest.json"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None where there is none.
-
-    Raises:
-        UserError: The file is no manifest.
-    """
+    """The manifest of a folder; None where there is none."""
     path = folder / NAME
     if not path.is_file():
         return None
@@ -38,10 +34,8 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 def spec_parts(manifest: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What a manifest says of the images: some arguments of :class:`DataSpec`.
 
-    Manifests without a ``spec`` are those of versions that knew one channel, a window and class names.
-
-    Raises:
-        UserError: As for :func:`~medseg_kd.datasets.spec.parts_of_json`, with ``where``, its place.
+    Manifests without a ``spec`` are those of versions that knew one channel, a window and class names. ``where`` is
+    its place, for messages.
     """
     if "spec" in manifest:
         return parts_of_json(manifest["spec"], where)

@@ -31,10 +31,7 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
     files whose name begins or ends with ``label``, ``seg``, ``mask`` or ``gt`` are the labels.
 
     Returns:
-        The pairs in natural order of their case names (2 before 10).
-
-    Raises:
-        UserError: Missing folder, no volumes, image without label, label without image, two of one name.
+        The pairs in natural order of their case names (2 before 10). Whatever stands alone is an error.
     """
     for option, path in (("--images", images), ("--labels", labels)):
         if not path.exists():
@@ -66,11 +63,7 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
 
 
 def find_images(folder: Path) -> dict[str, Path]:
-    """The images of a folder that has no labels, by their case names, as :func:`find_pairs` names and orders them.
-
-    Raises:
-        UserError: No volumes, or two of one name.
-    """
+    """The images of a folder that has no labels, by their case names, as :func:`find_pairs` names and orders them."""
     stems = {path: _stem(path) for path in _some_volumes(folder, "--images")}
     # A channel's number is in all names; among others 0000 is that of a case.
     numbered = not all(stem.endswith(_CHANNEL) for stem in stems.values())

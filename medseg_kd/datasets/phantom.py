@@ -42,8 +42,8 @@ class Blob:
     """
 
     tissue: str
-    center: tuple[float, float, float]
-    axes: tuple[float, float, float]
+    center: tuple[float, ...]
+    axes: tuple[float, ...]
     angle: float = 0.0
     bend: float = 0.0
 
@@ -83,13 +83,15 @@ GREY = {
     "bone": (0.86, 0.06),
     "cord": (0.42, 0.05),
 }
+# How much brighter a wall is, and where it begins between centre (0) and surface (1).
+WALLS = {"stomach": (0.14, 0.8), "bowel": (0.14, 0.8), "bone": (0.12, 0.75)}
 
 
 def phantom_case(seed: int, case: int, slices: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws one case; (seed, case) alone decide its anatomy, whatever else is drawn.
 
     Returns:
-        Image (slices, size, size) float32 in [0, 1] and label (slices, size, size) uint8, classes 0..8.
+        Image float32 in [0, 1] and label uint8, classes 0..8, both (slices, size, size).
     """
     rng = np.random.default_rng([seed, case])
     grid = _grid(rng, slices, size)
@@ -100,7 +102,12 @@ def phantom_case(seed: int, case: int, slices: int, size: int) -> tuple[np.ndarr
     for blob, value in [*_bowel(rng), *((_vary(rng, blob), grey[blob.tissue]) for blob in ANATOMY)]:
         room = np.ones_like(cavity) if blob.tissue in ("bone", "cord") else cavity
         inside, distance = _inside(rng, blob, grid, room)
-        image[inside] = value + _texture(blob.tissue, distance)
+        image[inside] = value
+        if blob.tissue.endswith("kidney"):
+            image[inside] = value + 0.10 * (distance - 0.7)
+        elif blob.tissue in WALLS:
+            strength, place = WALLS[blob.tissue]
+            image[inside] = value + strength * (distance > place)
         label[inside] = SYNAPSE_CLASSES.index(blob.tissue) if blob.tissue in SYNAPSE_CLASSES else 0
     return _scan(rng, image), label
 
@@ -129,8 +136,8 @@ def _wave(rng: np.random.Generator, grid: Grid, frequency: float) -> np.ndarray:
 
 def _vary(rng: np.random.Generator, blob: Blob) -> Blob:
     """The blob of one case: moved, scaled and turned."""
-    center = blob.center + rng.uniform(-1, 1, 3) * (0.025 if blob.axes[2] == ALONG else 0.055)
-    axes = blob.axes * rng.uniform(0.85, 1.15, 3)
+    center = np.array(blob.center) + rng.uniform(-1, 1, 3) * (0.025 if blob.axes[2] == ALONG else 0.055)
+    axes = np.array(blob.axes) * rng.uniform(0.85, 1.15, 3)
     angle, bend = blob.angle + rng.uniform(-12, 12), blob.bend * rng.uniform(0.6, 1.3)
     return Blob(blob.tissue, tuple(center), tuple(axes), angle, bend)
 
@@ -177,17 +184,6 @@ def _bowel(rng: np.random.Generator) -> list[tuple[Blob, float]]:
     return loops
 
 
-def _texture(tissue: str, distance: np.ndarray) -> np.ndarray | float:
-    """How grey value changes from the centre (0) to the surface (1) of some tissues."""
-    if tissue.endswith("kidney"):
-        return 0.10 * (distance - 0.7)
-    if tissue in ("stomach", "bowel"):
-        return 0.14 * (distance > 0.8)
-    if tissue == "bone":
-        return 0.12 * (distance > 0.75)
-    return 0.0
-
-
 def _scan(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """What a scanner adds: partial volume, mottle, a shading across the slices and noise."""
     pixel = image.shape[1] / 96  # blur and mottle keep their size in mm
@@ -204,23 +200,16 @@ def _scan(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def write_phantom(
     out: Path, cases: int = 12, test_cases: int = 4, slices: int = 16, size: int = 96, seed: int = 0
 ) -> dict[str, Any]:
-    """Writes the phantom in the TransUNet layout, with a manifest that says ``"synthetic": true``.
+    """Writes the phantom in the TransUNet layout, with a manifest that says ``"synthetic": true``, and returns that.
 
     Cases are numbered from 1, training cases first. A folder that already holds this very phantom is left as it is.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        UserError: Arguments out of range, ``out`` holds something else, a full disk.
     """
     parameters = {"cases": cases, "test_cases": test_cases, "slices": slices, "size": size, "seed": seed}
     for (name, value), least in zip(parameters.items(), (1, 1, MIN_SLICES, MIN_SIZE, 0), strict=True):
         if value < least:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least}.")
     if (present := own_manifest(out, synthetic=True)) is not None:
-        _check_same(out, present, parameters)
-        return present
+        return _same(present, out, parameters)
     spacing = (HEIGHT / slices, FIELD_OF_VIEW / size, FIELD_OF_VIEW / size)
 
     def draw(number: int) -> Volume:
@@ -232,15 +221,14 @@ def write_phantom(
         [("train" if number <= cases else "test", number) for number in range(1, cases + test_cases + 1)],
         draw,
         DataSpec((Channel("CT"),), SYNAPSE_CLASSES, orientation=ORIENTATION),
-        "make_phantom",
-        {"synthetic": True, "note": NOTE, "parameters": parameters},
+        {"tool": "make_phantom", "synthetic": True, "note": NOTE, "parameters": parameters},
         {},
         f"{NOTE}.\nMade by tools/make_phantom.py of medseg_kd.\n",
     )
 
 
-def _check_same(out: Path, manifest: dict[str, Any], parameters: dict[str, int]) -> None:
-    """Refuses a phantom that is another one than is asked for, or lacks files."""
+def _same(manifest: dict[str, Any], out: Path, parameters: dict[str, int]) -> dict[str, Any]:
+    """The manifest of the phantom that is asked for; an error where another one is there, or files lack."""
     if manifest.get("parameters") != parameters:
         raise UserError(
             f"--out {out} holds a phantom made with {manifest.get('parameters')}, now {parameters} is asked for: "
@@ -251,3 +239,4 @@ def _check_same(out: Path, manifest: dict[str, Any], parameters: dict[str, int])
         raise UserError(
             f"the phantom in {out} lacks {lost[0]} and {len(lost) - 1} more: delete the folder, make it again."
         )
+    return manifest

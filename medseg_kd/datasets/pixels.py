@@ -58,9 +58,6 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
         ndim: 2 for a slice, 3 for a volume.
         where: The file, for messages.
         prepared: The values are those that the intensity rules gave, not those that they take.
-
-    Raises:
-        UserError: Shapes, types, values or classes are not what they should be.
     """
     image = raw.image[None] if raw.image.ndim == ndim else raw.image
     shape = image.shape[1:]
@@ -103,9 +100,6 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
 
     A mask of 0 and 255 is black and white: where there are two classes, and 255 is not to be ignored, white is the
     second.
-
-    Raises:
-        UserError: Values that are no class; the message says which.
     """
     if label.dtype.kind not in "iufb":
         raise UserError(f"{where}: a label of {label.dtype}, expected whole numbers")

@@ -10,11 +10,7 @@ ClassOrder = tuple[tuple[str, int], ...]
 
 
 def read_regions(given: Any, classes: Sequence[str], where: str) -> dict[str, tuple[int, ...]]:
-    """Regions as class values; a region is given as one class or several, by names or numbers.
-
-    Raises:
-        UserError: A region has something else than classes, or none; ``where`` is its place.
-    """
+    """Regions as class values; each is given as one class or several, by names or numbers."""
     if not isinstance(given, Mapping) or not classes:
         raise UserError(f"{where}: regions is {given!r}: expected name=(classes), beside the names of the classes")
     regions = {}
@@ -31,11 +27,7 @@ def read_regions(given: Any, classes: Sequence[str], where: str) -> dict[str, tu
 
 
 def read_class_order(given: Any, regions: Regions, classes: Sequence[str], where: str) -> ClassOrder:
-    """Regions in the order of decoding, and the class that each becomes: (region, class name or number) pairs.
-
-    Raises:
-        UserError: A region is not there once, or becomes none of its classes; ``where`` is its place.
-    """
+    """Regions in the order of decoding, and the class that each becomes: one of its own, by name or number."""
     try:
         order = tuple((str(name), _value(each, classes)) for name, each in given)
     except (TypeError, ValueError):
@@ -59,7 +51,7 @@ def own_classes(regions: Regions) -> ClassOrder:
         own = {*regions[name]} - taken
         if len(own) != 1:
             return ()
-        order = ((name, *own), *order)
+        order = ((name, min(own)), *order)
         taken |= own
     return order
 

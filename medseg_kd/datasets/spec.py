@@ -84,14 +84,7 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, content: Any, where: str) -> "DataSpec":
-        """Read what :meth:`to_json` gave.
-
-        Args:
-            where: Where it comes from, for messages.
-
-        Raises:
-            UserError: It is no spec.
-        """
+        """Read what :meth:`to_json` gave; ``where`` it comes from, for messages."""
         parts = parts_of_json(content, where)
         if missing := [name for name in ("channels", "classes") if name not in parts]:
             raise UserError(f"{where}: no {' and no '.join(missing)} are named")
@@ -117,14 +110,9 @@ class DataSpec:
 def parts_of_config(content: Any, where: str) -> dict[str, Any]:
     """Those arguments of :class:`DataSpec` that ``dataset.spec`` of a config gives.
 
-    Args:
-        content: ``dict(channels=..., classes=..., ...)``. Channels are a name to a rule, pairs of them, names alone, or
-            ``'RGB'``; regions a name to class names or numbers, and ``regions_class_order`` a list of (name, class): a
-            dict may come back sorted from a config that was written, as MMEngine writes it.
-        where: Its place, for messages.
-
-    Raises:
-        UserError: A key that there is not, or a value that makes no sense.
+    Channels are a name to a rule, pairs of them, names alone, or ``'RGB'``; regions a name to class names or numbers,
+    and ``regions_class_order`` a list of (name, class): a dict may come back sorted from a config that was written, as
+    MMEngine writes it. ``where`` is their place, for messages.
     """
     keys = [each.name for each in fields(DataSpec)]
     if not isinstance(content, Mapping):
@@ -138,11 +126,7 @@ def parts_of_config(content: Any, where: str) -> dict[str, Any]:
 
 
 def parts_of_json(content: Any, where: str) -> dict[str, Any]:
-    """Those arguments of :class:`DataSpec` that the JSON form gives.
-
-    Raises:
-        UserError: As for :func:`parts_of_config`.
-    """
+    """Those arguments of :class:`DataSpec` that the JSON form gives."""
     if not isinstance(content, Mapping):
         raise UserError(f"{where} is no description of images: expected channel_names, labels and so on")
     parts = {key: content[key] for key in ("regions", "orientation", "neighbours") if content.get(key)}
@@ -168,20 +152,16 @@ def parts_of_json(content: Any, where: str) -> dict[str, Any]:
 
 
 def combine(config: Mapping[str, Any], folder: Mapping[str, Any], names: tuple[str, str]) -> dict[str, Any]:
-    """What a config and a data folder say together.
+    """What a config and a data folder say together: parts of a spec, which agree where both have them.
 
     Args:
-        config: Parts of a spec that the config gives.
-        folder: Those that the folder tells.
         names: What to call the two in a message.
-
-    Raises:
-        UserError: Both say the same thing differently.
     """
     together = {**folder, **config}
     for key in (key for key in config if key in folder):
         own, its = config[key], folder[key]
-        if {"channels": _channels_differ, "classes": _classes_differ}.get(key, ne)(own, its):
+        differ = _channels_differ if key == "channels" else _classes_differ if key == "classes" else ne
+        if differ(own, its):
             raise UserError(
                 f"{names[0]} and {names[1]} differ in {key}:\n  config: {_text(own)}\n  folder: {_text(its)}\n"
                 "Correct the config, or take the data that it was written for"

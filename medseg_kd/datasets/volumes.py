@@ -24,7 +24,6 @@ class Header:
     """Where the voxels of a file lie, as SimpleITK tells it.
 
     Args:
-        path: The file.
         size: Voxels, (x, y, z), as in the file.
         spacing: mm, (x, y, z).
         origin: mm, (x, y, z), of the first voxel.
@@ -64,7 +63,7 @@ def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
         Header of the first file of each case.
 
     Raises:
-        UserError: What is wrong with all cases, below the title: files that cannot be read or do not share a grid.
+        UserError: What is wrong with all cases, below the title.
     """
     first, problems = [], []
     for files in cases:
@@ -82,11 +81,7 @@ def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a file.
-
-    Raises:
-        UserError: It cannot be read, is not one scalar volume, or says nothing sensible of its place.
-    """
+    """Read the header of a file: of one scalar volume that has a place."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -110,11 +105,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_label(path: Path) -> sitk.Image:
-    """Read a label of any pixel type whose values are whole numbers, as int32.
-
-    Raises:
-        UserError: It cannot be read, or is no label.
-    """
+    """Read a label of any pixel type whose values are whole numbers, as int32."""
     image = _read(path)
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
@@ -132,9 +123,6 @@ def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
 
     Returns:
         Image (C, S, H, W) in the type of the files, label (S, H, W) int32.
-
-    Raises:
-        UserError: A file cannot be read, or its content is not what it should be.
     """
     first = _read(images[0])
     turned = sitk.DICOMOrient(first, ORIENTATION)

@@ -61,36 +61,27 @@ def convert(
 
     Returns:
         The manifest.
-
-    Raises:
-        UserError: Any input that cannot be used, the folder's other content, a full disk.
     """
     said = {"window": list(recipe.window), "label_map": recipe.label_map.as_dict()}
     before = _before(out, splits, {**said, **({"classes": list(recipe.classes)} if recipe.classes else {})}, overwrite)
     classes = _class_names(recipe, before, _classes(splits, recipe.label_map))
-    spec = DataSpec((Channel("CT", Window(*recipe.window)),), tuple(classes), orientation=ORIENTATION)
-
-    def read(pair: Pair) -> Volume:
-        raw = read_volume([pair.image], pair.label)
-        assert raw.label is not None and raw.spacing is not None and raw.geometry is not None  # volumes have them
-        pixels = to_pixels(replace(raw, label=recipe.label_map.apply(raw.label)), spec, 3, pair.image)
-        assert pixels.label is not None
-        original = {"original_orientation": raw.geometry["orientation"]}
-        attributes = {
-            "case_name": pair.case,
-            "spacing": raw.spacing,
-            "origin": raw.geometry["origin"],
-            "direction": raw.geometry["direction"],
-            "orientation": ORIENTATION,
-            **original,
-            "source": pair.image.name,
-        }
-        files = {"image": pair.image, "label": pair.label}
-        sources = {kind: {"name": path.name, "sha256": digest(path)} for kind, path in files.items()}
-        return Volume(pair.case, pixels.image[:, 0], pixels.label, attributes, {**original, "sources": sources})
-
+    spec = DataSpec((Channel("CT", Window(*recipe.window)),), classes, orientation=ORIENTATION)
     work = [(split, pair) for split, pairs in splits.items() for pair in pairs]
-    return write_folder(out, work, read, spec, tool, said, before)
+    return write_folder(out, work, lambda pair: _read(pair, recipe, spec), spec, {**said, "tool": tool}, before)
+
+
+def _read(pair: Pair, recipe: Recipe, spec: DataSpec) -> Volume:
+    """One case in the form that is written."""
+    raw = read_volume([pair.image], pair.label)
+    assert raw.label is not None and raw.geometry is not None  # a pair has them
+    pixels = to_pixels(replace(raw, label=recipe.label_map.apply(raw.label)), spec, 3, pair.image)
+    assert pixels.label is not None
+    original = {"original_orientation": raw.geometry["orientation"]}
+    place = {"spacing": raw.spacing, **raw.geometry, "orientation": ORIENTATION}
+    attributes = {"case_name": pair.case, **place, **original, "source": pair.image.name}
+    files = {"image": pair.image, "label": pair.label}
+    said = {**original, "sources": {kind: {"name": path.name, "sha256": digest(path)} for kind, path in files.items()}}
+    return Volume(pair.case, pixels.image[:, 0], pixels.label, attributes, said)
 
 
 def _before(out: Path, splits: Mapping[str, Any], asked: Mapping[str, Any], overwrite: bool) -> dict[str, Any]:
@@ -133,11 +124,10 @@ def _classes(splits: Mapping[str, Sequence[Pair]], label_map: LabelMap) -> set[i
     return classes
 
 
-def _class_names(recipe: Recipe, manifest: Mapping[str, Any], held: set[int]) -> list[str]:
+def _class_names(recipe: Recipe, manifest: Mapping[str, Any], held: set[int]) -> tuple[str, ...]:
     """Class names, background first, checked against the labels."""
     needed = max(recipe.label_map.num_classes or 0, 1 + max(held))
-    known = recipe.classes or tuple(manifest.get("classes", ())) or recipe.label_map.classes
-    names = list(known or unnamed(needed))
+    names = recipe.classes or tuple(manifest.get("classes", ())) or recipe.label_map.classes or unnamed(needed)
     if len(names) < needed:
         raise UserError(
             f"the labels hold classes up to {needed - 1}, but {len(names)} names are known, background included: "

@@ -1,7 +1,7 @@
 """Label maps: which value of a source label becomes which class."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,9 @@ import numpy as np
 from medseg_kd.datasets.spec import MAX_CLASSES
 from medseg_kd.errors import UserError
 
-SYNAPSE_CLASSES = (
-    "background",
-    "aorta",
-    "gallbladder",
-    "left kidney",
-    "right kidney",
-    "liver",
-    "pancreas",
-    "spleen",
-    "stomach",
-)
+_ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
+SYNAPSE_CLASSES = ("background", *_ORGANS)
 MAX_CLASS = MAX_CLASSES - 1
-_BTCV = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}
-_TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 1: 7, 6: 8}
 
 
 @dataclass(frozen=True)
@@ -70,6 +59,15 @@ class LabelMap:
         return {"name": self.name, "targets": targets, "others": self.others}
 
 
+_BTCV = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}
+_TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 1: 7, 6: 8}
+_BUILT_IN = (
+    LabelMap("none", None),
+    LabelMap("btcv", _BTCV, 0, SYNAPSE_CLASSES),
+    LabelMap("totalsegmentator", _TOTALSEGMENTATOR, 0, SYNAPSE_CLASSES),
+)
+
+
 def values_of(label: np.ndarray) -> list[int]:
     """The values that a label (S, H, W) of whole numbers >= 0 has, found slice by slice to save memory."""
     length = int(label.max()) + 1
@@ -82,40 +80,32 @@ def load_label_map(name: str) -> LabelMap:
     A file is JSON, ``{"<source value>": <class>}``, or text with ``<source value> <class>`` on each line. 0 stays 0
     unless the file says otherwise; the key ``*`` gives a class to all values that are not named, which are refused
     without it.
-
-    Raises:
-        UserError: There is no such map or file, or an entry makes no sense.
     """
-    if name == "none":
-        return LabelMap("none", None)
-    if name in ("btcv", "totalsegmentator"):
-        return LabelMap(name, _BTCV if name == "btcv" else _TOTALSEGMENTATOR, others=0, classes=SYNAPSE_CLASSES)
+    for built_in in _BUILT_IN:
+        if name == built_in.name:
+            return built_in
     path = Path(name)
     if not path.is_file():
         raise UserError(
             f"--label-map {name}: no built-in map and no file has this name. Use none, btcv, totalsegmentator, "
             'or a JSON file such as {"1": 7, "2": 4, "*": 0}.'
         )
-    targets: dict[int, int] = {0: 0}
-    others = None
+    targets = {"0": 0}
     for source, target in _entries(path):
         try:
-            value, key = int(str(target)), None if source == "*" else int(source)
+            key, value = source if source == "*" else str(int(source)), int(str(target))
         except ValueError:
             raise UserError(f"label map {path}: {source!r} -> {target!r} must be two integers (or `*`).") from None
         if not 0 <= value <= MAX_CLASS:
             raise UserError(f"label map {path}: class {value} of {source} must lie in 0..{MAX_CLASS}.")
-        if key is None:
-            others = value
-        else:
-            targets[key] = value
-    return LabelMap(path.name, targets, others)
+        targets[key] = value
+    others = targets.pop("*", None)
+    return LabelMap(path.name, {int(key): value for key, value in targets.items()}, others)
 
 
-def _entries(path: Path) -> list[tuple[str, Any]]:
+def _entries(path: Path) -> Iterable[tuple[str, Any]]:
     """Source value and class of each entry of a file, as they stand there."""
     text = path.read_text(encoding="utf-8")
-    entries: list[tuple[str, Any]] = []
     if path.suffix.lower() == ".json":
         try:
             content = json.loads(text)
@@ -125,11 +115,10 @@ def _entries(path: Path) -> list[tuple[str, Any]]:
             raise UserError(f'label map {path} must hold one JSON object such as {{"1": 7, "2": 4}}.')
         entries = list(content.items())
     else:
-        for line in text.splitlines():
-            words = line.split("#")[0].replace(":", " ").replace("=", " ").split()
-            if words and len(words) != 2:
-                raise UserError(f"label map {path}: line {' '.join(words)!r} must be `<source value> <class>`.")
-            entries += [(words[0], words[1])] if words else []
+        lines = [line.split("#")[0].replace(":", " ").replace("=", " ").split() for line in text.splitlines()]
+        if wrong := [" ".join(line) for line in lines if line and len(line) != 2]:
+            raise UserError(f"label map {path}: line {wrong[0]!r} must be `<source value> <class>`.")
+        entries = [(line[0], line[1]) for line in lines if line]
     if not entries:
         raise UserError(f"label map {path} names no value.")
     return entries

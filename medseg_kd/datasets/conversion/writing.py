@@ -1,6 +1,6 @@
 """Data folders in the TransUNet layout with a manifest: written in full or not at all."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
@@ -19,15 +19,7 @@ _Source = TypeVar("_Source")
 
 
 class Volume(NamedTuple):
-    """A case that is to be written.
-
-    Args:
-        case: Its name.
-        image: (S, H, W) float32 in [0, 1].
-        label: (S, H, W) classes.
-        attributes: Of the file; at least ``spacing``, mm, (z, y, x).
-        said: What the manifest says of it beside its size and its files.
-    """
+    """A case for :func:`~medseg_kd.datasets.formats.transunet.write_case`, and what else the manifest says of it."""
 
     case: str
     image: np.ndarray
@@ -37,11 +29,7 @@ class Volume(NamedTuple):
 
 
 def own_manifest(out: Path, synthetic: bool = False) -> dict[str, Any] | None:
-    """The manifest of a folder that may be written to; None where nothing is there.
-
-    Raises:
-        UserError: It holds other data, or is no folder.
-    """
+    """The manifest of a folder that may be written to; None where nothing is there. Other data are refused."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file: expected a folder.")
     if not out.exists() or not any(out.iterdir()):
@@ -57,42 +45,36 @@ def write_folder(
     work: Sequence[tuple[str, _Source]],
     read: Callable[[_Source], Volume],
     spec: DataSpec,
-    tool: str,
     said: Mapping[str, Any],
     before: Mapping[str, Any],
-    readme: str | None = None,
+    readme: str = "",
 ) -> dict[str, Any]:
     """Write the cases of whole splits; other splits in the folder stay.
 
     The files are written beside ``out`` and renamed into it at the end, so that a failure leaves ``out`` as it was.
 
     Args:
-        out: Data folder, to be given as ``data_root``.
         work: Split and source of each case.
         read: Makes the case of a source.
-        spec: What the images are.
-        tool: Name of the calling tool, for the manifest.
-        said: What else the manifest says.
+        said: What the manifest says beside the cases and the spec.
         before: Manifest of what is in the folder and stays.
         readme: Text of a ``README.txt``.
 
     Returns:
         The manifest.
-
-    Raises:
-        UserError: The folder cannot be written; what ``read`` raises.
     """
     written: dict[str, dict[str, Any]] = {split: {} for split, _ in work}
     manifest = {
         **before,
         "format": "TransUNet",
-        "tool": f"medseg_kd {__version__} {tool}",
         "orientation": f"{ORIENTATION}; arrays (slice, row, column); spacing in mm, (z, y, x)",
         **said,
+        "tool": f"medseg_kd {__version__} {said['tool']}",
         "classes": list(spec.classes),
         "spec": spec.to_json(),
         "splits": {**before.get("splits", {}), **written},
     }
+    parts = [*(Path(FOLDERS[split]) for split in written), *(LISTS / LIST_FILES[split] for split in written)]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True) as folder:
@@ -100,15 +82,16 @@ def write_folder(
             for split, source in progress(work, f"writing {out}"):
                 volume = read(source)
                 written[split][volume.case] = _write(stage, split, volume, spec)
-            parts = [Path(NAME)]
             for split, cases in written.items():
                 write_list(stage, split, [file for case in cases.values() for file in case["files"]])
-                parts = [Path(FOLDERS[split]), LISTS / LIST_FILES[split], *parts]
             if readme:
                 (stage / "README.txt").write_text(readme)
-                parts.insert(0, Path("README.txt"))
             write_manifest(stage, manifest)
-            _publish(stage, out, parts)
+            for part in [*parts, *[Path("README.txt")] * bool(readme), Path(NAME)]:
+                (out / part).parent.mkdir(parents=True, exist_ok=True)
+                if (out / part).exists():
+                    (out / part).rename(stage / f"replaced {part.name}")
+                (stage / part).rename(out / part)
     except OSError as error:
         raise UserError(f"could not write {out}: {error}") from error
     return manifest
@@ -116,21 +99,12 @@ def write_folder(
 
 def _write(stage: Path, split: str, volume: Volume, spec: DataSpec) -> dict[str, Any]:
     """Write a case; what the manifest says of it."""
+    label = volume.label
     return {
-        "slices": len(volume.label),
-        "shape": list(volume.label.shape),
+        "slices": len(label),
+        "shape": list(label.shape),
         "spacing": list(volume.attributes["spacing"]),
-        "voxels": {name: int((volume.label == value).sum()) for value, name in enumerate(spec.classes)},
+        "voxels": {name: int((label == value).sum()) for value, name in enumerate(spec.classes)},
         **volume.said,
-        "files": write_case(stage, split, volume.case, volume.image, volume.label, volume.attributes),
+        "files": write_case(stage, split, volume.case, volume.image, label, volume.attributes),
     }
-
-
-def _publish(stage: Path, out: Path, parts: Iterable[Path]) -> None:
-    """Move files and folders of a stage into ``out``, in this order; what is there already is replaced."""
-    for index, part in enumerate(parts):
-        target = out / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.rename(stage / f"replaced-{index}")
-        (stage / part).rename(target)

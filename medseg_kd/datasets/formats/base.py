@@ -1,5 +1,6 @@
 """What every format of a data folder offers, and finding the one that a folder is in."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from medseg_kd.registry import FORMATS, check_arguments
 SPLITS = ("train", "val", "test")
 KEPT_BYTES = 1 << 30
 """Volumes that a process keeps while it reads their slices."""
+_SLICE_NAME = re.compile(r"^(?P<case>.+?)_slice_?(?P<index>\d+)$")
 _Source = TypeVar("_Source")
 _Content = TypeVar("_Content")
 
@@ -47,11 +49,7 @@ class Case:
 
     @classmethod
     def of_slices(cls, name: str, numbered: Iterable[tuple[int, Any]], labelled: bool = True) -> "Case":
-        """A case of slices, each given as its number and what :meth:`Format.load` takes.
-
-        Raises:
-            UserError: Two have one number.
-        """
+        """A case of slices, each given as its number and what :meth:`Format.load` takes; numbers differ."""
         ordered = sorted(numbered, key=lambda each: each[0])
         for (index, one), (following, other) in pairwise(ordered):
             if index == following:
@@ -101,11 +99,7 @@ class Format:
         raise NotImplementedError
 
     def find(self, split: str) -> list[Case]:
-        """The cases of a split, in order.
-
-        Raises:
-            UserError: A file is missing, or its name does not tell what it is.
-        """
+        """The cases of a split, in order."""
         raise NotImplementedError
 
     def load(self, source: Any) -> Raw:
@@ -122,19 +116,11 @@ class Format:
         return spec_parts(self.manifest, str(self.root / NAME))
 
     def default_intensity(self, channel: str) -> Intensity:
-        """The rule of a channel for which neither the config nor the folder has one.
-
-        Raises:
-            UserError: It has to be told.
-        """
+        """The rule of a channel for which neither the config nor the folder has one; an error where it must."""
         return Stored()
 
     def read_slice(self, case: Case, position: int) -> Pixels:
-        """One slice: image (C, H, W), label (H, W).
-
-        Raises:
-            UserError: A file is damaged, or its content is not what the spec says.
-        """
+        """One slice, checked against the spec: image (C, H, W), label (H, W)."""
         if case.volume is None:
             return self._pixels(case.slices[position], 2)
         kept = self._kept
@@ -148,11 +134,7 @@ class Format:
         return Pixels(volume.image[position], label, volume.spacing, volume.geometry)
 
     def read_case(self, case: Case) -> Pixels:
-        """A whole case: image (S, C, H, W), label (S, H, W).
-
-        Raises:
-            UserError: As in :meth:`read_slice`, or its slices do not make a volume.
-        """
+        """A whole case, checked against the spec: image (S, C, H, W), label (S, H, W)."""
         if case.volume is not None:
             return self._pixels(case.volume, 3)
         if case.holes:
@@ -171,26 +153,38 @@ class Format:
         return to_pixels(opened(source, self.load), self.spec, ndim, _shown(source), self.prepared)
 
 
-def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
-    """What a reader makes of a file, with one error for all the ways in which a file can be damaged.
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Paths in order of their names, without hidden ones (``._case.npz``, ``.DS_Store``)."""
+    return sorted(path for path in paths if not path.name.startswith("."))
 
-    Raises:
-        UserError: It cannot be read; what the file library said stands in the message.
-    """
+
+def numbered(path: Path, case: str | None = None) -> tuple[str, int]:
+    """Case and number of a slice; in a folder a case, a number at the end of the name is enough."""
+    match = _SLICE_NAME.match(path.stem) or re.search(r"(?P<index>\d+)$", path.stem)
+    case = case or (match and match.groupdict().get("case"))
+    if not (match and case):
+        raise UserError(f"{path}: the name does not tell case and slice; expected <case>_slice<number>{path.suffix}")
+    return case, int(match["index"])
+
+
+def tells_slice(path: Path) -> bool:
+    """Whether a name has the form ``<case>_slice<number>``."""
+    return bool(_SLICE_NAME.match(path.stem))
+
+
+def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
+    """What a reader makes of a file, with one error for all the ways in which a file can be damaged."""
     try:
         return read(source)
     except (UserError, MemoryError):
         raise
-    except (PermissionError, BlockingIOError) as error:
-        raise UserError(
-            f"{_shown(source)} cannot be opened ({error}). Check its permissions, and that no other program holds it"
-        ) from error
     # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
     except Exception as error:
-        raise UserError(
-            f"{_shown(source)} cannot be read ({first_line(error)}). The file is damaged or cut short: copy or prepare "
-            "it again"
-        ) from error
+        if isinstance(error, (PermissionError, BlockingIOError)):
+            problem = f"opened ({error}). Check its permissions, and that no other program holds it"
+        else:
+            problem = f"read ({first_line(error)}). The file is damaged or cut short: copy or prepare it again"
+        raise UserError(f"{_shown(source)} cannot be {problem}") from error
 
 
 def open_folder(
@@ -208,9 +202,6 @@ def open_folder(
         name: A format or its name; ``auto`` takes the first that finds its files.
         spec: What the config says of the images; compared with what the folder tells.
         options: Arguments of the format beside the folder.
-
-    Raises:
-        UserError: No such folder, no such format, nothing of the split is there, or config and folder disagree.
     """
     root, options = Path(root), options or {}
     if split not in SPLITS:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from medseg_kd.datasets.formats.base import Case, Format, opened
-from medseg_kd.datasets.formats.names import numbered, tells_slice, visible
+from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, tells_slice, visible
 from medseg_kd.datasets.intensities import RGB8
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import Channel

@@ -61,11 +61,7 @@ def _folders(root: Path, split: str) -> tuple[Path, Path] | None:
 
 
 def volume_cases(files: Mapping[str, Files], where: Path) -> list[Case]:
-    """Cases of volumes by their names, once the headers of each agree.
-
-    Raises:
-        UserError: As for :func:`~medseg_kd.datasets.volumes.check_grids`; ``where`` is their folder.
-    """
+    """Cases of volumes by their names, once the headers of each agree; ``where`` is their folder, for messages."""
     together = ([*channels, *([label] if label else [])] for channels, label in files.values())
     grids = check_grids(together, f"{where} cannot be used")
     return [

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format
+from medseg_kd.datasets.formats.base import Case, Format, visible
 from medseg_kd.datasets.formats.images import read_label, read_pixels
-from medseg_kd.datasets.formats.names import visible
 from medseg_kd.datasets.formats.nifti import Files, volume_cases
 from medseg_kd.datasets.intensities import RGB8, Intensity, Percentiles, Stored, ZScore
 from medseg_kd.datasets.pixels import Raw
@@ -203,22 +202,15 @@ class NNUNet(Format):
 
 
 def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
-    """nnU-Net's folds of sorted names: scikit-learn's ``KFold(5, shuffle=True, random_state=12345)``.
-
-    Raises:
-        UserError: There are fewer cases than folds.
-    """
+    """nnU-Net's folds of sorted names: scikit-learn's ``KFold(5, shuffle=True, random_state=12345)``."""
     if len(names) < 5:
         raise UserError(
             f"{len(names)} cases cannot be split into nnU-Net's 5 folds. Write splits_final.json, or train on all "
             "cases with dataset.format_options=dict(fold='all')"
         )
-    order = np.random.RandomState(12345).permutation(len(names))
-    folds = []
-    for part in np.array_split(order, 5):
-        held_out = [names[place] for place in sorted(part)]
-        folds.append({"train": [name for name in names if name not in held_out], "val": held_out})
-    return folds
+    parts = np.array_split(np.random.RandomState(12345).permutation(len(names)), 5)
+    held_out = [[names[place] for place in sorted(part)] for part in parts]
+    return [{"train": sorted({*names} - {*part}), "val": part} for part in held_out]
 
 
 def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:

@@ -5,15 +5,15 @@ What is written is the same, byte for byte, when it is written again from the sa
 
 import hashlib
 import io
-from collections import defaultdict
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format, opened
-from medseg_kd.datasets.formats.names import listed_names, numbered, visible
+from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, visible
 from medseg_kd.datasets.pairs import some
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import Channel
@@ -59,7 +59,7 @@ class TransUNet(Format):
             )
         folder = self.root / FOLDERS[split]
         found = {_stem(path): path for path in visible(folder.glob(_PATTERNS[split]))}
-        names = listed_names(self.root, LIST_FILES[split]) or sorted(found)
+        names = _listed(self.root, LIST_FILES[split]) or sorted(found)
         if missing := [name for name in names if name not in found]:
             raise UserError(
                 f"{folder} does not hold what lists/*/{LIST_FILES[split]} names: {some(missing)} missing. Prepare or "
@@ -102,6 +102,28 @@ class TransUNet(Format):
         elif self.axes == "HWS":
             image, label = np.moveaxis(image, -1, 0), np.moveaxis(label, -1, 0)
         return Raw(image, label, spacing, geometry)
+
+
+def _listed(root: Path, name: str) -> list[str]:
+    """Names in the split list ``lists/*/<name>`` of a folder; empty where there is none. None leads out of it."""
+    lists = visible(root.glob(f"lists/*/{name}"))
+    if len(lists) > 1:
+        raise UserError(f"{root}: several lists for one split ({', '.join(map(str, lists))}); keep one")
+    if not lists:
+        return []
+    path, content = lists[0], lists[0].read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeError as error:
+        raise UserError(f"{path} is no text in UTF-8. Save it as UTF-8, one name a line") from error
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise UserError(f"{path} names nothing. Remove it to take every file of the split, or write it again")
+    if wrong := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
+        raise UserError(f"{path} names {wrong[0]!r}, which is no file name: expected names without folders")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise UserError(f"{path} names {', '.join(twice[:5])} more than once")
+    return names
 
 
 def _stem(path: Path) -> str:
