@@ -1,4 +1,7 @@
-"""What the images are, reading slices and cases, sampling them, and the phantom."""
+"""What the images are, reading slices and cases, sampling them, and the phantom.
+
+What is wrong with files, or with what a config says of them, is a :class:`~medseg_kd.errors.UserError`.
+"""
 
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.datasets import CaseDataset, SliceDataset

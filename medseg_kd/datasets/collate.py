@@ -16,7 +16,7 @@ def collate_slices(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``inputs`` (N, C, H, W) and ``labels`` (N, H, W), lists of tensors where the slices differ in size; ``meta``, a
         list. Items of another form (a pipeline that ends with MMSegmentation's ``PackSegInputs``) give lists.
     """
-    batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
+    batch = collate_cases(items)
     for key in ("inputs", "labels"):
         tensors = batch.get(key)
         if tensors and all(isinstance(each, torch.Tensor) and each.shape == tensors[0].shape for each in tensors):

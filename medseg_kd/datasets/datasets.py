@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from mmengine.dataset import BaseDataset
 
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.formats import Case, Format, open_folder
-from medseg_kd.datasets.manifest import read_manifest
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice, load_slice
 from medseg_kd.errors import UserError
@@ -81,9 +79,8 @@ class _FolderDataset(BaseDataset):
             pipeline=transforms,
             **kwargs,
         )
-        manifest = read_manifest(Path(data_root)) or {}
-        if manifest.get("synthetic"):
-            self._metainfo["note"] = manifest.get("note", "synthetic data")
+        if self.format.manifest.get("synthetic"):
+            self._metainfo["note"] = self.format.manifest.get("note", "synthetic data")
 
     @property
     def spec(self) -> DataSpec:
@@ -108,7 +105,7 @@ class _FolderDataset(BaseDataset):
         return [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Entry of an item, with what reads it."""
+        """Entry of an item, with what reads it: ``format``, ``case``, ``size``."""
         info = super().get_data_info(idx)
         return {**info, "format": self.format, "case": self._found[info["case"]], "size": self.size}
 
@@ -225,28 +222,20 @@ def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
 
     Returns:
         None for a data set of another kind.
-
-    Raises:
-        UserError: As for :func:`~medseg_kd.datasets.formats.open_folder`.
     """
     kind = dataset.get("type")
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if not (isinstance(kind, type) and issubclass(kind, _FolderDataset)):
         inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
         return configured_spec(inner) if isinstance(inner, Mapping) else None
-    defaults = inspect.signature(kind).parameters
-    split = dataset.get("split", defaults["split"].default)
+    split = dataset.get("split", inspect.signature(kind).parameters["split"].default)
     name = dataset.get("layout") or dataset.get("format", "auto")
     said = spec_of(dataset.get("spec"), dataset.get("metainfo"))
     return open_folder(dataset["data_root"], split, name, said, dataset.get("format_options")).spec
 
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``.
-
-    Raises:
-        UserError: ``spec`` is no dict.
-    """
+    """What a config says of the images in ``dataset.spec``, and of their classes there or in ``dataset.metainfo``."""
     if not isinstance(spec, Mapping | None):
         raise UserError(
             f"dataset.spec is {spec!r}: expected a dict. On the command line its keys are named one by one, such as "
@@ -257,34 +246,27 @@ def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) 
 
 
 def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str] | None, root: str) -> set[str]:
-    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; a string is one name.
-
-    Raises:
-        UserError: A name that is not there, or nothing is left.
-    """
+    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; all of them are there."""
     known = {case.name for case in found}
-    for key, names in (("cases", cases), ("exclude_cases", excluded)):
-        if not isinstance(names, (str, list, tuple, set, type(None))) or not all(
-            isinstance(n, str) for n in names or ()
-        ):
-            raise UserError(f"dataset.{key} is {names!r}: expected a list of case names")
-    cases = [cases] if isinstance(cases, str) else cases
-    excluded = [excluded] if isinstance(excluded, str) else excluded or ()
-    unknown = sorted((set(cases or ()) | set(excluded)) - known)
-    if unknown:
+    wanted, unwanted = (_names(each, f"dataset.{key}") for key, each in (("cases", cases), ("exclude_cases", excluded)))
+    if unknown := sorted((wanted | unwanted) - known):
         raise UserError(f"{root} holds no case {', '.join(unknown)}; it holds {', '.join(sorted(known))}")
-    chosen = (known if cases is None else set(cases)) - set(excluded)
+    chosen = (known if cases is None else wanted) - unwanted
     if not chosen:
         raise UserError(f"{root}: no case is left after dataset.cases and dataset.exclude_cases")
     return chosen
 
 
-def _checked_size(size: Any) -> tuple[int, int]:
-    """A height and a width.
+def _names(given: Any, where: str) -> set[str]:
+    """Names of cases; a string is one, None has none."""
+    names = [given] if isinstance(given, str) else given or ()
+    if not isinstance(names, (list, tuple, set)) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where} is {given!r}: expected a list of case names")
+    return set(names)
 
-    Raises:
-        UserError: They are none.
-    """
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    """A height and a width."""
     if not isinstance(size, (list, tuple)) or len(size) != 2 or any(type(side) is not int or side < 1 for side in size):
         raise UserError(f"dataset.size is {size!r}: expected (height, width), as in (224, 224), or None")
     return size[0], size[1]

@@ -21,11 +21,7 @@ class Intensity:
     bounded: ClassVar[bool] = True
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Apply the rule to finite values of any shape.
-
-        Raises:
-            UserError: The values cannot be what the rule is made for.
-        """
+        """Apply the rule to finite values of any shape; an error where they cannot be what it is made for."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
@@ -38,7 +34,6 @@ class Stored(Intensity):
     """Values that lie in [0, 1] already; by which rule is not known."""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """See :meth:`Intensity.__call__`."""
         return np.asarray(values, np.float32)
 
 
@@ -56,7 +51,6 @@ class Window(Intensity):
             raise UserError(f"window {self.low:g} {self.high:g}: expected a number and a larger one, as in -125 275")
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """See :meth:`Intensity.__call__`."""
         lowest, highest = float(values.min()), float(values.max())
         if highest <= self.low or lowest >= self.high:
             raise UserError(
@@ -85,7 +79,6 @@ class ZScore(Intensity):
             raise UserError(f"nonzero is {self.nonzero!r}: expected True or False")
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """See :meth:`Intensity.__call__`."""
         counted = values[values != 0] if self.nonzero else values
         mean, deviation = (counted.mean(dtype=float), counted.std(dtype=float)) if counted.size else (0.0, 0.0)
         scaled = (np.asarray(values, np.float32) - np.float32(mean)) / np.float32(max(deviation, 1e-8))
@@ -104,7 +97,6 @@ class Percentiles(Intensity):
             raise UserError(f"percentiles {self.low} and {self.high}: expected two of 0 to 100, the larger one second")
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """See :meth:`Intensity.__call__`."""
         low, high = (np.float32(value) for value in np.percentile(values, (self.low, self.high)))
         return (np.clip(values, low, high, dtype=np.float32) - low) / max(high - low, np.float32(1e-8))
 
@@ -114,7 +106,6 @@ class RGB8(Intensity):
     """Bytes divided by 255: a channel of a photograph, or an 8-bit grey image."""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """See :meth:`Intensity.__call__`."""
         if values.dtype != np.uint8:
             raise UserError(
                 f"pixels are {values.dtype}, but the channel's rule is RGB8, which takes bytes. Name a rule for these "
@@ -127,11 +118,7 @@ RULES: dict[str, type[Intensity]] = {rule.__name__: rule for rule in (Stored, Wi
 
 
 def find_rule(value: Any, where: str) -> Intensity:
-    """The rule that a config or a manifest names: its name, ``dict(type=..., ...)``, a class or a rule itself.
-
-    Raises:
-        UserError: It is no rule, or its numbers make no sense.
-    """
+    """The rule that a config or a manifest names: its name, ``dict(type=..., ...)``, a class or a rule itself."""
     if isinstance(value, Intensity):
         return value
     entry = dict(value) if isinstance(value, Mapping) else {"type": value}
@@ -141,7 +128,6 @@ def find_rule(value: Any, where: str) -> Intensity:
         raise UserError(f"{where} is {value!r}: expected an intensity rule, one of {', '.join(RULES)}")
     try:
         return rule(**entry)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {rule.__name__}: {error}") from error
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+    except (TypeError, ValueError, UserError) as error:
+        name = "" if isinstance(error, UserError) else f"{rule.__name__}: "
+        raise UserError(f"{where}: {name}{error}") from error

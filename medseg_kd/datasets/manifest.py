@@ -1,11 +1,9 @@
 """``manifest.json``: what a data folder holds, where it came from and how it was made."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from medseg_kd.datasets.intensities import find_rule
 from medseg_kd.datasets.spec import Channel, parts_of_json
@@ -28,21 +26,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest of a folder."""
     (folder / NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def spec_parts(folder: Path) -> dict[str, Any]:
-    """What the manifest of a folder says of its images: some arguments of :class:`DataSpec`.
+def spec_parts(manifest: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a manifest says of the images: some arguments of :class:`DataSpec`.
 
-    Manifests without a ``spec`` are those of versions that knew one channel, a window and class names.
+    Manifests without a ``spec`` are those of versions that knew one channel, a window and class names. ``where`` is
+    its place, for messages.
     """
-    manifest = read_manifest(folder) or {}
-    where = str(folder / NAME)
     if "spec" in manifest:
         return parts_of_json(manifest["spec"], where)
-    parts = parts_of_json({"labels": {name: value for value, name in enumerate(manifest.get("classes", ()))}}, where)
+    classes = manifest.get("classes", [])
+    if not isinstance(classes, list):
+        raise UserError(f"{where}: classes is {classes!r}: expected a list of names")
+    parts = parts_of_json({"labels": {name: value for value, name in enumerate(classes)}}, where)
     if "window" in manifest:
         window = manifest["window"]
         numbers = dict(zip(("low", "high"), window if isinstance(window, list) else (), strict=False))
@@ -50,23 +50,16 @@ def spec_parts(folder: Path) -> dict[str, Any]:
     return parts
 
 
-def count_classes(label: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    """Voxels of each class name in a label (S, H, W)."""
-    return {name: int((label == index).sum()) for index, name in enumerate(classes)}
-
-
-def summary(manifest: dict[str, Any], out: Path) -> str:
+def summary(manifest: Mapping[str, Any], out: Path) -> str:
     """What a data folder holds, and what looks wrong in it, as text for the terminal."""
     lines = []
     for split, cases in manifest["splits"].items():
         lines.append(f"{split}: {len(cases)} cases, {sum(case['slices'] for case in cases.values())} slices")
         for name in manifest["classes"]:
-            holders = sum(case["voxels"][name] > 0 for case in cases.values())
-            voxels = sum(case["voxels"][name] for case in cases.values())
-            warning = "  <- nowhere: is this the right label map?" if holders == 0 else ""
-            lines.append(f"  {name}: {voxels} voxels in {holders} cases{warning}")
+            voxels = [case["voxels"][name] for case in cases.values()]
+            warning = "" if any(voxels) else "  <- nowhere: is this the right label map?"
+            lines.append(f"  {name}: {sum(voxels)} voxels in {sum(map(bool, voxels))} cases{warning}")
     both = sorted(set.intersection(*(set(cases) for cases in manifest["splits"].values())))
     if len(manifest["splits"]) > 1 and both:
         lines.append(f"warning: in both splits, so that their scores are no test scores: {', '.join(both)}")
-    lines.append(f"written to {out}; train with --data-root {out}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"written to {out}; train with --data-root {out}"])

@@ -1,7 +1,7 @@
 """Which image belongs to which label, by file name."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from medseg_kd.errors import UserError
 
 SUFFIXES = (".nii.gz", ".nii")
 _IMAGE = r"images?|img|ct|volume|vol|scan"
+_LABEL = r"labels?|segmentations?|segmentation|seg|masks?|gt"
 _CHANNEL = "_0000"
 """nnU-Net's suffix of the first channel."""
-_LABEL = r"labels?|segmentations?|segmentation|seg|masks?|gt"
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
     files whose name begins or ends with ``label``, ``seg``, ``mask`` or ``gt`` are the labels.
 
     Returns:
-        The pairs in natural order of their case names (2 before 10).
-
-    Raises:
-        UserError: Missing folder, no volumes, image without label, label without image, two of one name.
+        The pairs in natural order of their case names (2 before 10). Whatever stands alone is an error.
     """
     for option, path in (("--images", images), ("--labels", labels)):
         if not path.exists():
@@ -44,66 +41,65 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
     if images.is_file():
         key = _image_key(_stem(images), {_label_key(_stem(labels), {_stem(images)})})
         return [Pair(_case_name(key, images), images, labels)]
-    image_files, label_files = _volumes(images, "--images"), _volumes(labels, "--labels")
+    image_files, label_files = _some_volumes(images, "--images"), _some_volumes(labels, "--labels")
     if images.resolve() == labels.resolve():
-        label_files = [path for path in label_files if _is_label(path)]
-        image_files = [path for path in image_files if not _is_label(path)]
+        label_files = [path for path in label_files if _key(_stem(path), _LABEL) != _stem(path)]
+        image_files = [path for path in image_files if path not in label_files]
         if len(image_files) == len(label_files) == 1:
-            key = _image_key(_stem(image_files[0]), ())
-            return [Pair(_case_name(key, image_files[0]), image_files[0], label_files[0])]
+            return [Pair(_case_name(_image_key(_stem(image_files[0])), image_files[0]), image_files[0], label_files[0])]
     stems = {_stem(path) for path in image_files}
     label_of = _by_key({path: _label_key(_stem(path), stems) for path in label_files})
     image_of = _by_key({path: _image_key(_stem(path), label_of) for path in image_files})
-    return _match(image_of, label_of, images, labels)
-
-
-def find_images(folder: Path) -> dict[str, Path]:
-    """The images of a folder that has no labels, by their case names, as :func:`find_pairs` names and orders them.
-
-    Raises:
-        UserError: No volumes, or two of one name.
-    """
-    stems = {path: _stem(path) for path in _volumes(folder, "--images")}
-    # A channel's number is in all names; among others 0000 is that of a case.
-    numbered = not all(stem.endswith(_CHANNEL) for stem in stems.values())
-    cases = {_key(stem, _IMAGE) for stem in stems.values() if numbered}
-    return _named(_by_key({path: _image_key(stem, cases) for path, stem in stems.items()}), folder)
-
-
-def _match(image_of: dict[str, Path], label_of: dict[str, Path], images: Path, labels: Path) -> list[Pair]:
-    """Pairs equal keys, or says which files stand alone."""
     alone = sorted(image_of[key].name for key in image_of.keys() - label_of.keys())
     orphans = sorted(label_of[key].name for key in label_of.keys() - image_of.keys())
     if alone or orphans:
-        found = [f"no label in {labels} for {_some(alone)}"] * bool(alone)
-        found += [f"no image in {images} for {_some(orphans)}"] * bool(orphans)
+        found = [f"no label in {labels} for {some(alone)}"] * bool(alone)
+        found += [f"no image in {images} for {some(orphans)}"] * bool(orphans)
         raise UserError(
             f"images and labels do not pair: {'; '.join(found)}. Expected equal names, as in `case7` and `case7`, "
             "`img0001` and `label0001` or `case7_0000` and `case7`. Rename or move these files."
         )
-    key_of = {path: key for key, path in image_of.items()}
-    return [Pair(case, path, label_of[key_of[path]]) for case, path in _named(image_of, images).items()]
+    return [Pair(case, image_of[key], label_of[key]) for case, key in _named(image_of, images)]
 
 
-def _named(image_of: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """Files by their case names, in natural order (2 before 10)."""
-    named = [(_case_name(key, path), path) for key, path in image_of.items()]
+def find_images(folder: Path) -> dict[str, Path]:
+    """The images of a folder that has no labels, by their case names, as :func:`find_pairs` names and orders them."""
+    stems = {path: _stem(path) for path in _some_volumes(folder, "--images")}
+    # A channel's number is in all names; among others 0000 is that of a case.
+    numbered = not all(stem.endswith(_CHANNEL) for stem in stems.values())
+    cases = {_key(stem, _IMAGE) for stem in stems.values() if numbered}
+    image_of = _by_key({path: _image_key(stem, cases) for path, stem in stems.items()})
+    return {case: image_of[key] for case, key in _named(image_of, folder)}
+
+
+def volumes_in(folder: Path) -> list[Path]:
+    """NIfTI files directly in a folder, in order; none where there is no folder."""
+    return sorted(p for p in folder.glob("*") if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
+
+
+def some(names: list[str], limit: int = 5) -> str:
+    """The first names of a list, and how many more there are, for a message."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _some_volumes(folder: Path, option: str) -> list[Path]:
+    """NIfTI files directly in a folder that an option names: there has to be one."""
+    if files := volumes_in(folder):
+        return files
+    inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    hint = f" It holds the folders {some(inner)}: name one of them." if inner else ""
+    raise UserError(f"{option} {folder} holds no .nii or .nii.gz file.{hint}")
+
+
+def _named(image_of: Mapping[str, Path], folder: Path) -> list[tuple[str, str]]:
+    """Case name and key of images, in natural order of the former (2 before 10)."""
+    named = [(_case_name(key, path), key) for key, path in image_of.items()]
     named.sort(key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each[0])])
     names = [name for name, _ in named]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"several images in {folder} give the same case name: {_some(twice)}. Rename them.")
-    return dict(named)
-
-
-def _volumes(folder: Path, option: str) -> list[Path]:
-    """NIfTI files directly in a folder."""
-    files = [p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
-    if not files:
-        inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        hint = f" It holds the folders {_some(inner)}: name one of them." if inner else ""
-        raise UserError(f"{option} {folder} holds no .nii or .nii.gz file.{hint}")
-    return sorted(files)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"several images in {folder} give the same case name: {some(twice)}. Rename them.")
+    return named
 
 
 def _by_key(keys: Mapping[Path, str]) -> dict[str, Path]:
@@ -130,29 +126,18 @@ def _key(stem: str, words: str) -> str:
     return re.sub(rf"[_.-]+(?:{words})$", "", stem, flags=re.IGNORECASE)
 
 
-def _image_key(stem: str, cases: Container[str]) -> str:
+def _image_key(stem: str, cases: Collection[str] = ()) -> str:
     """The key of an image: ``0001_0000`` gives ``0001`` too, unless it is the name of a case itself."""
     key = _key(stem, _IMAGE)
     return key if key in cases else _key(stem.removesuffix(_CHANNEL) or stem, _IMAGE)
 
 
-def _label_key(stem: str, images: Container[str]) -> str:
+def _label_key(stem: str, images: Collection[str]) -> str:
     """The key of a label: that of an image where one has the very same name."""
     return _key(stem, _IMAGE if stem in images else _LABEL)
-
-
-def _is_label(path: Path) -> bool:
-    """Whether a file that lies beside images is a label."""
-    return _key(_stem(path), _LABEL) != _stem(path)
 
 
 def _case_name(key: str, image: Path) -> str:
     """A name that is safe in a file name: the key, ``case<N>`` for a bare number, else the folder's name."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", key or image.resolve().parent.name).strip("-") or "case"
     return f"case{name}" if name.isdigit() else name
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -8,7 +8,6 @@ Coordinates: x from the patient's right (-1) to the left (1), y from front (-1) 
 head (1); arrays are (slice, row, column) = (z, y, x), as :mod:`medseg_kd.datasets.conversion` writes real data.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,14 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from medseg_kd import __version__
 from medseg_kd.datasets.conversion.label_maps import SYNAPSE_CLASSES
-from medseg_kd.datasets.conversion.staging import publish, staged
-from medseg_kd.datasets.formats.transunet import FOLDERS, write_case, write_list
-from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
+from medseg_kd.datasets.conversion.writing import Volume, own_manifest, write_folder
 from medseg_kd.datasets.spec import Channel, DataSpec
+from medseg_kd.datasets.volumes import ORIENTATION
 from medseg_kd.errors import UserError
-from medseg_kd.progress import progress
 
+Grid = tuple[np.ndarray, ...]
+"""x, y and z of places, arrays that broadcast."""
 FIELD_OF_VIEW = 380.0  # mm, across a slice
 HEIGHT = 240.0  # mm, from the first slice to the last
 MIN_SIZE, MIN_SLICES = 48, 4
@@ -44,8 +42,8 @@ class Blob:
     """
 
     tissue: str
-    center: tuple[float, float, float]
-    axes: tuple[float, float, float]
+    center: tuple[float, ...]
+    axes: tuple[float, ...]
     angle: float = 0.0
     bend: float = 0.0
 
@@ -85,45 +83,51 @@ GREY = {
     "bone": (0.86, 0.06),
     "cord": (0.42, 0.05),
 }
+# How much brighter a wall is, and where it begins between centre (0) and surface (1).
+WALLS = {"stomach": (0.14, 0.8), "bowel": (0.14, 0.8), "bone": (0.12, 0.75)}
 
 
 def phantom_case(seed: int, case: int, slices: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws one case; (seed, case) alone decide its anatomy, whatever else is drawn.
 
     Returns:
-        Image (slices, size, size) float32 in [0, 1] and label (slices, size, size) uint8, classes 0..8.
+        Image float32 in [0, 1] and label uint8, classes 0..8, both (slices, size, size).
     """
     rng = np.random.default_rng([seed, case])
-    x, y, z = _grid(rng, slices, size)
+    grid = _grid(rng, slices, size)
     grey = {tissue: mean + rng.uniform(-spread, spread) for tissue, (mean, spread) in GREY.items()}
     grey["right kidney"] = grey["left kidney"] + rng.normal(0, 0.01)
-    image, cavity = _body(rng, grey, x, y, z)
+    image, cavity = _body(rng, grey, grid)
     label = np.zeros(image.shape, dtype=np.uint8)
     for blob, value in [*_bowel(rng), *((_vary(rng, blob), grey[blob.tissue]) for blob in ANATOMY)]:
         room = np.ones_like(cavity) if blob.tissue in ("bone", "cord") else cavity
-        inside, distance = _inside(rng, blob, x, y, z, room)
-        image[inside] = value + _texture(blob.tissue, distance)
+        inside, distance = _inside(rng, blob, grid, room)
+        image[inside] = value
+        if blob.tissue.endswith("kidney"):
+            image[inside] = value + 0.10 * (distance - 0.7)
+        elif blob.tissue in WALLS:
+            strength, place = WALLS[blob.tissue]
+            image[inside] = value + strength * (distance > place)
         label[inside] = SYNAPSE_CLASSES.index(blob.tissue) if blob.tissue in SYNAPSE_CLASSES else 0
     return _scan(rng, image), label
 
 
-def _grid(rng: np.random.Generator, slices: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates of all voxels in the body of one case: moved, turned, scaled and gently warped."""
+def _grid(rng: np.random.Generator, slices: int, size: int) -> Grid:
+    """Places of all voxels in the body of one case: moved, turned, scaled and gently warped."""
     z = ((np.arange(slices, dtype=np.float32) + 0.5) / slices)[:, None, None]
     line = (2 * np.arange(size, dtype=np.float32) + 1) / size - 1
     angle, zoom, stretch = rng.uniform(-0.15, 0.15), rng.uniform(0.9, 1.1), rng.uniform(0.93, 1.07)
     u = (line[None, None, :] - rng.uniform(-0.08, 0.08)) / (zoom * stretch)
     v = (line[None, :, None] - rng.uniform(-0.08, 0.08)) / zoom * stretch
     x, y = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
-    shape = (slices, size, size)
-    z = z + rng.uniform(-0.04, 0.04)
-    warped = [axis + 0.03 * _wave(rng, x, y, z, 4.0) for axis in (x, y, z)]
-    return tuple(np.broadcast_to(axis, shape).astype(np.float32) for axis in warped)  # type: ignore[return-value]
+    place = x, y, z + rng.uniform(-0.04, 0.04)
+    warped = [axis + 0.03 * _wave(rng, place, 4.0) for axis in place]
+    return tuple(np.broadcast_to(axis, (slices, size, size)).astype(np.float32) for axis in warped)
 
 
-def _wave(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, z: np.ndarray, frequency: float) -> np.ndarray:
+def _wave(rng: np.random.Generator, grid: Grid, frequency: float) -> np.ndarray:
     """A smooth random field in [-1, 1]: the mean of three plane waves."""
-    waves = []
+    (x, y, z), waves = grid, []
     for _ in range(3):
         kx, ky, kz = frequency * rng.uniform(-1, 1, 3)
         waves.append(np.sin(kx * x + ky * y + kz * z + rng.uniform(0, 2 * np.pi)))
@@ -132,35 +136,32 @@ def _wave(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, z: np.ndarray,
 
 def _vary(rng: np.random.Generator, blob: Blob) -> Blob:
     """The blob of one case: moved, scaled and turned."""
-    through = blob.axes[2] == ALONG
-    step = rng.uniform(-1, 1, 3) * (0.025 if through else 0.055)
-    scale = rng.uniform(0.85, 1.15, 3)
-    center = (blob.center[0] + step[0], blob.center[1] + step[1], blob.center[2] + step[2])
-    axes = (blob.axes[0] * scale[0], blob.axes[1] * scale[1], blob.axes[2] * scale[2])
-    return Blob(blob.tissue, center, axes, blob.angle + rng.uniform(-12, 12), blob.bend * rng.uniform(0.6, 1.3))
+    center = np.array(blob.center) + rng.uniform(-1, 1, 3) * (0.025 if blob.axes[2] == ALONG else 0.055)
+    axes = np.array(blob.axes) * rng.uniform(0.85, 1.15, 3)
+    angle, bend = blob.angle + rng.uniform(-12, 12), blob.bend * rng.uniform(0.6, 1.3)
+    return Blob(blob.tissue, tuple(center), tuple(axes), angle, bend)
 
 
 def _inside(
-    rng: np.random.Generator, blob: Blob, x: np.ndarray, y: np.ndarray, z: np.ndarray, room: np.ndarray
+    rng: np.random.Generator, blob: Blob, grid: Grid, room: np.ndarray
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Indices of the voxels of a blob within ``room``, and their distance from its centre: 1 on the uneven surface."""
     a, b, c = blob.axes
     reach = 1.3 * (max(a, b) + abs(blob.bend) * a * a)  # nothing of the blob lies farther out
-    dx, dy, dz = x - blob.center[0], y - blob.center[1], z - blob.center[2]
+    dx, dy, dz = (axis - center for axis, center in zip(grid, blob.center, strict=True))
     near = np.nonzero(room & (abs(dx) < reach) & (abs(dy) < reach) & (abs(dz) < 1.3 * c))
     angle = np.deg2rad(blob.angle)
     u = (dx[near] * np.cos(angle) + dy[near] * np.sin(angle)) / a
     v = (dy[near] * np.cos(angle) - dx[near] * np.sin(angle) - blob.bend * (u * a) ** 2) / b
     w = dz[near] / c
-    distance = np.sqrt(u**2 + v**2 + w**2) + 0.1 * _wave(rng, u, v, w, 3.0)
+    distance = np.sqrt(u**2 + v**2 + w**2) + 0.1 * _wave(rng, (u, v, w), 3.0)
     inside = distance < 1
     return tuple(index[inside] for index in near), distance[inside]
 
 
-def _body(
-    rng: np.random.Generator, grey: dict[str, float], x: np.ndarray, y: np.ndarray, z: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _body(rng: np.random.Generator, grey: dict[str, float], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Air, skin fat, a muscle wall with ribs and the fat inside it; also the mask of what lies inside the wall."""
+    x, y, z = grid
     width, depth = rng.uniform(0.86, 0.92), rng.uniform(0.70, 0.78)
     radius = np.sqrt((x / width) ** 2 + (y / depth) ** 2)
     fat, wall = rng.uniform(0.90, 0.96), rng.uniform(0.83, 0.87)
@@ -183,17 +184,6 @@ def _bowel(rng: np.random.Generator) -> list[tuple[Blob, float]]:
     return loops
 
 
-def _texture(tissue: str, distance: np.ndarray) -> np.ndarray | float:
-    """How grey value changes from the centre (0) to the surface (1) of some tissues."""
-    if tissue.endswith("kidney"):
-        return 0.10 * (distance - 0.7)
-    if tissue in ("stomach", "bowel"):
-        return 0.14 * (distance > 0.8)
-    if tissue == "bone":
-        return 0.12 * (distance > 0.75)
-    return 0.0
-
-
 def _scan(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """What a scanner adds: partial volume, mottle, a shading across the slices and noise."""
     pixel = image.shape[1] / 96  # blur and mottle keep their size in mm
@@ -201,9 +191,8 @@ def _scan(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     image = gaussian_filter(image, (0, 0.6 * pixel, 0.6 * pixel))
     mottle = gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), (0.5, 2 * pixel, 2 * pixel))
     image += inside * mottle * np.float32(0.035 / mottle.std())
-    axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape]
-    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
-    image *= (1 + 0.12 * _wave(rng, x, y, z, 2.5)).astype(np.float32)
+    z, y, x = np.ix_(*(np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape))
+    image *= (1 + 0.12 * _wave(rng, (x, y, z), 2.5)).astype(np.float32)
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.03, 0.06))
     return np.clip(image, 0, 1, out=image)
 
@@ -211,87 +200,43 @@ def _scan(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def write_phantom(
     out: Path, cases: int = 12, test_cases: int = 4, slices: int = 16, size: int = 96, seed: int = 0
 ) -> dict[str, Any]:
-    """Writes the phantom in the TransUNet layout, with a manifest that says ``"synthetic": true``.
+    """Writes the phantom in the TransUNet layout, with a manifest that says ``"synthetic": true``, and returns that.
 
     Cases are numbered from 1, training cases first. A folder that already holds this very phantom is left as it is.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        UserError: Arguments out of range, ``out`` holds something else, a full disk.
     """
     parameters = {"cases": cases, "test_cases": test_cases, "slices": slices, "size": size, "seed": seed}
-    _check(parameters)
-    present = _present(out, parameters)
-    if present is not None:
-        return present
-    numbers = range(1, cases + test_cases + 1)
-    splits: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
+    for (name, value), least in zip(parameters.items(), (1, 1, MIN_SLICES, MIN_SIZE, 0), strict=True):
+        if value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least}.")
+    if (present := own_manifest(out, synthetic=True)) is not None:
+        return _same(present, out, parameters)
     spacing = (HEIGHT / slices, FIELD_OF_VIEW / size, FIELD_OF_VIEW / size)
-    try:
-        with staged(out) as stage:
-            for number in progress(numbers, f"writing {out}"):
-                image, label = phantom_case(seed, number, slices, size)
-                split, name = ("train" if number <= cases else "test"), f"case{number:04d}"
-                splits[split][name] = {
-                    "slices": slices,
-                    "shape": list(image.shape),
-                    "spacing": list(spacing),
-                    "voxels": count_classes(label, SYNAPSE_CLASSES),
-                    "files": write_case(stage, split, name, image, label, {"case_name": name, "spacing": spacing}),
-                }
-            for split, written in splits.items():
-                write_list(stage, split, [file for case in written.values() for file in case["files"]])
-            manifest = {
-                "format": "TransUNet",
-                "tool": f"medseg_kd {__version__} make_phantom",
-                "synthetic": True,
-                "note": NOTE,
-                "parameters": parameters,
-                "orientation": "LPS; arrays (slice, row, column); spacing in mm, (z, y, x)",
-                "classes": list(SYNAPSE_CLASSES),
-                "spec": DataSpec((Channel("CT"),), SYNAPSE_CLASSES, orientation="LPS").to_json(),
-                "splits": splits,
-            }
-            (stage / "README.txt").write_text(f"{NOTE}.\nMade by tools/make_phantom.py of medseg_kd.\n")
-            write_manifest(stage, manifest)
-            publish(stage, out, [Path(part) for part in (*FOLDERS.values(), "lists", "README.txt", NAME)])
-    except OSError as error:
-        raise UserError(f"could not write {out}: {error}") from error
-    return manifest
+
+    def draw(number: int) -> Volume:
+        name = f"case{number:04d}"
+        return Volume(name, *phantom_case(seed, number, slices, size), {"case_name": name, "spacing": spacing}, {})
+
+    return write_folder(
+        out,
+        [("train" if number <= cases else "test", number) for number in range(1, cases + test_cases + 1)],
+        draw,
+        DataSpec((Channel("CT"),), SYNAPSE_CLASSES, orientation=ORIENTATION),
+        {"tool": "make_phantom", "synthetic": True, "note": NOTE, "parameters": parameters},
+        {},
+        f"{NOTE}.\nMade by tools/make_phantom.py of medseg_kd.\n",
+    )
 
 
-def _check(parameters: dict[str, int]) -> None:
-    """Refuses numbers that give no phantom, or one without some organ."""
-    least = {"cases": 1, "test_cases": 1, "slices": MIN_SLICES, "size": MIN_SIZE, "seed": 0}
-    for name, value in parameters.items():
-        if value < least[name]:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least[name]}.")
-
-
-def _present(out: Path, parameters: dict[str, int]) -> dict[str, Any] | None:
-    """The manifest of the same phantom in ``out``; None where ``out`` is empty; an error where it holds another."""
-    if out.is_file():
-        raise UserError(f"--out {out} is a file: expected a folder.")
-    if not out.exists() or not any(out.iterdir()):
-        return None
-    manifest = read_manifest(out)
-    if manifest is None or not manifest.get("synthetic"):
-        raise UserError(f"--out {out} holds other data: choose a new or an empty folder.")
+def _same(manifest: dict[str, Any], out: Path, parameters: dict[str, int]) -> dict[str, Any]:
+    """The manifest of the phantom that is asked for; an error where another one is there, or files lack."""
     if manifest.get("parameters") != parameters:
         raise UserError(
             f"--out {out} holds a phantom made with {manifest.get('parameters')}, now {parameters} is asked for: "
             "choose another folder, or delete this one."
         )
-    lost = [file for file in _files(manifest) if not (out / file).is_file()]
-    if lost:
+    files = [file for split in manifest["splits"].values() for case in split.values() for file in case["files"]]
+    if lost := [file for file in files if not (out / file).is_file()]:
         raise UserError(
             f"the phantom in {out} lacks {lost[0]} and {len(lost) - 1} more: delete the folder, make it again."
         )
     return manifest
-
-
-def _files(manifest: dict[str, Any]) -> Sequence[str]:
-    """All data files that a manifest names."""
-    return [file for split in manifest["splits"].values() for case in split.values() for file in case["files"]]

@@ -1,6 +1,5 @@
 """From what a file holds to what a network sees: channels, intensities, classes; and refusing what cannot be right."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,11 @@ class Raw:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Image and label as the network and its losses take them.
+    """Image and label as the network and its losses take them; ``spacing`` and ``geometry`` as in :class:`Raw`.
 
     Attributes:
         image: (C, H, W) of a slice, (S, C, H, W) of a case, float32.
         label: (H, W) or (S, H, W) uint8 classes, ``IGNORED`` where pixels take no part; None without a label.
-        spacing: See :class:`Raw`.
-        geometry: See :class:`Raw`.
     """
 
     image: np.ndarray
@@ -61,9 +58,6 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
         ndim: 2 for a slice, 3 for a volume.
         where: The file, for messages.
         prepared: The values are those that the intensity rules gave, not those that they take.
-
-    Raises:
-        UserError: Shapes, types, values or classes are not what they should be.
     """
     image = raw.image[None] if raw.image.ndim == ndim else raw.image
     shape = image.shape[1:]
@@ -85,7 +79,11 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
         raise UserError(
             f"{where}: {bad} of {image.size} image values are NaN or infinite. Correct or leave out the file"
         )
-    _check_spacing(raw.spacing, where)
+    if raw.spacing is not None and not (len(raw.spacing) == 3 and all(0 < mm < float("inf") for mm in raw.spacing)):
+        raise UserError(
+            f"{where}: spacing {raw.spacing}, expected three positive numbers: mm, (z, y, x). Correct or remove the "
+            "entry"
+        )
     planes = np.empty(image.shape, np.float32)
     for plane, values, channel in zip(planes, image, spec.channels, strict=True):
         rule = channel.intensity
@@ -102,9 +100,6 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
 
     A mask of 0 and 255 is black and white: where there are two classes, and 255 is not to be ignored, white is the
     second.
-
-    Raises:
-        UserError: Values that are no class; the message says which.
     """
     if label.dtype.kind not in "iufb":
         raise UserError(f"{where}: a label of {label.dtype}, expected whole numbers")
@@ -115,8 +110,7 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
     values = np.unique(label).tolist()
     if spec.num_classes == 2 and spec.ignore_label is None and values in ([255], [0, 255]):
         return (classes == 255).astype(np.uint8)
-    known = {*range(spec.num_classes)} | ({spec.ignore_label} if spec.ignore_label is not None else set())
-    if wrong := [value for value in values if value not in known]:
+    if wrong := [value for value in values if value not in {*range(spec.num_classes), spec.ignore_label}]:
         ignored = f", and {spec.ignore_label} is ignored" if spec.ignore_label is not None else ""
         raise UserError(
             f"{where}: label values {', '.join(f'{value:g}' for value in wrong[:5])} are none of the "
@@ -128,7 +122,7 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
 
 
 def _given(values: np.ndarray, bounded: bool) -> np.ndarray:
-    """Values that an intensity rule gave; those of most rules lie in [0, 1]."""
+    """Values that an intensity rule gave, in [0, 1] where it is bounded."""
     lowest, highest = float(values.min()), float(values.max())
     if bounded and not (lowest >= -_TOLERANCE and highest <= 1 + _TOLERANCE):
         raise UserError(
@@ -136,11 +130,3 @@ def _given(values: np.ndarray, bounded: bool) -> np.ndarray:
             "and scale them, as tools/prepare_slices.py does, or name the rule for them in dataset.spec"
         )
     return values
-
-
-def _check_spacing(spacing: tuple[float, ...] | None, where: str | Path) -> None:
-    """Refuse a spacing that is none."""
-    if spacing is not None and not (len(spacing) == 3 and all(0 < size < math.inf for size in spacing)):
-        raise UserError(
-            f"{where}: spacing {spacing}, expected three positive numbers: mm, (z, y, x). Correct or remove the entry"
-        )

@@ -10,37 +10,26 @@ ClassOrder = tuple[tuple[str, int], ...]
 
 
 def read_regions(given: Any, classes: Sequence[str], where: str) -> dict[str, tuple[int, ...]]:
-    """Regions as class values."""
+    """Regions as class values; each is given as one class or several, by names or numbers."""
     if not isinstance(given, Mapping) or not classes:
         raise UserError(f"{where}: regions is {given!r}: expected name=(classes), beside the names of the classes")
     regions = {}
-    for name, members in given.items():
-        members = [members] if isinstance(members, (str, int)) else members
+    for name, one_or_more in given.items():
+        members = [one_or_more] if isinstance(one_or_more, (str, int)) else one_or_more
+        known = ", ".join(classes[1:])
         if not isinstance(members, (list, tuple)) or not members:
-            raise UserError(
-                f"{where}: region {name!r} is {given[name]!r}: expected some of the classes {', '.join(classes[1:])}"
-            )
-        values = [classes.index(each) if each in classes else each for each in members]
+            raise UserError(f"{where}: region {name!r} is {one_or_more!r}: expected some of the classes {known}")
+        values = [_value(each, classes) for each in members]
         if wrong := [value for value in values if type(value) is not int or not 0 < value < len(classes)]:
-            raise UserError(f"{where}: region {name!r} has {wrong[0]!r}, none of the classes {', '.join(classes[1:])}")
+            raise UserError(f"{where}: region {name!r} has {wrong[0]!r}, none of the classes {known}")
         regions[str(name)] = tuple(sorted(set(values)))
     return regions
 
 
 def read_class_order(given: Any, regions: Regions, classes: Sequence[str], where: str) -> ClassOrder:
-    """Regions in the order of decoding, and the class that each becomes.
-
-    Args:
-        given: (region, class) pairs, a class by its name or number.
-        regions: What the regions are made of.
-        classes: Names of the classes.
-        where: Their place, for messages.
-
-    Raises:
-        UserError: A region is not there once, or becomes none of its classes.
-    """
+    """Regions in the order of decoding, and the class that each becomes: one of its own, by name or number."""
     try:
-        order = tuple((str(name), classes.index(each) if each in classes else each) for name, each in given)
+        order = tuple((str(name), _value(each, classes)) for name, each in given)
     except (TypeError, ValueError):
         order = ()
     if sorted(name for name, _ in order) != sorted(regions) or any(each not in regions[name] for name, each in order):
@@ -59,14 +48,19 @@ def own_classes(regions: Regions) -> ClassOrder:
     order: ClassOrder = ()
     taken: set[int] = set()
     for name in sorted(regions, key=lambda name: (len(regions[name]), regions[name])):
-        own = [value for value in regions[name] if value not in taken]
+        own = {*regions[name]} - taken
         if len(own) != 1:
             return ()
-        order = ((name, own[0]), *order)
-        taken.add(own[0])
+        order = ((name, min(own)), *order)
+        taken |= own
     return order
 
 
 def describe(regions: Regions) -> str:
     """Regions in words, whatever their order."""
     return ", ".join(f"{name} {list(members)}" for name, members in sorted(regions.items())) or "none"
+
+
+def _value(given: Any, classes: Sequence[str]) -> Any:
+    """The value of a class that is given by its name; anything else as it is."""
+    return classes.index(given) if given in classes else given

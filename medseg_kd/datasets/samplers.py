@@ -1,5 +1,6 @@
 """Endless sampling that can start anywhere."""
 
+import itertools
 from collections.abc import Iterator, Sized
 
 import torch
@@ -14,12 +15,8 @@ class SeededSampler(Sampler):
     """An endless shuffle whose k-th index depends on the seed and k alone.
 
     Pass p visits every slice once, in an order drawn from (seed, p); the processes of a distributed run take turns in
-    it. MMEngine's ``InfiniteSampler`` has to draw all earlier passes again to start at a later place.
-
-    Args:
-        dataset: What is sampled.
-        shuffle: False keeps the order of the dataset.
-        seed: The same on all processes; None agrees on a random one.
+    it. MMEngine's ``InfiniteSampler`` has to draw all earlier passes again to start at a later place. ``seed`` is the
+    same on all processes; None agrees on a random one.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
@@ -36,14 +33,12 @@ class SeededSampler(Sampler):
         self.start = num_samples
 
     def __iter__(self) -> Iterator[int]:
-        position = self.start * self.world_size + self.rank
         passed, order = -1, []
-        while True:
+        for position in itertools.count(self.start * self.world_size + self.rank, self.world_size):
             if position // self.size != passed:
                 passed = position // self.size
                 order = self._order(passed)
             yield order[position % self.size]
-            position += self.world_size
 
     def _order(self, passed: int) -> list[int]:
         """Order of the slices in a pass."""

@@ -1,8 +1,9 @@
 """What the images of a data set are: told once, kept with data and checkpoints, compared wherever they meet."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from itertools import zip_longest
+from operator import ne
 from typing import Any
 
 from medseg_kd.datasets.intensities import RGB8, Intensity, Stored, find_rule
@@ -12,8 +13,6 @@ from medseg_kd.errors import UserError
 IGNORED = 255
 """Value of pixels that take no part, in every label in memory; on disk they may have another."""
 MAX_CLASSES = 255
-_RGB = ("red", "green", "blue")
-_KEYS = ("channels", "classes", "regions", "regions_class_order", "ignore_label", "orientation", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ class DataSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec in plain containers, named as in nnU-Net's ``dataset.json`` where that has a name for it."""
-        labels: dict[str, int] = {name: value for value, name in enumerate(self.classes)}
+        labels = {name: value for value, name in enumerate(self.classes)}
         order = dict(self.regions_class_order)
-        content: dict[str, Any] = {
+        return {
             "channel_names": {str(index): channel.name for index, channel in enumerate(self.channels)},
             "intensities": [channel.intensity.to_json() for channel in self.channels],
             "labels": labels if self.ignore_label is None else {**labels, "ignore": self.ignore_label},
@@ -82,18 +81,10 @@ class DataSpec:
             "orientation": self.orientation,
             "neighbours": self.neighbours,
         }
-        return content
 
     @classmethod
     def from_json(cls, content: Any, where: str) -> "DataSpec":
-        """Read what :meth:`to_json` gave.
-
-        Args:
-            where: Where it comes from, for messages.
-
-        Raises:
-            UserError: It is no spec.
-        """
+        """Read what :meth:`to_json` gave; ``where`` it comes from, for messages."""
         parts = parts_of_json(content, where)
         if missing := [name for name in ("channels", "classes") if name not in parts]:
             raise UserError(f"{where}: no {' and no '.join(missing)} are named")
@@ -101,43 +92,33 @@ class DataSpec:
 
     def differences(self, other: "DataSpec") -> list[str]:
         """In what two specs differ, a line each; rules, names and orientations that one does not know do not count."""
-        found = []
-        if _classes_differ(self.classes, other.classes):
-            found.append(f"classes: {', '.join(self.classes)} and {', '.join(other.classes)}")
-        for name, own, its in (
-            ("channels", _names(self.channels), _names(other.channels)),
-            ("regions", _text(self.regions), _text(other.regions)),
-            ("neighbours", str(self.neighbours), str(other.neighbours)),
-        ):
-            if own != its:
-                found.append(f"{name}: {own} and {its}")
-        if self.regions == other.regions and self.decoded and other.decoded and self.decoded != other.decoded:
-            orders = (_text(tuple((name, value) for name, _, value in spec.decoded)) for spec in (self, other))
-            found.append(f"regions_class_order: {' and '.join(orders)}")
-        if _names(self.channels) == _names(other.channels):
-            pairs = zip(self.channels, other.channels, strict=True)
-            found += [f"intensity of channel {own} and {its}" for own, its in pairs if _rules_differ(own, its)]
-        if self.orientation and other.orientation and self.orientation != other.orientation:
-            found.append(f"orientation: {self.orientation} and {other.orientation}")
-        return found
+        own, its = _names(self.channels), _names(other.channels)
+        channels = zip(self.channels, other.channels, strict=True) if own == its else ()
+        orders = [tuple((name, value) for name, _, value in spec.decoded) for spec in (self, other)]
+        compared = [
+            ("classes: ", self.classes, other.classes, _classes_differ),
+            ("channels: ", own, its, ne),
+            ("regions: ", describe(self.regions), describe(other.regions), ne),
+            ("neighbours: ", self.neighbours, other.neighbours, ne),
+            ("regions_class_order: ", *(orders if self.regions == other.regions else ((), ())), _known_and_differ),
+            *(("intensity of channel ", one, another, _rules_differ) for one, another in channels),
+            ("orientation: ", self.orientation, other.orientation, _known_and_differ),
+        ]
+        return [f"{what}{_text(own)} and {_text(its)}" for what, own, its, differ in compared if differ(own, its)]
 
 
 def parts_of_config(content: Any, where: str) -> dict[str, Any]:
     """Those arguments of :class:`DataSpec` that ``dataset.spec`` of a config gives.
 
-    Args:
-        content: ``dict(channels=..., classes=..., ...)``. Channels are a name to a rule, pairs of them, names alone, or
-            ``'RGB'``; regions a name to class names or numbers, and ``regions_class_order`` a list of (name, class): a
-            dict may come back sorted from a config that was written, as MMEngine writes it.
-        where: Its place, for messages.
-
-    Raises:
-        UserError: A key that there is not, or a value that makes no sense.
+    Channels are a name to a rule, pairs of them, names alone, or ``'RGB'``; regions a name to class names or numbers,
+    and ``regions_class_order`` a list of (name, class): a dict may come back sorted from a config that was written, as
+    MMEngine writes it. ``where`` is their place, for messages.
     """
+    keys = [each.name for each in fields(DataSpec)]
     if not isinstance(content, Mapping):
-        raise UserError(f"{where} is {content!r}: expected dict({', '.join(f'{key}=...' for key in _KEYS)})")
-    if unknown := [key for key in content if key not in _KEYS]:
-        raise UserError(f"{where} has no key {unknown[0]!r}; it takes {', '.join(_KEYS)}")
+        raise UserError(f"{where} is {content!r}: expected dict({', '.join(f'{key}=...' for key in keys)})")
+    if unknown := [key for key in content if key not in keys]:
+        raise UserError(f"{where} has no key {unknown[0]!r}; it takes {', '.join(keys)}")
     parts = {key: value for key, value in content.items() if value is not None}
     if "channels" in parts:
         parts["channels"] = _channels(parts["channels"], f"{where}.channels")
@@ -145,70 +126,52 @@ def parts_of_config(content: Any, where: str) -> dict[str, Any]:
 
 
 def parts_of_json(content: Any, where: str) -> dict[str, Any]:
-    """Those arguments of :class:`DataSpec` that the JSON form gives.
-
-    Raises:
-        UserError: As for :func:`parts_of_config`.
-    """
-    parts: dict[str, Any] = {}
+    """Those arguments of :class:`DataSpec` that the JSON form gives."""
     if not isinstance(content, Mapping):
         raise UserError(f"{where} is no description of images: expected channel_names, labels and so on")
+    parts = {key: content[key] for key in ("regions", "orientation", "neighbours") if content.get(key)}
     if content.get("channel_names"):
         names = _in_order(content["channel_names"], f"{where}: channel_names")
         rules = content.get("intensities") or ["Stored"] * len(names)
-        if not isinstance(rules, Sequence) or isinstance(rules, str) or len(rules) != len(names):
+        if not isinstance(rules, (list, tuple)) or len(rules) != len(names):
             raise UserError(f"{where}: {len(names)} channels, but intensities is {rules!r}: expected one for each")
-        parts["channels"] = tuple(
-            Channel(name, find_rule(rule, f"{where}: intensity of {name}"))
-            for name, rule in zip(names, rules, strict=True)
-        )
-    if content.get("labels"):
-        values = content["labels"]
+        named = zip(names, rules, strict=True)
+        parts["channels"] = tuple(Channel(n, find_rule(rule, f"{where}: intensity of {n}")) for n, rule in named)
+    if values := content.get("labels"):
         if not isinstance(values, Mapping):
             raise UserError(f"{where}: labels is {values!r}: expected names and their values")
-        ignored = values.get("ignore")
-        parts |= {} if ignored is None else {"ignore_label": ignored}
+        if values.get("ignore") is not None:
+            parts["ignore_label"] = values["ignore"]
         numbers = {str(value): name for name, value in values.items() if name != "ignore"}
         parts["classes"] = tuple(_in_order(numbers, f"{where}: labels"))
-    parts |= {key: content[key] for key in ("regions", "orientation", "neighbours") if content.get(key)}
     regions, order = content.get("regions"), content.get("regions_class_order")
     if isinstance(regions, Mapping) and order:
-        parts["regions_class_order"] = list(
-            zip_longest(regions, order if isinstance(order, (list, tuple)) else [order])
-        )
+        order = order if isinstance(order, (list, tuple)) else [order]
+        parts["regions_class_order"] = list(zip_longest(regions, order))
     return _checked(parts, where)
 
 
 def combine(config: Mapping[str, Any], folder: Mapping[str, Any], names: tuple[str, str]) -> dict[str, Any]:
-    """What a config and a data folder say together.
+    """What a config and a data folder say together: parts of a spec, which agree where both have them.
 
     Args:
-        config: Parts of a spec that the config gives.
-        folder: Those that the folder tells.
         names: What to call the two in a message.
-
-    Raises:
-        UserError: Both say the same thing differently.
     """
     together = {**folder, **config}
-    for key in config.keys() & folder.keys():
+    for key in (key for key in config if key in folder):
         own, its = config[key], folder[key]
-        if key == "channels":
-            differ = _names(own) != _names(its) or any(map(_rules_differ, own, its))
-            if not differ:
-                pairs = zip(own, its, strict=True)
-                together[key] = tuple(other if isinstance(one.intensity, Stored) else one for one, other in pairs)
-        elif key == "classes":
-            differ = _classes_differ(own, its)
-            together[key] = its if own == unnamed(len(own)) else own
-        else:
-            differ = own != its
-        if differ:
+        differ = _channels_differ if key == "channels" else _classes_differ if key == "classes" else ne
+        if differ(own, its):
             raise UserError(
                 f"{names[0]} and {names[1]} differ in {key}:\n  config: {_text(own)}\n  folder: {_text(its)}\n"
                 "Correct the config, or take the data that it was written for"
                 + (". dataset.metainfo=None leaves the classes to the folder" if key == "classes" else "")
             )
+        if key == "channels":
+            pairs = zip(own, its, strict=True)
+            together[key] = tuple(other if isinstance(one.intensity, Stored) else one for one, other in pairs)
+        elif key == "classes" and own == unnamed(len(own)):
+            together[key] = its
     return together
 
 
@@ -217,16 +180,11 @@ def unnamed(count: int) -> tuple[str, ...]:
     return ("background", *(f"class {index}" for index in range(1, count)))
 
 
-def _classes_differ(own: tuple[str, ...], its: tuple[str, ...]) -> bool:
-    """Whether two lists of classes are not the same, as far as both have names."""
-    either_unnamed = unnamed(len(own)) in (own, its)
-    return len(own) != len(its) if either_unnamed else own != its
-
-
 def _checked(parts: dict[str, Any], where: str) -> dict[str, Any]:
     """The parts of a spec in their own types, once they make sense."""
+    classes = parts.get("classes", ())
     if "classes" in parts:
-        parts["classes"] = classes = _distinct(parts["classes"], f"{where}: classes")
+        parts["classes"] = classes = _distinct(classes, f"{where}: classes")
         if "ignore" in classes:
             raise UserError(
                 f"{where}: a class is named ignore, which is the name of what is no class. Set ignore_label"
@@ -234,25 +192,24 @@ def _checked(parts: dict[str, Any], where: str) -> dict[str, Any]:
         if not 2 <= len(classes) <= MAX_CLASSES:
             raise UserError(f"{where}: {len(classes)} classes ({', '.join(classes)}): expected background and others")
     if "regions" in parts:
-        parts["regions"] = read_regions(parts["regions"], parts.get("classes", ()), where)
+        parts["regions"] = read_regions(parts["regions"], classes, where)
     if "regions_class_order" in parts:
-        regions, classes = parts.get("regions", {}), parts.get("classes", ())
-        parts["regions_class_order"] = read_class_order(parts["regions_class_order"], regions, classes, where)
+        order = parts["regions_class_order"]
+        parts["regions_class_order"] = read_class_order(order, parts.get("regions", {}), classes, where)
     for key, highest in (("ignore_label", 65535), ("neighbours", 16)):
         if key in parts and (type(parts[key]) is not int or not 0 <= parts[key] <= highest):
             raise UserError(f"{where}: {key} is {parts[key]!r}: expected a number from 0 to {highest}")
     if not isinstance(parts.get("orientation", ""), str):
         raise UserError(f"{where}: orientation is {parts['orientation']!r}: expected a text such as LPS")
-    if parts.get("ignore_label", MAX_CLASSES) < len(parts.get("classes", ())):
-        name = parts["classes"][parts["ignore_label"]]
-        raise UserError(f"{where}: ignore_label {parts['ignore_label']} is the value of the class {name}")
+    if (ignored := parts.get("ignore_label", MAX_CLASSES)) < len(classes):
+        raise UserError(f"{where}: ignore_label {ignored} is the value of the class {classes[ignored]}")
     return parts
 
 
 def _channels(given: Any, where: str) -> tuple[Channel, ...]:
     """Channels of a config."""
     if given == "RGB":
-        given = dict.fromkeys(_RGB, RGB8())
+        given = dict.fromkeys(("red", "green", "blue"), RGB8())
     given = list(given.items()) if isinstance(given, Mapping) else given
     if isinstance(given, (list, tuple)) and all(isinstance(each, (list, tuple)) and len(each) == 2 for each in given):
         _distinct([name for name, _ in given], where)
@@ -263,13 +220,12 @@ def _channels(given: Any, where: str) -> tuple[Channel, ...]:
 def _in_order(numbered: Any, where: str) -> list[str]:
     """Values of ``{"0": ..., "1": ...}`` by their number, which run from 0 without a gap."""
     try:
-        order = sorted(numbered, key=int)
-        complete = [int(key) for key in order] == list(range(len(order)))
-    except (TypeError, ValueError):
-        order, complete = [], False
-    if not complete:
+        values = {int(key): value for key, value in numbered.items()}
+    except (AttributeError, TypeError, ValueError):
+        values = {}
+    if not values or sorted(values) != list(range(len(numbered))):
         raise UserError(f"{where} is {numbered!r}: expected the numbers 0, 1, 2 and so on, each once")
-    return [numbered[key] for key in order]
+    return [values[number] for number in range(len(values))]
 
 
 def _distinct(names: Any, where: str) -> tuple[str, ...]:
@@ -282,10 +238,24 @@ def _distinct(names: Any, where: str) -> tuple[str, ...]:
     return names
 
 
+def _classes_differ(own: tuple[str, ...], its: tuple[str, ...]) -> bool:
+    """Whether two lists of classes are not the same, as far as both have names."""
+    either_unnamed = unnamed(len(own)) in (own, its)
+    return len(own) != len(its) if either_unnamed else own != its
+
+
+def _channels_differ(own: Iterable[Channel], its: Iterable[Channel]) -> bool:
+    return _names(own) != _names(its) or any(map(_rules_differ, own, its))
+
+
 def _rules_differ(one: Channel, other: Channel) -> bool:
     """Whether two channels have rules that are known and not the same."""
     rules = one.intensity, other.intensity
     return rules[0] != rules[1] and not any(isinstance(rule, Stored) for rule in rules)
+
+
+def _known_and_differ(own: Any, its: Any) -> bool:
+    return bool(own and its) and own != its
 
 
 def _names(channels: Iterable[Channel]) -> str:

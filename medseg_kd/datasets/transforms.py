@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from scipy.ndimage import zoom
 from torch import Tensor
 
-from medseg_kd.datasets.resampling import zoom_planes
 from medseg_kd.registry import TRANSFORMS
 
 
@@ -109,3 +109,19 @@ def stack_neighbours(volume: Tensor, around: int) -> Tensor:
         return volume
     ends = (volume[:1].expand(around, -1, -1, -1), volume, volume[-1:].expand(around, -1, -1, -1))
     return torch.cat(ends).unfold(0, 2 * around + 1, 1).permute(0, 4, 1, 2, 3).flatten(1, 2)
+
+
+def zoom_planes(planes: np.ndarray, size: tuple[int, int], order: int) -> np.ndarray:
+    """Resize the last two axes by spline interpolation, plane by plane, as TransUNet's ``test_single_volume`` does.
+
+    Args:
+        planes: (..., H, W).
+        size: (height, width) to come out.
+        order: Of the spline: 3 for images, 0 (nearest) for labels.
+    """
+    *rest, height, width = planes.shape
+    if (height, width) == tuple(size):
+        return planes
+    factors = size[0] / height, size[1] / width
+    zoomed = [zoom(plane, factors, order=order) for plane in planes.reshape(-1, height, width)]
+    return np.stack(zoomed).reshape(*rest, *size)

@@ -15,10 +15,8 @@ from medseg_kd.errors import UserError, last_line
 ORIENTATION = "LPS"
 """Rows run from front to back, columns from the patient's right to the left, slices from feet to head."""
 MAX_LABEL = 65535
-_SCALARS = {getattr(sitk, f"sitk{kind}{bits}") for kind in ("UInt", "Int") for bits in (8, 16, 32, 64)} | {
-    sitk.sitkFloat32,
-    sitk.sitkFloat64,
-}
+_KINDS = (*(f"{sign}Int{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)), "Float32", "Float64")
+_SCALARS = {getattr(sitk, f"sitk{kind}") for kind in _KINDS}
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,6 @@ class Header:
     """Where the voxels of a file lie, as SimpleITK tells it.
 
     Args:
-        path: The file.
         size: Voxels, (x, y, z), as in the file.
         spacing: mm, (x, y, z).
         origin: mm, (x, y, z), of the first voxel.
@@ -46,30 +43,27 @@ class Header:
 
     def differences(self, other: "Header") -> list[str]:
         """In what another file's grid differs, a line each."""
-        found = []
-        if self.size != other.size:
-            found.append(f"size {self.size} and {other.size} (x, y, z)")
-        if not np.allclose(self.spacing, other.spacing, rtol=1e-3):
-            found.append(f"spacing {_short(self.spacing)} and {_short(other.spacing)} mm")
-        if not np.allclose(self.origin, other.origin, rtol=0, atol=0.02 * min(self.spacing)):
-            found.append(f"origin {_short(self.origin)} and {_short(other.origin)} mm")
-        if not np.allclose(self.direction, other.direction, rtol=0, atol=1e-3):
-            found.append(f"direction {_short(self.direction)} and {_short(other.direction)}")
-        return [f"{self.path.name} and {other.path.name} differ in {difference}" for difference in found]
+        both = f"{self.path.name} and {other.path.name} differ in"
+        found = [f"{both} size {self.size} and {other.size} (x, y, z)"] if self.size != other.size else []
+        for name, unit, relative, absolute in (
+            ("spacing", " mm", 1e-3, 1e-8),
+            ("origin", " mm", 0, 0.02 * min(self.spacing)),
+            ("direction", "", 0, 1e-3),
+        ):
+            own, its = getattr(self, name), getattr(other, name)
+            if not np.allclose(own, its, rtol=relative, atol=absolute):
+                found.append(f"{both} {name} {_short(own)} and {_short(its)}{unit}")
+        return found
 
 
 def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
-    """Compare the headers of the files of each case.
-
-    Args:
-        cases: Files of each case: its channels, and its label if it has one.
-        title: First line of the message.
+    """Compare the headers of the files of each case: its channels, and its label if it has one.
 
     Returns:
         Header of the first file of each case.
 
     Raises:
-        UserError: What is wrong with all cases: files that cannot be read, or that do not lie on one grid.
+        UserError: What is wrong with all cases, below the title.
     """
     first, problems = [], []
     for files in cases:
@@ -87,11 +81,7 @@ def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a file.
-
-    Raises:
-        UserError: It cannot be read, is not one scalar volume, or says nothing sensible of its place.
-    """
+    """Read the header of a file: of one scalar volume that has a place."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -115,11 +105,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_label(path: Path) -> sitk.Image:
-    """Read a label of any pixel type whose values are whole numbers, as int32.
-
-    Raises:
-        UserError: It cannot be read, or is no label.
-    """
+    """Read a label of any pixel type whose values are whole numbers, as int32."""
     image = _read(path)
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
@@ -130,33 +116,27 @@ def read_label(path: Path) -> sitk.Image:
 
 
 def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
-    """Read a case and turn it to LPS.
+    """Read a case, a file a channel, and turn it to LPS.
 
     All files are turned as the first one: their headers agree (:func:`check_grids`), but for rounding, which must not
     decide where an axis at 45 degrees points to.
 
-    Args:
-        images: A file a channel.
-        label: File of the label; None where there is none.
-
     Returns:
         Image (C, S, H, W) in the type of the files, label (S, H, W) int32.
-
-    Raises:
-        UserError: A file cannot be read, or its content is not what it should be.
     """
     first = _read(images[0])
     turned = sitk.DICOMOrient(first, ORIENTATION)
     arrays = [sitk.GetArrayFromImage(turned), *(_turned(_read(path), first) for path in images[1:])]
+    geometry = {
+        "origin": turned.GetOrigin(),
+        "direction": turned.GetDirection(),
+        "orientation": _orientation(first.GetDirection()),
+    }
     return Raw(
-        image=np.stack(arrays) if len(arrays) > 1 else arrays[0][None],
-        label=None if label is None else _turned(read_label(label), first),
-        spacing=turned.GetSpacing()[::-1],
-        geometry={
-            "origin": turned.GetOrigin(),
-            "direction": turned.GetDirection(),
-            "orientation": _orientation(first.GetDirection()),
-        },
+        np.stack(arrays) if len(arrays) > 1 else arrays[0][None],
+        None if label is None else _turned(read_label(label), first),
+        turned.GetSpacing()[::-1],
+        geometry,
     )
 
 
@@ -184,14 +164,14 @@ def _read(path: Path) -> sitk.Image:
 def _reason(error: RuntimeError) -> str:
     """The last line of an ITK exception, which says what happened, or what to do about it."""
     line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", last_line(error))
-    if "orthonormal" in line:
-        return (
-            "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "
-            "Resample it, or write it again with an affine at right angles; image and label alike"
-        )
-    return line
+    if "orthonormal" not in line:
+        return line
+    return (
+        "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "
+        "Resample it, or write it again with an affine at right angles; image and label alike"
+    )
 
 
 def _short(numbers: tuple[float, ...]) -> str:
     """Numbers with few digits, for a message."""
-    return "(" + ", ".join(f"{number:.6g}" for number in numbers) + ")"
+    return f"({', '.join(f'{number:.6g}' for number in numbers)})"

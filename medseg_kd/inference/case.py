@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medseg_kd.datasets.resampling import zoom_planes
+from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.errors import UserError
 from medseg_kd.inference.decoding import to_labels
 from medseg_kd.inference.slice_batch import PROBE, batch_sizes, on_cpu, probe

@@ -167,14 +167,14 @@ def test_numbers_out_of_range(tmp_path: Path, name: str):
 
 
 def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_case = phantom.write_case
+    draw = phantom.phantom_case
 
-    def interrupted(root: Path, split: str, case: str, *rest):
-        if case == "case0002":
+    def interrupted(seed: int, case: int, *rest):
+        if case == 2:
             raise KeyboardInterrupt
-        return write_case(root, split, case, *rest)
+        return draw(seed, case, *rest)
 
-    monkeypatch.setattr(phantom, "write_case", interrupted)
+    monkeypatch.setattr(phantom, "phantom_case", interrupted)
     with pytest.raises(KeyboardInterrupt):
         phantom.write_phantom(tmp_path / "p", 2, 1, 4, 48)
     assert list(tmp_path.iterdir()) == []

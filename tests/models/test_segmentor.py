@@ -11,7 +11,7 @@ from scipy.ndimage import zoom
 from torch import Tensor, nn
 
 from medseg_kd.datasets import collate_slices
-from medseg_kd.datasets.resampling import zoom_planes
+from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.errors import UserError
 from medseg_kd.inference import case
 from medseg_kd.models import FCN, Segmentor, SlicePreprocessor, SoftDiceLoss, UNet

@@ -13,6 +13,22 @@ _RIGHT = (
     "Expected the unpacked Abdomen/RawData.zip of https://www.synapse.org/#!Synapse:syn3193805 with "
     "Training/img/img0001.nii.gz and Training/label/label0001.nii.gz (30 volumes each); docs/data.md says how."
 )
+_SLICES = "holds preprocessed slices, which need no conversion: train with --data-root {raw}"
+_CERVIX = "is the Cervix archive (<number>-Image.nii.gz), with other organs"
+# What another data set that looks alike is known by.
+_MISTAKEN = {
+    "train_npz": _SLICES,
+    "test_vol_h5": _SLICES,
+    "**/*-Mask.nii*": _CERVIX,
+    "**/*-Image.nii*": _CERVIX,
+    "**/img????-????.nii*": "is an archive of registered pairs (Reg-Training-...), not of the original volumes",
+}
+# What a folder without labelled volumes holds instead.
+_WITHOUT_TRAINING = {
+    "**/*.zip": "holds {found}, which is not unpacked: unzip it and name the folder",
+    "**/img00[678]?.nii*": "holds only the Testing volumes, which have no public labels: the Training folder is needed",
+    "**/img00??.nii*": "holds images without the folder of their labels beside them (Training/img and Training/label)",
+}
 
 
 def find_btcv(raw: Path) -> dict[str, list[Pair]]:
@@ -32,12 +48,13 @@ def find_btcv(raw: Path) -> dict[str, list[Pair]]:
     if raw.is_file():
         todo = f"Unpack it (unzip {raw} -d {raw.parent}) and name the folder." if raw.suffix == ".zip" else _RIGHT
         raise UserError(f"--raw {raw} is a file, not a folder. {todo}")
-    training = _training_folder(raw)
-    mistaken = _mistaken_for(training or raw)
-    if mistaken:
-        raise UserError(f"--raw {raw} {mistaken}. {_RIGHT}")
+    places = (raw / inner for inner in (".", "Training", "RawData/Training", "Abdomen/RawData/Training"))
+    training = next((each for each in places if (each / "img").is_dir() and (each / "label").is_dir()), None)
+    for pattern, problem in (_MISTAKEN if training else _MISTAKEN | _WITHOUT_TRAINING).items():
+        if found := sorted((training or raw).glob(pattern)):
+            raise UserError(f"--raw {raw} {problem.format(raw=training or raw, found=found[0].name)}. {_RIGHT}")
     if training is None:
-        raise UserError(f"--raw {raw} {_without_training(raw)}. {_RIGHT}")
+        raise UserError(f"--raw {raw} holds no Training/img and Training/label. {_RIGHT}")
     missing: list[str] = []
     splits = {
         split: [_pair(training, number, missing) for number in numbers]
@@ -46,14 +63,6 @@ def find_btcv(raw: Path) -> dict[str, list[Pair]]:
     if missing:
         raise UserError(f"{training} lacks {len(missing)} of 60 files, such as {', '.join(missing[:5])}. {_RIGHT}")
     return splits
-
-
-def _training_folder(raw: Path) -> Path | None:
-    """The folder that holds ``img`` and ``label``."""
-    for inner in (".", "Training", "RawData/Training", "Abdomen/RawData/Training"):
-        if (raw / inner / "img").is_dir() and (raw / inner / "label").is_dir():
-            return raw / inner
-    return None
 
 
 def _pair(training: Path, number: int, missing: list[str]) -> Pair:
@@ -65,27 +74,4 @@ def _pair(training: Path, number: int, missing: list[str]) -> Pair:
         if not there:
             missing.append(f"{kind}/{names[0].name}")
         found.append((there or names)[0])
-    return Pair(f"case{number:04d}", found[0], found[1])
-
-
-def _mistaken_for(raw: Path) -> str | None:
-    """Names another data set that looks alike; None where it is none of the known ones."""
-    if any((raw / name).exists() for name in ("train_npz", "test_vol_h5")):
-        return f"holds preprocessed slices, which need no conversion: train with --data-root {raw}"
-    if next(raw.rglob("*-Mask.nii*"), None) or next(raw.rglob("*-Image.nii*"), None):
-        return "is the Cervix archive (<number>-Image.nii.gz), with other organs"
-    if next(raw.rglob("img????-????.nii*"), None):
-        return "is an archive of registered pairs (Reg-Training-...), not of the original volumes"
-    return None
-
-
-def _without_training(raw: Path) -> str:
-    """Says what a folder without labelled volumes holds instead."""
-    archives = sorted(raw.rglob("*.zip"))
-    if archives:
-        return f"holds {archives[0].name}, which is not unpacked: unzip it and name the folder"
-    if next(raw.rglob("img00[678]?.nii*"), None):
-        return "holds only the Testing volumes, which have no public labels: the Training folder is needed"
-    if next(raw.rglob("img00??.nii*"), None):
-        return "holds images without the folder of their labels beside them (Training/img and Training/label)"
-    return "holds no Training/img and Training/label"
+    return Pair(f"case{number:04d}", *found)

@@ -7,21 +7,12 @@ from typing import Any
 
 import SimpleITK as sitk  # noqa: N813
 
-from medseg_kd import __version__
-from medseg_kd.datasets.conversion.label_maps import LabelMap, value_counts
-from medseg_kd.datasets.conversion.staging import publish, staged
-from medseg_kd.datasets.formats.transunet import (
-    FOLDERS,
-    LIST_FILES,
-    LISTS,
-    digest,
-    write_case,
-    write_list,
-)
+from medseg_kd.datasets.conversion.label_maps import LabelMap, values_of
+from medseg_kd.datasets.conversion.writing import Volume, own_manifest, write_folder
+from medseg_kd.datasets.formats.transunet import FOLDERS, digest
 from medseg_kd.datasets.intensities import Window
-from medseg_kd.datasets.manifest import NAME, count_classes, read_manifest, write_manifest
 from medseg_kd.datasets.pairs import Pair
-from medseg_kd.datasets.pixels import Pixels, to_pixels
+from medseg_kd.datasets.pixels import to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, unnamed
 from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_label, read_volume
 from medseg_kd.errors import UserError
@@ -58,8 +49,8 @@ def convert(
 ) -> dict[str, Any]:
     """Writes splits in the TransUNet layout, with a manifest; other splits in the folder stay.
 
-    Everything that can be checked without converting is checked first, for all cases. The files are written beside
-    ``out`` and renamed into it at the end, so that a failure leaves ``out`` as it was.
+    Everything that can be checked without converting is checked first, for all cases; a failure leaves ``out`` as it
+    was.
 
     Args:
         splits: Pairs of ``train``, ``test`` or both.
@@ -70,60 +61,39 @@ def convert(
 
     Returns:
         The manifest.
-
-    Raises:
-        UserError: Any input that cannot be used, the folder's other content, a full disk.
     """
-    manifest = _existing(out, splits, recipe, overwrite)
-    counts = _check(splits, recipe.label_map)
-    classes = _class_names(recipe, manifest, counts)
-    spec = DataSpec((Channel("CT", Window(*recipe.window)),), tuple(classes), orientation=ORIENTATION)
-    manifest |= {
-        "format": "TransUNet",
-        "tool": f"medseg_kd {__version__} {tool}",
-        "orientation": f"{ORIENTATION}; arrays (slice, row, column); spacing in mm, (z, y, x)",
-        "window": list(recipe.window),
-        "label_map": recipe.label_map.as_dict(),
-        "classes": classes,
-        "spec": spec.to_json(),
-    }
+    said = {"window": list(recipe.window), "label_map": recipe.label_map.as_dict()}
+    before = _before(out, splits, {**said, **({"classes": list(recipe.classes)} if recipe.classes else {})}, overwrite)
+    classes = _class_names(recipe, before, _classes(splits, recipe.label_map))
+    spec = DataSpec((Channel("CT", Window(*recipe.window)),), classes, orientation=ORIENTATION)
     work = [(split, pair) for split, pairs in splits.items() for pair in pairs]
-    written: dict[str, dict[str, Any]] = {split: {} for split in splits}
-    try:
-        with staged(out) as stage:
-            for split, pair in progress(work, f"writing {out}"):
-                raw = read_volume([pair.image], pair.label)
-                assert raw.label is not None  # a pair has one
-                raw = replace(raw, label=recipe.label_map.apply(raw.label))
-                written[split][pair.case] = _write(stage, split, pair, to_pixels(raw, spec, 3, pair.image), classes)
-            parts = []
-            for split, cases in written.items():
-                write_list(stage, split, [file for case in cases.values() for file in case["files"]])
-                parts += [Path(FOLDERS[split]), LISTS / LIST_FILES[split]]
-            manifest["splits"] = manifest.get("splits", {}) | written
-            write_manifest(stage, manifest)
-            publish(stage, out, [*parts, Path(NAME)])
-    except OSError as error:
-        raise UserError(f"could not write {out}: {error}") from error
-    return manifest
+    return write_folder(out, work, lambda pair: _read(pair, recipe, spec), spec, {**said, "tool": tool}, before)
 
 
-def _existing(out: Path, splits: Mapping[str, Any], recipe: Recipe, overwrite: bool) -> dict[str, Any]:
-    """The manifest of what is in ``out``, after checking that the new splits can go there."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file: expected a folder.")
-    manifest = read_manifest(out)
-    if manifest is None or "splits" not in manifest or manifest.get("synthetic"):
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"--out {out} holds other data: choose a new or an empty folder.")
+def _read(pair: Pair, recipe: Recipe, spec: DataSpec) -> Volume:
+    """One case in the form that is written."""
+    raw = read_volume([pair.image], pair.label)
+    assert raw.label is not None and raw.geometry is not None  # a pair has them
+    pixels = to_pixels(replace(raw, label=recipe.label_map.apply(raw.label)), spec, 3, pair.image)
+    assert pixels.label is not None
+    original = {"original_orientation": raw.geometry["orientation"]}
+    place = {"spacing": raw.spacing, **raw.geometry, "orientation": ORIENTATION}
+    attributes = {"case_name": pair.case, **place, **original, "source": pair.image.name}
+    files = {"image": pair.image, "label": pair.label}
+    said = {**original, "sources": {kind: {"name": path.name, "sha256": digest(path)} for kind, path in files.items()}}
+    return Volume(pair.case, pixels.image[:, 0], pixels.label, attributes, said)
+
+
+def _before(out: Path, splits: Mapping[str, Any], asked: Mapping[str, Any], overwrite: bool) -> dict[str, Any]:
+    """The manifest of what stays in ``out``, after checking that the new splits can go there."""
+    manifest = own_manifest(out)
+    if manifest is None:
         return {}
     there = [split for split in splits if split in manifest["splits"] or (out / FOLDERS[split]).exists()]
     if there and not overwrite:
         raise UserError(f"{out} already holds the split {' and '.join(there)}: add --overwrite to replace it.")
     if not set(manifest["splits"]) - set(splits):
         return {}
-    asked = {"window": list(recipe.window), "label_map": recipe.label_map.as_dict()}
-    asked |= {"classes": list(recipe.classes)} if recipe.classes else {}
     for key, value in asked.items():
         if manifest[key] != value:
             raise UserError(
@@ -133,14 +103,14 @@ def _existing(out: Path, splits: Mapping[str, Any], recipe: Recipe, overwrite: b
     return manifest
 
 
-def _check(splits: Mapping[str, Sequence[Pair]], label_map: LabelMap) -> dict[int, int]:
-    """Checks headers, then labels, of all pairs; returns the voxels of each class."""
+def _classes(splits: Mapping[str, Sequence[Pair]], label_map: LabelMap) -> set[int]:
+    """The classes that the labels hold, once headers, then labels, of all pairs are checked."""
     pairs = [pair for group in splits.values() for pair in group]
     check_grids([(pair.image, pair.label) for pair in pairs], "nothing was written")
-    total: dict[int, int] = {}
+    classes: set[int] = set()
     for pair in progress(pairs, "checking labels"):
         label = read_label(pair.label)  # a view does not keep its image alive
-        for value, count in value_counts(sitk.GetArrayViewFromImage(label)).items():
+        for value in values_of(sitk.GetArrayViewFromImage(label)):
             target = label_map.target(value)
             if target is None:
                 raise UserError(
@@ -148,48 +118,19 @@ def _check(splits: Mapping[str, Sequence[Pair]], label_map: LabelMap) -> dict[in
                     f"{label_map.name!r}. Nothing was written. Name it in a --label-map file "
                     '("*" stands for all other values).'
                 )
-            total[target] = total.get(target, 0) + count
-    if not any(total.keys()):
+            classes.add(target)
+    if not any(classes):
         raise UserError(f"all labels are background under the label map {label_map.name!r}. Nothing was written.")
-    return total
+    return classes
 
 
-def _class_names(recipe: Recipe, manifest: Mapping[str, Any], counts: Mapping[int, int]) -> list[str]:
+def _class_names(recipe: Recipe, manifest: Mapping[str, Any], held: set[int]) -> tuple[str, ...]:
     """Class names, background first, checked against the labels."""
-    needed = max(recipe.label_map.num_classes or 0, 1 + max(counts))
-    known = recipe.classes or tuple(manifest.get("classes", ())) or recipe.label_map.classes
-    names = list(known or unnamed(needed))
+    needed = max(recipe.label_map.num_classes or 0, 1 + max(held))
+    names = recipe.classes or tuple(manifest.get("classes", ())) or recipe.label_map.classes or unnamed(needed)
     if len(names) < needed:
         raise UserError(
             f"the labels hold classes up to {needed - 1}, but {len(names)} names are known, background included: "
             f"{', '.join(names)}. Give all of them with --classes."
         )
     return names
-
-
-def _write(stage: Path, split: str, pair: Pair, volume: Pixels, classes: list[str]) -> dict[str, Any]:
-    """Writes one case and returns its part of the manifest."""
-    label, spacing, geometry = volume.label, volume.spacing, volume.geometry
-    assert label is not None and spacing is not None and geometry is not None  # volumes have them
-    attributes = {
-        "case_name": pair.case,
-        "spacing": spacing,
-        "origin": geometry["origin"],
-        "direction": geometry["direction"],
-        "orientation": ORIENTATION,
-        "original_orientation": geometry["orientation"],
-        "source": pair.image.name,
-    }
-    files = write_case(stage, split, pair.case, volume.image[:, 0], label, attributes)
-    return {
-        "slices": len(label),
-        "shape": list(label.shape),
-        "spacing": list(spacing),
-        "original_orientation": geometry["orientation"],
-        "voxels": count_classes(label, classes),
-        "sources": {
-            "image": {"name": pair.image.name, "sha256": digest(pair.image)},
-            "label": {"name": pair.label.name, "sha256": digest(pair.label)},
-        },
-        "files": files,
-    }

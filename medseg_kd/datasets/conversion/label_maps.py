@@ -1,30 +1,19 @@
 """Label maps: which value of a source label becomes which class."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medseg_kd.datasets.spec import MAX_CLASSES
 from medseg_kd.errors import UserError
 
-SYNAPSE_CLASSES = (
-    "background",
-    "aorta",
-    "gallbladder",
-    "left kidney",
-    "right kidney",
-    "liver",
-    "pancreas",
-    "spleen",
-    "stomach",
-)
-MAX_CLASS = 254  # labels are bytes, and 255 is MMSegmentation's "ignore"
-
-_BTCV = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}
-_TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 1: 7, 6: 8}
+_ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
+SYNAPSE_CLASSES = ("background", *_ORGANS)
+MAX_CLASS = MAX_CLASSES - 1
 
 
 @dataclass(frozen=True)
@@ -46,9 +35,7 @@ class LabelMap:
     @property
     def num_classes(self) -> int | None:
         """Classes with background, or None where only the data can tell."""
-        if self.targets is None:
-            return None
-        return 1 + max([*self.targets.values(), self.others or 0])
+        return None if self.targets is None else 1 + max([*self.targets.values(), self.others or 0])
 
     def target(self, value: int) -> int | None:
         """Class of one source value, or None where the map refuses it."""
@@ -59,7 +46,7 @@ class LabelMap:
     def apply(self, label: np.ndarray) -> np.ndarray:
         """Maps a label (S, H, W) of whole numbers >= 0 to classes (uint8, same shape); refused values are an error."""
         table = np.zeros(int(label.max()) + 1, dtype=np.uint8)
-        for value in value_counts(label):
+        for value in values_of(label):
             target = self.target(value)
             if target is None:
                 raise UserError(f"label value {value} has no class under the label map {self.name!r}")
@@ -72,12 +59,19 @@ class LabelMap:
         return {"name": self.name, "targets": targets, "others": self.others}
 
 
-def value_counts(label: np.ndarray) -> dict[int, int]:
-    """Voxels of each value of a label (S, H, W) of whole numbers >= 0, counted slice by slice to save memory."""
-    total = np.zeros(int(label.max()) + 1, dtype=np.int64)
-    for plane in label:
-        total += np.bincount(plane.ravel(), minlength=len(total))
-    return {int(value): int(total[value]) for value in np.flatnonzero(total)}
+_BTCV = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}
+_TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 1: 7, 6: 8}
+_BUILT_IN = (
+    LabelMap("none", None),
+    LabelMap("btcv", _BTCV, 0, SYNAPSE_CLASSES),
+    LabelMap("totalsegmentator", _TOTALSEGMENTATOR, 0, SYNAPSE_CLASSES),
+)
+
+
+def values_of(label: np.ndarray) -> list[int]:
+    """The values that a label (S, H, W) of whole numbers >= 0 has, found slice by slice to save memory."""
+    length = int(label.max()) + 1
+    return np.flatnonzero(sum(np.bincount(plane.ravel(), minlength=length) for plane in label)).tolist()
 
 
 def load_label_map(name: str) -> LabelMap:
@@ -87,23 +81,31 @@ def load_label_map(name: str) -> LabelMap:
     unless the file says otherwise; the key ``*`` gives a class to all values that are not named, which are refused
     without it.
     """
-    if name == "none":
-        return LabelMap("none", None)
-    if name in ("btcv", "totalsegmentator"):
-        return LabelMap(name, _BTCV if name == "btcv" else _TOTALSEGMENTATOR, others=0, classes=SYNAPSE_CLASSES)
+    for built_in in _BUILT_IN:
+        if name == built_in.name:
+            return built_in
     path = Path(name)
     if not path.is_file():
         raise UserError(
             f"--label-map {name}: no built-in map and no file has this name. Use none, btcv, totalsegmentator, "
             'or a JSON file such as {"1": 7, "2": 4, "*": 0}.'
         )
-    return _read_map(path)
+    targets = {"0": 0}
+    for source, target in _entries(path):
+        try:
+            key, value = source if source == "*" else str(int(source)), int(str(target))
+        except ValueError:
+            raise UserError(f"label map {path}: {source!r} -> {target!r} must be two integers (or `*`).") from None
+        if not 0 <= value <= MAX_CLASS:
+            raise UserError(f"label map {path}: class {value} of {source} must lie in 0..{MAX_CLASS}.")
+        targets[key] = value
+    others = targets.pop("*", None)
+    return LabelMap(path.name, {int(key): value for key, value in targets.items()}, others)
 
 
-def _read_map(path: Path) -> LabelMap:
-    """Reads a label map file; every entry is checked."""
+def _entries(path: Path) -> Iterable[tuple[str, Any]]:
+    """Source value and class of each entry of a file, as they stand there."""
     text = path.read_text(encoding="utf-8")
-    entries: list[tuple[str, Any]]
     if path.suffix.lower() == ".json":
         try:
             content = json.loads(text)
@@ -114,23 +116,9 @@ def _read_map(path: Path) -> LabelMap:
         entries = list(content.items())
     else:
         lines = [line.split("#")[0].replace(":", " ").replace("=", " ").split() for line in text.splitlines()]
-        wrong = [" ".join(line) for line in lines if line and len(line) != 2]
-        if wrong:
+        if wrong := [" ".join(line) for line in lines if line and len(line) != 2]:
             raise UserError(f"label map {path}: line {wrong[0]!r} must be `<source value> <class>`.")
         entries = [(line[0], line[1]) for line in lines if line]
-    targets: dict[int, int] = {0: 0}
-    others = None
-    for source, target in entries:
-        try:
-            value, key = int(str(target)), None if source == "*" else int(source)
-        except ValueError:
-            raise UserError(f"label map {path}: {source!r} -> {target!r} must be two integers (or `*`).") from None
-        if not 0 <= value <= MAX_CLASS:
-            raise UserError(f"label map {path}: class {value} of {source} must lie in 0..{MAX_CLASS}.")
-        if key is None:
-            others = value
-        else:
-            targets[key] = value
-    if len(entries) == 0:
+    if not entries:
         raise UserError(f"label map {path} names no value.")
-    return LabelMap(path.name, targets, others)
+    return entries

@@ -1,8 +1,11 @@
 """What every format of a data folder offers, and finding the one that a folder is in."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -10,7 +13,7 @@ import numpy as np
 from mmengine.utils.misc import get_object_from_string
 
 from medseg_kd.datasets.intensities import Intensity, Stored
-from medseg_kd.datasets.manifest import spec_parts
+from medseg_kd.datasets.manifest import NAME, read_manifest, spec_parts
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, combine, parts_of_config
 from medseg_kd.errors import UserError, first_line
@@ -19,6 +22,7 @@ from medseg_kd.registry import FORMATS, check_arguments
 SPLITS = ("train", "val", "test")
 KEPT_BYTES = 1 << 30
 """Volumes that a process keeps while it reads their slices."""
+_SLICE_NAME = re.compile(r"^(?P<case>.+?)_slice_?(?P<index>\d+)$")
 _Source = TypeVar("_Source")
 _Content = TypeVar("_Content")
 
@@ -42,6 +46,16 @@ class Case:
     slices: tuple[Any, ...] = ()
     indices: tuple[int, ...] = ()
     labelled: bool = True
+
+    @classmethod
+    def of_slices(cls, name: str, numbered: Iterable[tuple[int, Any]], labelled: bool = True) -> "Case":
+        """A case of slices, each given as its number and what :meth:`Format.load` takes; numbers differ."""
+        ordered = sorted(numbered, key=lambda each: each[0])
+        for (index, one), (following, other) in pairwise(ordered):
+            if index == following:
+                raise UserError(f"case {name} has slice {index} more than once: {_shown(one)} and {_shown(other)}")
+        indices, sources = zip(*ordered, strict=True)
+        return cls(name, len(indices), slices=sources, indices=indices, labelled=labelled)
 
     def index(self, position: int) -> int:
         """Number of the slice at a position."""
@@ -85,50 +99,42 @@ class Format:
         raise NotImplementedError
 
     def find(self, split: str) -> list[Case]:
-        """The cases of a split, in order.
-
-        Raises:
-            UserError: A file is missing, or its name does not tell what it is.
-        """
+        """The cases of a split, in order."""
         raise NotImplementedError
 
     def load(self, source: Any) -> Raw:
         """Read one file (or the files) of a slice or a volume, as :class:`Case` names them."""
         raise NotImplementedError
 
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The folder's manifest; empty where there is none."""
+        return read_manifest(self.root) or {}
+
     def told(self) -> dict[str, Any]:
         """What the folder itself says of its images: some arguments of :class:`DataSpec`; here its manifest's."""
-        return spec_parts(self.root)
+        return spec_parts(self.manifest, str(self.root / NAME))
 
     def default_intensity(self, channel: str) -> Intensity:
-        """The rule of a channel for which neither the config nor the folder has one.
-
-        Raises:
-            UserError: It has to be told.
-        """
+        """The rule of a channel for which neither the config nor the folder has one; an error where it must."""
         return Stored()
 
     def read_slice(self, case: Case, position: int) -> Pixels:
-        """One slice: image (C, H, W), label (H, W).
-
-        Raises:
-            UserError: A file is damaged, or its content is not what the spec says.
-        """
+        """One slice, checked against the spec: image (C, H, W), label (H, W)."""
         if case.volume is None:
             return self._pixels(case.slices[position], 2)
-        if case.name not in self._kept:
-            self._keep(case.name, self._pixels(case.volume, 3))
-        self._kept.move_to_end(case.name)
-        volume = self._kept[case.name]
+        kept = self._kept
+        if case.name not in kept:
+            kept[case.name] = self._pixels(case.volume, 3)
+            while len(kept) > 1 and sum(each.image.nbytes for each in kept.values()) > KEPT_BYTES:
+                kept.popitem(last=False)  # the one not asked for the longest time
+        kept.move_to_end(case.name)
+        volume = kept[case.name]
         label = None if volume.label is None else volume.label[position]
         return Pixels(volume.image[position], label, volume.spacing, volume.geometry)
 
     def read_case(self, case: Case) -> Pixels:
-        """A whole case: image (S, C, H, W), label (S, H, W).
-
-        Raises:
-            UserError: As in :meth:`read_slice`, or its slices do not make a volume.
-        """
+        """A whole case, checked against the spec: image (S, C, H, W), label (S, H, W)."""
         if case.volume is not None:
             return self._pixels(case.volume, 3)
         if case.holes:
@@ -140,40 +146,45 @@ class Format:
         if len(sizes := {pixels.image.shape for pixels in slices}) > 1:
             raise UserError(f"case {case.name}: its slices differ in size ({sorted(sizes)}); a case needs one size")
         labels = [pixels.label for pixels in slices if pixels.label is not None]
-        return Pixels(
-            np.stack([pixels.image for pixels in slices]), np.stack(labels) if labels else None, slices[0].spacing
-        )
+        image = np.stack([pixels.image for pixels in slices])
+        return Pixels(image, np.stack(labels) if labels else None, slices[0].spacing)
 
     def _pixels(self, source: Any, ndim: int) -> Pixels:
         return to_pixels(opened(source, self.load), self.spec, ndim, _shown(source), self.prepared)
 
-    def _keep(self, name: str, volume: Pixels) -> None:
-        """Keep a volume, and let go of those that were not asked for the longest time."""
-        self._kept[name] = volume
-        while len(self._kept) > 1 and sum(kept.image.nbytes for kept in self._kept.values()) > KEPT_BYTES:
-            self._kept.popitem(last=False)
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Paths in order of their names, without hidden ones (``._case.npz``, ``.DS_Store``)."""
+    return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def numbered(path: Path, case: str | None = None) -> tuple[str, int]:
+    """Case and number of a slice; in a folder a case, a number at the end of the name is enough."""
+    match = _SLICE_NAME.match(path.stem) or re.search(r"(?P<index>\d+)$", path.stem)
+    case = case or (match and match.groupdict().get("case"))
+    if not (match and case):
+        raise UserError(f"{path}: the name does not tell case and slice; expected <case>_slice<number>{path.suffix}")
+    return case, int(match["index"])
+
+
+def tells_slice(path: Path) -> bool:
+    """Whether a name has the form ``<case>_slice<number>``."""
+    return bool(_SLICE_NAME.match(path.stem))
 
 
 def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
-    """What a reader makes of a file, with one error for all the ways in which a file can be damaged.
-
-    Raises:
-        UserError: It cannot be read; what the file library said stands in the message.
-    """
+    """What a reader makes of a file, with one error for all the ways in which a file can be damaged."""
     try:
         return read(source)
     except (UserError, MemoryError):
         raise
-    except (PermissionError, BlockingIOError) as error:
-        raise UserError(
-            f"{_shown(source)} cannot be opened ({error}). Check its permissions, and that no other program holds it"
-        ) from error
     # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
     except Exception as error:
-        raise UserError(
-            f"{_shown(source)} cannot be read ({first_line(error)}). The file is damaged or cut short: copy or prepare "
-            "it again"
-        ) from error
+        if isinstance(error, (PermissionError, BlockingIOError)):
+            problem = f"opened ({error}). Check its permissions, and that no other program holds it"
+        else:
+            problem = f"read ({first_line(error)}). The file is damaged or cut short: copy or prepare it again"
+        raise UserError(f"{_shown(source)} cannot be {problem}") from error
 
 
 def open_folder(
@@ -191,22 +202,18 @@ def open_folder(
         name: A format or its name; ``auto`` takes the first that finds its files.
         spec: What the config says of the images; compared with what the folder tells.
         options: Arguments of the format beside the folder.
-
-    Raises:
-        UserError: No such folder, no such format, nothing of the split is there, or config and folder disagree.
     """
-    root = Path(root)
+    root, options = Path(root), options or {}
     if split not in SPLITS:
         raise UserError(f"dataset.split is {split!r}, expected one of {', '.join(SPLITS)}")
     if not root.is_dir():
         raise UserError(f"data folder not found: {root}. {_HINT}")
     kind = _kind(root, split, name)
-    if not isinstance(options or {}, Mapping):
+    if not isinstance(options, Mapping):
         raise UserError(f"dataset.format_options is {options!r}: expected dict(...), arguments of {kind.__name__}")
-    check_arguments(kind, {"root": root, **(options or {})}, "dataset.format_options")
-    found = kind(root, **(options or {}))
-    config = parts_of_config(spec or {}, "dataset.spec")
-    parts = combine(config, found.told(), ("dataset.spec", str(root)))
+    check_arguments(kind, {"root": root, **options}, "dataset.format_options")
+    found = kind(root, **options)
+    parts = combine(parts_of_config(spec or {}, "dataset.spec"), found.told(), ("dataset.spec", str(root)))
     if kind.channels:
         parts.setdefault("channels", kind.channels)
     for key, example in (("channels", "dict(CT=dict(type='Window', low=-160, high=240))"), ("classes", "(...)")):
@@ -230,14 +237,15 @@ _HINT = (
 
 
 def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
-    """The class of a format."""
-    kinds: dict[str, type[Format]] = {kind.name: kind for kind in _registered()}
+    """The class of a format: the one that is named, or the first of all that finds its files."""
+    FORMATS.import_from_location()
+    kinds = {kind.name: kind for kind in sorted(FORMATS.module_dict.values(), key=lambda kind: kind.order)}
     if isinstance(name, str) and "." in name:  # a class, in a config that was written to a file
         name = get_object_from_string(name) or name
     if isinstance(name, type) and issubclass(name, Format):
         wanted = [name]
     elif name in ("auto", *kinds):
-        wanted = list(kinds.values()) if name == "auto" else [kinds[name]]
+        wanted = [*kinds.values()] if name == "auto" else [kinds[name]]
     else:
         raise UserError(f"dataset.format is {name!r}, expected auto, {', '.join(kinds)} or a class")
     for kind in wanted:
@@ -247,12 +255,8 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
     raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
 
 
-def _registered() -> Iterable[type[Format]]:
-    """All formats, in the order in which they are tried."""
-    FORMATS.import_from_location()
-    return sorted(FORMATS.module_dict.values(), key=lambda kind: kind.order)
-
-
 def _shown(source: Any) -> str:
     """A source in messages: its first file, or all that it has to say."""
-    return str(source[0] if isinstance(source, tuple) else source)
+    while isinstance(source, tuple):
+        source = source[0]
+    return str(source)

@@ -1,15 +1,18 @@
 """NIfTI volumes in a folder of images and one of labels, as they come: no conversion."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medseg_kd.datasets.formats.base import Case, Format
-from medseg_kd.datasets.pairs import SUFFIXES, find_images, find_pairs
+from medseg_kd.datasets.pairs import find_images, find_pairs, volumes_in
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
 from medseg_kd.errors import UserError
 from medseg_kd.registry import FORMATS
 
+Files = tuple[tuple[Path, ...], Path | None]
+"""A case: a file of each channel, and its label or None."""
 _FOLDERS = ("{split}/images", "images/{split}", "images{part}", "images")
 _PARTS = {"train": "Tr", "val": "Val", "test": "Ts"}
 
@@ -28,49 +31,40 @@ class NIfTI(Format):
 
     @classmethod
     def holds(cls, root: Path, split: str) -> bool:
-        """See :meth:`Format.holds`."""
-        return cls._folders(root, split) is not None
-
-    @classmethod
-    def _folders(cls, root: Path, split: str) -> tuple[Path, Path] | None:
-        """Folders of the images and of the labels of a split; None where there is no image."""
-        for pattern in _FOLDERS:
-            images, labels = (
-                root / each.format(split=split, part=_PARTS[split])
-                for each in (pattern, pattern.replace("images", "labels"))
-            )
-            if _holds_volumes(images):
-                return images, labels
-        return None
+        return _folders(root, split) is not None
 
     def told(self) -> dict[str, Any]:
-        """See :meth:`Format.told`."""
         return {**super().told(), "orientation": ORIENTATION}
 
     def find(self, split: str) -> list[Case]:
-        """See :meth:`Format.find`."""
-        folders = self._folders(self.root, split)
+        folders = _folders(self.root, split)
         if folders is None:
             raise UserError(f"{self.root} holds no {split} split: no {self.files}")
-        files: dict[str, tuple[Path, Path | None]]
-        if _holds_volumes(folders[1]):
-            files = {pair.case: (pair.image, pair.label) for pair in find_pairs(*folders)}
+        files: dict[str, Files]
+        if volumes_in(folders[1]):
+            files = {pair.case: ((pair.image,), pair.label) for pair in find_pairs(*folders)}
         else:
-            files = {name: (image, None) for name, image in find_images(folders[0]).items()}
-        names = sorted(files) if split == "train" else list(files)  # the order that the converted cases come in
-        grids = check_grids(([file for file in files[name] if file] for name in names), f"{folders[0]} cannot be used")
-        return [
-            Case(name, grid.slices, volume=files[name], labelled=files[name][1] is not None)
-            for name, grid in zip(names, grids, strict=True)
-        ]
+            files = {name: ((image,), None) for name, image in find_images(folders[0]).items()}
+        # In the order that the converted cases come in.
+        return volume_cases(dict(sorted(files.items())) if split == "train" else files, folders[0])
 
-    def load(self, source: tuple[Path, Path | None]) -> Raw:
-        """See :meth:`Format.load`."""
-        return read_volume([source[0]], source[1])
+    def load(self, source: Files) -> Raw:
+        return read_volume(*source)
 
 
-def _holds_volumes(folder: Path) -> bool:
-    """Whether a folder has NIfTI files in it."""
-    return folder.is_dir() and any(
-        path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".") for path in folder.iterdir()
-    )
+def _folders(root: Path, split: str) -> tuple[Path, Path] | None:
+    """Folders of the images and of the labels of a split; None where there is no image."""
+    for place in (root / pattern.format(split=split, part=_PARTS[split]) for pattern in _FOLDERS):
+        if volumes_in(place):
+            return place, root / str(place.relative_to(root)).replace("images", "labels")
+    return None
+
+
+def volume_cases(files: Mapping[str, Files], where: Path) -> list[Case]:
+    """Cases of volumes by their names, once the headers of each agree; ``where`` is their folder, for messages."""
+    together = ([*channels, *([label] if label else [])] for channels, label in files.values())
+    grids = check_grids(together, f"{where} cannot be used")
+    return [
+        Case(name, grid.slices, volume=each, labelled=each[1] is not None)
+        for (name, each), grid in zip(files.items(), grids, strict=True)
+    ]

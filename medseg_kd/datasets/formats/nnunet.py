@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format
+from medseg_kd.datasets.formats.base import Case, Format, visible
 from medseg_kd.datasets.formats.images import read_label, read_pixels
-from medseg_kd.datasets.formats.names import visible
+from medseg_kd.datasets.formats.nifti import Files, volume_cases
 from medseg_kd.datasets.intensities import RGB8, Intensity, Percentiles, Stored, ZScore
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import parts_of_json
-from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
+from medseg_kd.datasets.volumes import ORIENTATION, read_volume
 from medseg_kd.errors import UserError
 from medseg_kd.registry import FORMATS
 
@@ -28,9 +28,6 @@ _RULES: dict[str, Intensity] = {
     "rescale_to_0_1": Percentiles(0, 100),
     **dict.fromkeys(("rgb_to_0_1", "r", "g", "b"), RGB8()),
 }
-_FOLDS, _SEED = 5, 12345
-_Files = tuple[Path | None, ...]
-"""A case: its channels, then its label or None."""
 
 
 @FORMATS.register_module()
@@ -69,17 +66,15 @@ class NNUNet(Format):
 
     @classmethod
     def holds(cls, root: Path, split: str) -> bool:
-        """See :meth:`Format.holds`."""
         path = root / "dataset.json"
         folders = any((root / name).is_dir() for name in ("imagesTr", "imagesTs"))
         return path.is_file() and (folders or "dataset" in _json(path, dict))
 
     def told(self) -> dict[str, Any]:
-        """See :meth:`Format.told`."""
-        parts = parts_of_json(
-            {"channel_names": self.channel_names, **_labels(self.content, self.where)}, str(self.where)
+        content = {"channel_names": self.channel_names, **_labels(self.content, self.where)}
+        return parts_of_json(content, str(self.where)) | (
+            {} if self.ending in _IMAGES else {"orientation": ORIENTATION}
         )
-        return parts if self.ending in _IMAGES else {**parts, "orientation": ORIENTATION}
 
     def default_intensity(self, channel: str) -> Intensity:
         """nnU-Net's rule for a channel of this name."""
@@ -93,45 +88,33 @@ class NNUNet(Format):
         return _RULES.get(channel.casefold(), ZScore())
 
     def find(self, split: str) -> list[Case]:
-        """See :meth:`Format.find`."""
-        cases = self._test() if split == "test" else None
-        if cases is None:
+        labelled_test = all((self.root / name).is_dir() for name in ("imagesTs", "labelsTs"))
+        if split == "test" and (self.unlabelled or labelled_test):
+            cases = self._folder("Ts", self.unlabelled)
+        else:
             training = self._training()
             chosen = self._fold(list(training))[split]
             cases = {name: files for name, files in training.items() if name in chosen}
         if not cases:
             option = ". To predict imagesTs say dataset.format_options=dict(unlabelled=True)" * (split == "test")
             raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}{option}")
-        labelled = {name: files[-1] is not None for name, files in cases.items()}
-        if self.ending in _IMAGES:
-            return [Case(name, 1, slices=(files,), labelled=labelled[name]) for name, files in cases.items()]
-        grids = check_grids(([file for file in each if file] for each in cases.values()), f"{self.root} cannot be used")
-        return [
-            Case(name, grid.slices, volume=files, labelled=labelled[name])
-            for (name, files), grid in zip(cases.items(), grids, strict=True)
-        ]
-
-    def load(self, source: _Files) -> Raw:
-        """See :meth:`Format.load`."""
-        channels, label = [path for path in source[:-1] if path], source[-1]
         if self.ending in _VOLUMES:
-            return read_volume(channels, label)
-        width = len(self.spec.channels) if len(channels) == 1 else 1
-        planes = [read_pixels(path, width) for path in channels]
+            return volume_cases(cases, self.root)
+        return [Case(name, 1, slices=(files,), labelled=files[1] is not None) for name, files in cases.items()]
+
+    def load(self, source: Files) -> Raw:
+        if self.ending in _VOLUMES:
+            return read_volume(*source)
+        channels, label = source
+        planes = [read_pixels(path, len(self.spec.channels) if len(channels) == 1 else 1) for path in channels]
         if len(sizes := {plane.shape for plane in planes}) > 1:
             raise UserError(f"{channels[0]} and the other channels of the case differ in size: {sorted(sizes)}")
         return Raw(np.concatenate(planes), None if label is None else read_label(label))
 
-    def _test(self) -> dict[str, _Files] | None:
-        """Cases of ``imagesTs``; None where they are not the test cases."""
-        if self.unlabelled or ((self.root / "imagesTs").is_dir() and (self.root / "labelsTs").is_dir()):
-            return self._folder("imagesTs", "labelsTs", self.unlabelled)
-        return None
-
-    def _training(self) -> dict[str, _Files]:
+    def _training(self) -> dict[str, Files]:
         """All labelled cases, sorted by their names."""
         mapping = self.content.get("dataset")
-        cases = self._folder("imagesTr", "labelsTr") if mapping is None else self._mapped(mapping)
+        cases = self._folder("Tr") if mapping is None else self._mapped(mapping)
         count = self.content.get("numTraining", len(cases))
         if count != len(cases):
             raise UserError(
@@ -140,42 +123,39 @@ class NNUNet(Format):
             )
         return dict(sorted(cases.items()))
 
-    def _folder(self, images: str, labels: str, unlabelled: bool = False) -> dict[str, _Files]:
+    def _folder(self, part: str, unlabelled: bool = False) -> dict[str, Files]:
         """Cases of a folder of images and one of labels."""
+        folder = self.root / f"images{part}"
         named = re.compile(rf"(.+)_(\d{{4}}){re.escape(self.ending)}")
         channels: dict[str, dict[int, Path]] = defaultdict(dict)
-        for path in visible((self.root / images).glob(f"*{self.ending}")):
+        for path in visible(folder.glob(f"*{self.ending}")):
             if not (match := named.fullmatch(path.name)):
                 example = f"{path.name.removesuffix(self.ending)}_0000{self.ending}"
                 raise UserError(f"{path}: expected <case>_<channel>{self.ending}, as in {example}")
             channels[match[1]][int(match[2])] = path
         if not channels:
-            raise UserError(f"{self.root / images} holds no file *{self.ending}")
-        cases = {}
+            raise UserError(f"{folder} holds no file *{self.ending}")
+        cases: dict[str, Files] = {}
         for name, numbered in sorted(channels.items()):
-            label = self.root / labels / f"{name}{self.ending}"
-            known = sorted(numbered)
-            self._check_channels(name, known)
+            label = self.root / f"labels{part}" / f"{name}{self.ending}"
+            self._check_channels(name, sorted(numbered))
             if not (label.is_file() or unlabelled):
                 option = ", or say dataset.format_options=dict(unlabelled=True) to predict without labels"
-                raise UserError(
-                    f"{self.root / images}: case {name} has no label {label}. Add it"
-                    + (option if labels == "labelsTs" else "")
-                )
-            cases[name] = (*(numbered[channel] for channel in known), label if label.is_file() else None)
+                raise UserError(f"{folder}: case {name} has no label {label}. Add it{option * (part == 'Ts')}")
+            cases[name] = tuple(numbered[channel] for channel in sorted(numbered)), label if label.is_file() else None
         return cases
 
-    def _mapped(self, mapping: Any) -> dict[str, _Files]:
+    def _mapped(self, mapping: Any) -> dict[str, Files]:
         """Cases that ``dataset`` in ``dataset.json`` names, with their files."""
-        cases: dict[str, _Files] = {}
+        cases: dict[str, Files] = {}
         for name, entry in _typed(mapping, dict, f"{self.where}: dataset").items():
             where = f"{self.where}: dataset: {name}"
             if not name or name.startswith(".") or {"/", "\\"} & {*name}:
                 raise UserError(f"{where}: expected a name without folders")
             entry = _typed(entry, dict, where)
             images = _typed(entry.get("images"), list, f"{where}: images")
-            self._check_channels(name, list(range(len(images))))
-            cases[name] = tuple(self._path(text, where) for text in (*images, entry.get("label")))
+            self._check_channels(name, range(len(images)))
+            cases[name] = tuple(self._path(text, where) for text in images), self._path(entry.get("label"), where)
         return cases
 
     def _path(self, text: Any, where: str) -> Path:
@@ -200,49 +180,37 @@ class NNUNet(Format):
                 f"dataset.json names {count}: {', '.join(self.channel_names.values())}"
             )
 
-    def _fold(self, names: Sequence[str]) -> dict[str, list[str]]:
+    def _fold(self, names: Sequence[str]) -> dict[str, Sequence[str]]:
         """Names of the cases of each split."""
         if self.fold == "all":
-            return {"train": list(names), "val": list(names), "test": []}
-        path = self.root / "splits_final.json"
+            return {"train": names, "val": names, "test": []}
+        path, number = self.root / "splits_final.json", int(self.fold)
         folds = _json(path, list) if path.is_file() else five_folds(names)
-        if int(self.fold) >= len(folds):
-            raise UserError(
-                f"dataset.format_options.fold is {self.fold}, but there are the folds 0 to {len(folds) - 1}"
-            )
-        fold = _typed(folds[int(self.fold)], dict, f"{path}: fold {self.fold}")
-        train, val = (_typed(fold.get(key), list, f"{path}: fold {self.fold}: {key}") for key in ("train", "val"))
+        if number >= len(folds):
+            raise UserError(f"dataset.format_options.fold is {number}, but there are the folds 0 to {len(folds) - 1}")
+        where = f"{path}: fold {number}"
+        fold = _typed(folds[number], dict, where)
+        train, val = (_typed(fold.get(key), list, f"{where}: {key}") for key in ("train", "val"))
         if unknown := sorted({*map(str, train + val)} - {*names}):
-            raise UserError(f"{path}: fold {self.fold} names {', '.join(unknown[:5])}, which {self.root} does not hold")
+            raise UserError(f"{where} names {', '.join(unknown[:5])}, which {self.root} does not hold")
         if both := sorted({*train} & {*val}):
             raise UserError(
-                f"{path}: fold {self.fold} has {', '.join(both[:5])} in train and in val: keep each case in one. To "
-                "train on all cases say dataset.format_options=dict(fold='all')"
+                f"{where} has {', '.join(both[:5])} in train and in val: keep each case in one. To train on all cases "
+                "say dataset.format_options=dict(fold='all')"
             )
         return {"train": train, "val": val, "test": val}
 
 
 def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
-    """nnU-Net's folds of sorted names: scikit-learn's ``KFold(5, shuffle=True, random_state=12345)``.
-
-    Raises:
-        UserError: There are fewer cases than folds.
-    """
-    if len(names) < _FOLDS:
+    """nnU-Net's folds of sorted names: scikit-learn's ``KFold(5, shuffle=True, random_state=12345)``."""
+    if len(names) < 5:
         raise UserError(
-            f"{len(names)} cases cannot be split into nnU-Net's {_FOLDS} folds. Write splits_final.json, or train on "
-            "all cases with dataset.format_options=dict(fold='all')"
+            f"{len(names)} cases cannot be split into nnU-Net's 5 folds. Write splits_final.json, or train on all "
+            "cases with dataset.format_options=dict(fold='all')"
         )
-    order = np.arange(len(names))
-    np.random.RandomState(_SEED).shuffle(order)
-    held_out = [{*part.tolist()} for part in np.array_split(order, _FOLDS)]
-    return [
-        {
-            "train": [name for place, name in enumerate(names) if place not in part],
-            "val": [name for place, name in enumerate(names) if place in part],
-        }
-        for part in held_out
-    ]
+    parts = np.array_split(np.random.RandomState(12345).permutation(len(names)), 5)
+    held_out = [[names[place] for place in sorted(part)] for part in parts]
+    return [{"train": sorted({*names} - {*part}), "val": part} for part in held_out]
 
 
 def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
@@ -265,18 +233,19 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
         raise UserError(f"{where}: ignore is {given['ignore']}, expected the highest of the labels")
     regions = {name: members for name, members in values.items() if {*members} != {0}}
     single = {members[0]: name for name, members in values.items() if len({*members}) == 1}
-    classes = {single.get(value, f"label {value}"): value for value in range(len(known) - len(ignored))}
-    labels = {**classes, "ignore": ignored[0]} if ignored else classes
+    labels = {single.get(value, f"label {value}"): value for value in range(len(known) - len(ignored))}
+    labels |= {"ignore": ignored[0]} if ignored else {}
     if all(len(members) == 1 for members in values.values()):
         if len(single) < len(values):
             raise UserError(f"{where}: labels is {given}: expected a value of its own for each name")
         return {"labels": labels}
-    if len(content.get("regions_class_order") or ()) != len(regions):
+    order = content.get("regions_class_order")
+    if len(order or ()) != len(regions):
         raise UserError(
             f"{where}: labels has {len(regions)} regions, so regions_class_order is expected to have {len(regions)} "
-            f"values; it is {content.get('regions_class_order')}"
+            f"values; it is {order}"
         )
-    return {"labels": labels, "regions": regions, "regions_class_order": content["regions_class_order"]}
+    return {"labels": labels, "regions": regions, "regions_class_order": order}
 
 
 def _json(path: Path, kind: type) -> Any:

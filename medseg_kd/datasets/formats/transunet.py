@@ -5,17 +5,16 @@ What is written is the same, byte for byte, when it is written again from the sa
 
 import hashlib
 import io
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format, opened
-from medseg_kd.datasets.formats.names import listed_names, numbered, visible
-from medseg_kd.datasets.manifest import read_manifest
+from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, visible
+from medseg_kd.datasets.pairs import some
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import Channel
 from medseg_kd.errors import UserError
@@ -51,122 +50,119 @@ class TransUNet(Format):
 
     @classmethod
     def holds(cls, root: Path, split: str) -> bool:
-        """See :meth:`Format.holds`."""
         return split in FOLDERS and any(visible((root / FOLDERS[split]).glob(_PATTERNS[split])))
 
     def find(self, split: str) -> list[Case]:
-        """See :meth:`Format.find`."""
         if split not in FOLDERS:
             raise UserError(
                 f"{self.root}: dataset.split is {split!r}, but TransUNet's layout has {' and '.join(FOLDERS)}"
             )
         folder = self.root / FOLDERS[split]
         found = {_stem(path): path for path in visible(folder.glob(_PATTERNS[split]))}
-        names = listed_names(self.root, LIST_FILES[split]) or sorted(found)
+        names = _listed(self.root, LIST_FILES[split]) or sorted(found)
         if missing := [name for name in names if name not in found]:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise UserError(
-                f"{folder} does not hold what lists/*/{LIST_FILES[split]} names: {', '.join(missing[:5])}{more} "
-                "missing. Prepare or copy the data again"
+                f"{folder} does not hold what lists/*/{LIST_FILES[split]} names: {some(missing)} missing. Prepare or "
+                "copy the data again"
             )
         if split == "test":
-            return self._volumes({name: found[name] for name in names})
+            return [self._volume(name, found[name]) for name in names]
         cases = defaultdict(list)
         for name in names:
             case, index = numbered(found[name])
             cases[case].append((index, found[name]))
-        return [_slices(case, files) for case, files in sorted(cases.items())]
+        return [Case.of_slices(case, files) for case, files in sorted(cases.items())]
 
-    def _volumes(self, files: dict[str, Path]) -> list[Case]:
-        """Cases of h5 files, once their shapes are seen to be plausible."""
-        written = ((read_manifest(self.root) or {}).get("splits") or {}).get("test", {})
-        cases = []
-        for name, path in files.items():
-            shape = opened(path, _shape)
-            told = written.get(name, {}).get("shape")
-            if self.axes is None and told != list(shape) and _looks_turned(shape):
-                raise UserError(
-                    f"{path}: a volume of {shape} would be {shape[0]} slices of {shape[-2]}x{shape[-1]}. If its axes "
-                    "are (row, column, slice), set dataset.format_options=dict(axes='HWS'); if it really is so, "
-                    "dict(axes='SHW')"
-                )
-            cases.append(Case(name, shape[-1] if self.axes == "HWS" else shape[0], volume=path))
-        return cases
+    def _volume(self, name: str, path: Path) -> Case:
+        """Case of an h5 file, once its shape is seen to be plausible."""
+        shape = opened(path, _shape)
+        depth, height, width = shape[0], shape[-2], shape[-1]
+        told = ((self.manifest.get("splits") or {}).get("test", {}).get(name) or {}).get("shape")
+        # Like (H, W, S): the last axis alone is of another length, or far shorter than all.
+        looks_turned = (depth == height != width) or 2 * width < min(height, depth)
+        if self.axes is None and told != list(shape) and looks_turned:
+            raise UserError(
+                f"{path}: a volume of {shape} would be {depth} slices of {height}x{width}. If its axes are (row, "
+                "column, slice), set dataset.format_options=dict(axes='HWS'); if it really is so, dict(axes='SHW')"
+            )
+        return Case(name, width if self.axes == "HWS" else depth, volume=path)
 
     def load(self, source: Path) -> Raw:
-        """See :meth:`Format.load`."""
         if source.suffix == ".npz":
-            return _npz(source)
-        raw = _h5(source)
-        if raw.image.ndim == 4:  # slices first on disk
-            return Raw(raw.image.swapaxes(0, 1), raw.label, raw.spacing, raw.geometry)
-        if self.axes == "HWS":
-            label = None if raw.label is None else np.moveaxis(raw.label, -1, 0)
-            return Raw(np.moveaxis(raw.image, -1, 0), label, raw.spacing, raw.geometry)
-        return raw
+            with np.load(source, allow_pickle=False) as file:
+                _require(source, file, "image", "label")
+                return Raw(file["image"], file["label"], _numbers(file["spacing"]) if "spacing" in file else None)
+        with h5py.File(source, "r") as file:
+            _require(source, file, "image", "label", *(["spacing"] if "spacing" in file else []))
+            told = file.attrs.get("spacing", file.get("spacing"))
+            spacing = None if told is None else _numbers(told)
+            image, label, geometry = file["image"][:], file["label"][:], _geometry(source, file.attrs)
+        if image.ndim == 4:  # slices first on disk
+            image = image.swapaxes(0, 1)
+        elif self.axes == "HWS":
+            image, label = np.moveaxis(image, -1, 0), np.moveaxis(label, -1, 0)
+        return Raw(image, label, spacing, geometry)
+
+
+def _listed(root: Path, name: str) -> list[str]:
+    """Names in the split list ``lists/*/<name>`` of a folder; empty where there is none. None leads out of it."""
+    lists = visible(root.glob(f"lists/*/{name}"))
+    if len(lists) > 1:
+        raise UserError(f"{root}: several lists for one split ({', '.join(map(str, lists))}); keep one")
+    if not lists:
+        return []
+    path, content = lists[0], lists[0].read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeError as error:
+        raise UserError(f"{path} is no text in UTF-8. Save it as UTF-8, one name a line") from error
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise UserError(f"{path} names nothing. Remove it to take every file of the split, or write it again")
+    if wrong := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
+        raise UserError(f"{path} names {wrong[0]!r}, which is no file name: expected names without folders")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise UserError(f"{path} names {', '.join(twice[:5])} more than once")
+    return names
 
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".npz").removesuffix(".h5").removesuffix(".npy")
 
 
-def _slices(case: str, files: Iterable[tuple[int, Path]]) -> Case:
-    indices, paths = zip(*sorted(files), strict=True)
-    return Case(case, len(paths), slices=paths, indices=indices)
-
-
-def _looks_turned(shape: Sequence[int]) -> bool:
-    """Whether a volume looks like (H, W, S): its last axis alone is of another length, or far shorter than all."""
-    depth, height, width = shape[0], shape[-2], shape[-1]
-    return (depth == height != width) or 2 * width < min(height, depth)
-
-
-def _npz(path: Path) -> Raw:
-    """Image, label and spacing of a slice."""
-    with np.load(path, allow_pickle=False) as file:
-        _require(path, file, ("image", "label"))
-        return Raw(file["image"], file["label"], _numbers(file["spacing"]) if "spacing" in file else None)
-
-
-def _h5(path: Path) -> Raw:
-    """A volume, its spacing an attribute or a data set; and where it lies."""
-    with h5py.File(path, "r") as file:
-        _require(path, file, ("image", "label", *(["spacing"] if "spacing" in file else [])))
-        spacing = file.attrs.get("spacing", file.get("spacing"))
-        image, label = file["image"][:], file["label"][:]
-        if not {"origin", "direction"} <= file.attrs.keys():
-            return Raw(image, label, None if spacing is None else _numbers(spacing))
-        geometry = {name: _numbers(file.attrs[name]) for name in ("origin", "direction")}
-        for name, count in (("origin", 3), ("direction", 9)):
-            if len(geometry[name]) != count or not np.isfinite(geometry[name]).all():
-                raise UserError(f"{path}: {name} is {geometry[name]}, expected {count} numbers. Prepare the case again")
-        geometry["orientation"] = file.attrs.get("original_orientation")
-        return Raw(image, label, None if spacing is None else _numbers(spacing), geometry)
-
-
 def _shape(path: Path) -> tuple[int, ...]:
     """Shape of a volume, from its header."""
     with h5py.File(path, "r") as file:
-        _require(path, file, ("image", "label"))
+        _require(path, file, "image", "label")
         shape = file["image"].shape
     if len(shape) not in (3, 4):
         raise UserError(f"{path}: an image of shape {shape}, expected (slices, rows, columns)")
     return shape
 
 
-def _require(path: Path, content: Any, names: Sequence[str]) -> None:
+def _geometry(path: Path, attributes: Any) -> dict[str, Any] | None:
+    """Where a volume lies, if its attributes tell it."""
+    if not {"origin", "direction"} <= attributes.keys():
+        return None
+    geometry: dict[str, Any] = {name: _numbers(attributes[name]) for name in ("origin", "direction")}
+    for (name, numbers), count in zip(geometry.items(), (3, 9), strict=True):
+        if len(numbers) != count or not np.isfinite(numbers).all():
+            raise UserError(f"{path}: {name} is {numbers}, expected {count} numbers. Prepare the case again")
+    return {**geometry, "orientation": attributes.get("original_orientation")}
+
+
+def _require(path: Path, content: Any, *names: str) -> None:
     """Refuse a file that lacks an array, or takes it from another file."""
     if missing := [name for name in names if name not in content]:
         raise UserError(
             f"{path} holds {', '.join(content) or 'nothing'}, expected {' and '.join(names)}: no {missing[0]}"
         )
-    if isinstance(content, h5py.File):
-        for name in names:
-            array = content[name]
-            if not isinstance(array, h5py.Dataset):
-                raise UserError(f"{path}: {name} is no array")
-            if array.file.filename != content.filename or array.is_virtual or array.external:
-                raise UserError(f"{path}: {name} is a link to another file, which is not followed. Copy the array here")
+    for name in names if isinstance(content, h5py.File) else ():
+        array = content[name]
+        if not isinstance(array, h5py.Dataset):
+            raise UserError(f"{path}: {name} is no array")
+        if array.file.filename != content.filename or array.is_virtual or array.external:
+            raise UserError(f"{path}: {name} is a link to another file, which is not followed. Copy the array here")
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
@@ -181,7 +177,7 @@ def write_case(
 
     Args:
         image: (S, H, W) float32 in [0, 1].
-        label: (S, H, W) classes.
+        label: (S, H, W) classes, written as float32 too.
         attributes: At least ``spacing``, mm, (z, y, x). The h5 keeps all of them as attributes; a slice keeps its
             spacing as a third array.
 
@@ -190,14 +186,22 @@ def write_case(
     """
     folder = root / FOLDERS[split]
     folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"image": image.astype(np.float32), "label": label.astype(np.float32)}
     if split == "train":
-        files = [
-            _write_slice(folder / f"{case}_slice{index:03d}.npz", image[index], label[index], attributes["spacing"])
-            for index in range(len(image))
-        ]
+        paths = [folder / f"{case}_slice{index:03d}.npz" for index in range(len(image))]
+        for index, path in enumerate(paths):
+            buffer = io.BytesIO()
+            slices = {name: array[index] for name, array in arrays.items()}
+            np.savez(buffer, **slices, spacing=np.asarray(attributes["spacing"], np.float64))
+            path.write_bytes(buffer.getvalue())
     else:
-        files = [_write_volume(folder / f"{case}.npy.h5", image, label, attributes)]
-    return {path.relative_to(root).as_posix(): digest(path) for path in files}
+        paths = [folder / f"{case}.npy.h5"]
+        packed = {"chunks": (1, *image.shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
+        with h5py.File(paths[0], "w") as file:
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array, **packed)
+            file.attrs.update(attributes)
+    return {path.relative_to(root).as_posix(): digest(path) for path in paths}
 
 
 def write_list(root: Path, split: str, files: list[str]) -> None:
@@ -206,45 +210,11 @@ def write_list(root: Path, split: str, files: list[str]) -> None:
     Args:
         files: Paths inside ``root``, as :func:`write_case` returns them.
     """
-    names = [Path(file).name.removesuffix(".npz").removesuffix(".npy.h5") for file in files]
     path = root / LISTS / LIST_FILES[split]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    path.write_text("".join(f"{_stem(Path(file))}\n" for file in files), encoding="utf-8")
 
 
 def digest(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        checksum = hashlib.sha256()
-        while block := file.read(1 << 20):
-            checksum.update(block)
-    return checksum.hexdigest()
-
-
-def _write_slice(path: Path, image: np.ndarray, label: np.ndarray, spacing: tuple[float, ...]) -> Path:
-    """Writes one slice: ``image`` and ``label`` (H, W) float32, ``spacing`` (3,)."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        image=image.astype(np.float32),
-        label=label.astype(np.float32),
-        spacing=np.asarray(spacing, dtype=np.float64),
-    )
-    path.write_bytes(buffer.getvalue())
-    return path
-
-
-def _write_volume(path: Path, image: np.ndarray, label: np.ndarray, attributes: dict[str, Any]) -> Path:
-    """Writes one volume: ``image`` and ``label`` (S, H, W) float32, compressed slice by slice."""
-    with h5py.File(path, "w") as file:
-        for name, array in (("image", image), ("label", label)):
-            file.create_dataset(
-                name,
-                data=array.astype(np.float32),
-                chunks=(1, *array.shape[1:]),
-                compression="gzip",
-                compression_opts=1,
-                shuffle=True,
-            )
-        file.attrs.update(attributes)
-    return path
+    return hashlib.sha256(path.read_bytes()).hexdigest()
