@@ -14,18 +14,16 @@ A pure-Python config imports the classes from here: ``from medseg_kd.distill.mmr
 import difflib
 import inspect
 import sys
-from functools import cache
-from importlib import import_module
+from functools import cache, partial
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from threading import Lock
-from types import ModuleType
+from pkgutil import resolve_name
 from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import Registry
-from mmengine.utils import get_object_from_string
+from mmengine.utils import apply_to, get_object_from_string
 from mmseg.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
@@ -54,7 +52,6 @@ _STOOD_IN_FOR = (
     "mmrazor.models.algorithms",
 )
 _NEAREST = 5
-_lock = Lock()
 
 
 def find(key: str) -> type:
@@ -85,6 +82,13 @@ def find(key: str) -> type:
 FINDERS["mmrazor"] = find
 
 
+def __getattr__(name: str) -> type:
+    """MMRazor's classes, loaded when they are asked for."""
+    if not name[:1].isupper():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find(f"mmrazor.{name}")
+
+
 def losses() -> list[str]:
     """Names of MMRazor's distillation losses, as it lists them."""
     _load()
@@ -110,6 +114,10 @@ def adapt(module: nn.Module) -> nn.Module:
     if is_mmrazor(module):
         module.register_forward_pre_hook(_make_contiguous, with_kwargs=True)
     return module
+
+
+def _make_contiguous(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    return apply_to((args, kwargs), lambda value: isinstance(value, Tensor), Tensor.contiguous)
 
 
 def set_margin(connector: nn.Module, teacher: nn.Module, source: str) -> None:
@@ -141,35 +149,6 @@ def set_margin(connector: nn.Module, teacher: nn.Module, source: str) -> None:
     connector.register_forward_pre_hook(initialise)
 
 
-def __getattr__(name: str) -> type:
-    """MMRazor's classes, loaded when they are asked for."""
-    if not name[:1].isupper():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return find(f"mmrazor.{name}")
-
-
-class _StandIn(ModuleType):
-    """A package of MMRazor without what its ``__init__`` imports; it has the classes that the bridge has loaded."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        super().__init__(name, f"Stands in for {name}: MMRazor's distillation half alone, by {__name__}.")
-        self.__path__ = [str(folder)]
-        self.__spec__ = ModuleSpec(name, None, is_package=True)
-        self.__spec__.submodule_search_locations = self.__path__
-
-    def __getattr__(self, name: str) -> Any:
-        # Python asks for submodules here before it imports them, and for special names that a module may lack.
-        if name.startswith("__") or find_spec(f"{self.__name__}.{name}"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        for part in _HALF:
-            if part.startswith(f"{self.__name__}.") and name in getattr(sys.modules.get(part), "__all__", ()):
-                return getattr(sys.modules[part], name)
-        raise ImportError(
-            f"{self.__name__}.{name} is not loaded: {__name__} has loaded MMRazor's distillation half alone, since "
-            "MMRazor as a whole does not import beside this PyTorch and MMCV. Use the rest in a process of its own"
-        )
-
-
 @cache
 def _load() -> Registry:
     """Import the distillation half, once; MMRazor's registry of models."""
@@ -178,18 +157,15 @@ def _load() -> Registry:
         raise UserError(f"MMRazor is not installed. {_INSTALL}")
     folder = Path(next(iter(spec.submodule_search_locations)))
     try:
-        with _lock:
-            _stand_in(folder)
-            registry = import_module("mmrazor.registry")
-            if isinstance(sys.modules["mmrazor.models"], _StandIn):
-                # Else each of them imports the rest of MMRazor when it is first asked.
-                for each in vars(registry).values():
-                    if isinstance(each, Registry):
-                        each._imported = True
-            for part in _HALF:
-                import_module(part)
-            _complete_soft_cross_entropy()
-    except Exception as error:
+        is_bare = _stand_in(folder)
+        registry = resolve_name("mmrazor.registry")
+        for each in vars(registry).values():
+            if is_bare and isinstance(each, Registry):
+                each._imported = True  # else it imports the rest of MMRazor when it is first asked
+        for part in _HALF:
+            resolve_name(part)
+        _complete_soft_cross_entropy()
+    except Exception as error:  # whatever another version of MMRazor raises
         raise UserError(
             f"MMRazor's distillation half at {folder} does not load ({type(error).__name__}: {error}). {_INSTALL} "
             "gives the version that this is made for"
@@ -197,14 +173,32 @@ def _load() -> Registry:
     return registry.MODELS
 
 
-def _stand_in(folder: Path) -> None:
-    """Put bare modules where packages are that were not imported yet."""
+def _stand_in(folder: Path) -> bool:
+    """Put bare modules where packages are that were not imported yet; whether ``mmrazor.models`` is one of them."""
     for name in _STOOD_IN_FOR:
         if name not in sys.modules:
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(folder.joinpath(*name.split(".")[1:]))]
+            bare = sys.modules[name] = module_from_spec(spec)
+            bare.__getattr__ = partial(_loaded, name)  # type: ignore[method-assign]
             parent, _, child = name.rpartition(".")
-            sys.modules[name] = _StandIn(name, folder.joinpath(*name.split(".")[1:]))
             if parent:
-                setattr(sys.modules[parent], child, sys.modules[name])
+                setattr(sys.modules[parent], child, bare)
+    return isinstance(vars(sys.modules["mmrazor.models"]).get("__getattr__"), partial)
+
+
+def _loaded(module: str, name: str) -> Any:
+    """What a bare module has: the classes of the distillation half below it."""
+    # Python asks for submodules here before it imports them, and for special names that a module may lack.
+    if name.startswith("__") or find_spec(f"{module}.{name}"):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    for part in _HALF:
+        if part.startswith(f"{module}.") and name in getattr(sys.modules.get(part), "__all__", ()):
+            return getattr(sys.modules[part], name)
+    raise ImportError(
+        f"{module}.{name} is not loaded: {__name__} has loaded MMRazor's distillation half alone, since MMRazor as a "
+        "whole does not import beside this PyTorch and MMCV. Use the rest in a process of its own"
+    )
 
 
 def _complete_soft_cross_entropy() -> None:
@@ -215,22 +209,8 @@ def _complete_soft_cross_entropy() -> None:
 
 
 def _soft_cross_entropy(
-    pred: Tensor,
-    label: Tensor,
-    weight: Tensor | None = None,
-    reduction: str = "mean",
-    avg_factor: int | None = None,
+    pred: Tensor, label: Tensor, weight: Tensor | None = None, reduction: str = "mean", avg_factor: int | None = None
 ) -> Tensor:
     """Cross-entropy of logits ``pred`` (..., C) with class probabilities ``label`` (..., C); ``weight`` is (...)."""
     loss = -(label * F.log_softmax(pred, dim=-1)).sum(dim=-1)
     return weight_reduce_loss(loss, weight, reduction, avg_factor)
-
-
-def _make_contiguous(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Forward pre-hook: every argument that is a tensor, contiguous."""
-    contiguous = {key: _contiguous(value) for key, value in kwargs.items()}
-    return tuple(map(_contiguous, args)), contiguous
-
-
-def _contiguous(value: Any) -> Any:
-    return value.contiguous() if isinstance(value, Tensor) else value

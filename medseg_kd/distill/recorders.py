@@ -4,16 +4,16 @@ Hooks stay on the recorded modules and do nothing outside, so that a whole train
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from medseg_kd.distill.building import build_part
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
+from medseg_kd.registry import MODELS, build_part
 
 _NEAREST = 5
 
@@ -42,16 +42,12 @@ class Recorder:
         self.find()
 
     def find(self) -> Any:
-        """The source, as it is now.
-
-        Raises:
-            UserError: It is not there.
-        """
+        """The source, as it is now; an error where it is not there."""
         raise NotImplementedError
 
     def start(self) -> None:
         """Forget what was recorded and record from now on."""
-        self.records = []
+        raise NotImplementedError
 
     def stop(self) -> None:
         """Record no more; what was recorded stays until :meth:`clear`."""
@@ -66,6 +62,9 @@ class Recorder:
         Args:
             record_idx: Which one, where the source ran several times in the forward pass.
             data_idx: Which item of it, where it is a tuple or list; None takes the whole.
+
+        Raises:
+            UserError: There is no such record or item.
         """
         if not -len(self.records) <= record_idx < len(self.records):
             raise UserError(
@@ -84,7 +83,22 @@ class Recorder:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source!r})"
 
+    def _unknown(self, what: str, found: Iterator[tuple[str, Any]]) -> UserError:
+        """The error for a source that the model does not have: names that end as it does come first."""
+        model, source = self._model, self.source
+        known = [name for name, _ in found if name]
+        nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
+        nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
+        shown = list(dict.fromkeys(nearest or known))[:_NEAREST]
+        inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
+        return UserError(
+            f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    "
+            + "\n    ".join(shown)
+            + "\ntools/list_taps.py prints all of a config's model, with their shapes"
+        )
 
+
+@dataclass
 class _Tap:
     """A forward hook that collects in ``records`` what it picks, and nothing while that is None.
 
@@ -92,13 +106,12 @@ class _Tap:
     cycle of references keeps a model alive.
     """
 
-    def __init__(self, pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]) -> None:
-        self.records: list[Any] | None = None
-        self._pick = pick
+    pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]
+    records: list[Any] | None = None
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if self.records is not None:
-            self.records.append(self._pick(module, inputs, output))
+            self.records.append(self.pick(module, inputs, output))
 
 
 @MODELS.register_module(name=["ModuleOutputs", "ModuleOutputsRecorder"])
@@ -117,14 +130,15 @@ class ModuleOutputs(Recorder):
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         """What is recorded of a call."""
-        return output.clone() if isinstance(output, Tensor) and _is_layer(module) else output
+        is_layer = next(module.children(), None) is None and next(module.parameters(), None) is not None
+        return output.clone() if isinstance(output, Tensor) and is_layer else output
 
     def find(self) -> nn.Module:
-        """See :meth:`Recorder.find`; the hook moves where another module has taken the place."""
+        """The module; the hook moves where another one has taken its place."""
         try:
             module = self._model.get_submodule(self.source)
         except AttributeError as error:
-            raise _unknown("module", self.source, self._model, dict(self._model.named_modules())) from error
+            raise self._unknown("module", self._model.named_modules()) from error
         if module is not self._module:
             if self._module is not None:
                 self._hook.remove()
@@ -132,12 +146,10 @@ class ModuleOutputs(Recorder):
         return module
 
     def start(self) -> None:
-        """See :meth:`Recorder.start`."""
         self.find()
         self.records = self._tap.records = []
 
     def stop(self) -> None:
-        """See :meth:`Recorder.stop`."""
         self._tap.records = None
 
 
@@ -147,7 +159,6 @@ class ModuleInputs(ModuleOutputs):
 
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """See :meth:`ModuleOutputs.pick`."""
         return inputs
 
 
@@ -157,7 +168,6 @@ class Logits(ModuleOutputs):
 
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """See :meth:`ModuleOutputs.pick`."""
         return output[0] if isinstance(output, (list, tuple)) else output
 
 
@@ -166,26 +176,20 @@ class Parameter(Recorder):
     """Records a parameter of the model."""
 
     def find(self) -> nn.Parameter:
-        """See :meth:`Recorder.find`."""
         try:
             return self._model.get_parameter(self.source)
         except AttributeError as error:
-            raise _unknown("parameter", self.source, self._model, dict(self._model.named_parameters())) from error
+            raise self._unknown("parameter", self._model.named_parameters()) from error
 
     def start(self) -> None:
-        """See :meth:`Recorder.start`."""
         self.records = [self.find()]
 
 
+@dataclass
 class RecorderManager:
-    """Named recorders of one model; its forward pass runs inside :meth:`recording`.
+    """Recorders of one model by their names; its forward pass runs inside :meth:`recording`."""
 
-    Args:
-        recorders: Name to recorder.
-    """
-
-    def __init__(self, recorders: Mapping[str, Recorder]) -> None:
-        self.recorders = dict(recorders)
+    recorders: dict[str, Recorder]
 
     def find(self) -> None:
         """Look up all sources anew, see :meth:`Recorder.find`."""
@@ -220,25 +224,4 @@ def build_recorders(cfg: Mapping[str, Any] | None, model: nn.Module, where: str 
     Raises:
         UserError: A config is wrong, or its source is not in the model.
     """
-    return RecorderManager(
-        {name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()}
-    )
-
-
-def _is_layer(module: nn.Module) -> bool:
-    """Whether a module is one layer with parameters, such as a convolution or a norm."""
-    return next(module.children(), None) is None and next(module.parameters(), None) is not None
-
-
-def _unknown(what: str, source: str, model: nn.Module, names: Iterable[str]) -> UserError:
-    """The error for a source that the model does not have: names that end as it does come first."""
-    known = [name for name in names if name]
-    nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
-    nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
-    shown = list(dict.fromkeys(nearest or known))[:_NEAREST]
-    inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
-    return UserError(
-        f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    "
-        + "\n    ".join(shown)
-        + "\ntools/list_taps.py prints all of a config's model, with their shapes"
-    )
+    return RecorderManager({name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()})

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from medseg_kd.distill.misfit import MisfitError
+from medseg_kd.distill.shapes import ShapeError
 
 
 class DistillLoss(nn.Module):
@@ -59,8 +59,8 @@ class DistillLoss(nn.Module):
         """Refuse maps that the loss cannot compare."""
         name = type(self).__name__
         if student.ndim != 4 or teacher.ndim != 4 or len(student) != len(teacher):
-            raise MisfitError(f"{name} compares two (N, C, H, W) maps with the same N", student, teacher)
+            raise ShapeError(f"{name} compares two (N, C, H, W) maps with the same N", student, teacher)
         if self.same_channels and student.shape[1] != teacher.shape[1]:
-            raise MisfitError(f"{name} needs the same number of channels", student, teacher, self.same_size)
+            raise ShapeError(f"{name} needs the same number of channels", student, teacher, self.same_size)
         if self.same_size and student.shape[2:] != teacher.shape[2:]:
-            raise MisfitError(f"{name} needs maps of the same size", student, teacher, self.same_size)
+            raise ShapeError(f"{name} needs maps of the same size", student, teacher, self.same_size)

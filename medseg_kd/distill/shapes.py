@@ -1,6 +1,5 @@
 """What is said where a loss cannot compare what it is given, and the connector that would make it fit."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -8,7 +7,7 @@ from torch import Tensor
 from medseg_kd.errors import UserError
 
 
-class MisfitError(UserError):
+class ShapeError(UserError):
     """Two maps that a loss cannot compare.
 
     Args:
@@ -27,31 +26,22 @@ class MisfitError(UserError):
 
 
 def connector_for(student: Any, teacher: Any, same_size: bool = False) -> str:
-    """Config of the connector that brings a student's feature to the shape of the teacher's.
+    """Config, as Python text, of the connector that brings a student's feature to the shape of the teacher's.
 
-    Args:
-        student: The student's feature.
-        teacher: The teacher's.
-        same_size: Height and width must agree too.
-
-    Returns:
-        The config as Python text; empty where the two are no maps (N, C, H, W), or where nothing has to change.
+    Empty where the two are no maps (N, C, H, W) or nothing has to change; height and width count with ``same_size``.
     """
     if not all(isinstance(x, Tensor) and x.ndim == 4 for x in (student, teacher)):
         return ""
     parts = []
-    if student.shape[1] != teacher.shape[1]:
-        parts.append(f"dict(type='ConvConnector', in_channel={student.shape[1]}, out_channel={teacher.shape[1]})")
-    if same_size and student.shape[2:] != teacher.shape[2:]:
-        parts.append(_resize(student.shape[2:], teacher.shape[2:]))
+    (channels, *size), (to_channels, *to) = student.shape[1:], teacher.shape[1:]
+    if channels != to_channels:
+        parts.append(f"dict(type='ConvConnector', in_channel={channels}, out_channel={to_channels})")
+    if same_size and size != to:
+        if all(own >= other for own, other in zip(size, to, strict=True)):
+            parts.append(f"dict(type=torch.nn.AdaptiveAvgPool2d, output_size={tuple(to)})")
+        else:
+            parts.append(f"dict(type=torch.nn.Upsample, size={tuple(to)}, mode='bilinear')")
     return f"[{', '.join(parts)}]" if len(parts) > 1 else "".join(parts)
-
-
-def _resize(size: Sequence[int], to: Sequence[int]) -> str:
-    """Config of what resizes a map; a smaller one averages."""
-    if all(own >= other for own, other in zip(size, to, strict=True)):
-        return f"dict(type=torch.nn.AdaptiveAvgPool2d, output_size={tuple(to)})"
-    return f"dict(type=torch.nn.Upsample, size={tuple(to)}, mode='bilinear')"
 
 
 def describe(data: Any) -> str:
