@@ -28,7 +28,7 @@ class Distillation(BaseModel):
 
     Args:
         architecture: The student, a config or a built segmentor.
-        teachers: Makes the teachers.
+        teachers: Make the teachers.
         distiller: Config of a distiller.
         calculate_student_loss: False trains on the distillation losses alone: the student's own are not computed, and
             its auxiliary heads get no gradient.
@@ -105,15 +105,9 @@ class Distillation(BaseModel):
         return self.student(inputs, labels, meta, mode=mode)
 
     def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Losses of a batch.
+        """Losses of a batch of inputs (N, C, H, W) with labels (N, H, W) uint8.
 
-        Args:
-            inputs: (N, C, H, W).
-            labels: (N, H, W) uint8.
-
-        Returns:
-            The student's losses (where they are asked for) under their own names, the distiller's as
-            ``distill.<name>``.
+        The student's (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
         """
         self.load_teachers()
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
@@ -140,10 +134,6 @@ class Distillation(BaseModel):
     def load_checkpoint_state(self, checkpoint: Mapping[str, Any], source: str) -> None:
         """Load what :meth:`checkpoint_state` gave, or the checkpoint of a student that was trained alone.
 
-        Args:
-            checkpoint: With ``state_dict``, and ``connectors`` where it comes from a distillation.
-            source: Where it comes from, for messages.
-
         Raises:
             UserError: Names or shapes differ.
         """
@@ -168,11 +158,9 @@ class SingleTeacherDistill(Distillation):
         architecture: The student, a config or a built segmentor.
         teacher: The teacher, likewise.
         distiller: Config of a distiller: a method (``dict(type=CWD)``) or a :class:`ConfigurableDistiller`.
-        teacher_ckpt: A run folder (its last checkpoint is taken) or a checkpoint. Read when training starts, so that
-            a test needs no teacher. None leaves the teacher as it was built.
-        teacher_dtype: Precision of the teacher's forward pass: ``bf16``, ``fp16``, ``fp32``, or None for that of the
-            surroundings. ``auto`` is what a GPU does natively (``bf16``, else ``fp16``), None on the CPU.
-        teacher_compile: True runs the teacher's forward pass through ``torch.compile``; a dict holds its options.
+        teacher_ckpt: ``ckpt`` of :class:`Teacher`. Read when training starts, so that a test needs no teacher.
+        teacher_dtype: Its ``dtype``.
+        teacher_compile: Its ``compiled``.
         options: Those of :class:`Distillation`, whose errors are raised.
     """
 

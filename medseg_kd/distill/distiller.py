@@ -10,7 +10,7 @@ from mmengine.model import BaseModule, ModuleDict, Sequential
 from torch import Tensor, nn
 
 from medseg_kd.distill import mmrazor_bridge
-from medseg_kd.distill.recorders import Recorder, RecorderManager, build_recorders
+from medseg_kd.distill.recorders import Recorder, build_recorders
 from medseg_kd.distill.shapes import ShapeError, connector_for, describe
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import MODELS, build_part
@@ -27,10 +27,8 @@ class Distiller(BaseModule):
     sums what has "loss" in its name for the backward pass: a loss without it is refused.
 
     Args:
-        student: The student.
-        teacher: The teacher.
-        student_recorders: Name to recorder config, for the student.
-        teacher_recorders: The same for the teacher.
+        student_recorders: Name to recorder config.
+        teacher_recorders: Likewise.
         connectors: Name to connector config, or to a list of them that are applied in turn.
         distill_losses: Name to loss config; of MMRazor's too, as of its connectors, with ``type='mmrazor.<Name>'``.
 
@@ -71,11 +69,7 @@ class Distiller(BaseModule):
 
 
 def build_distiller(cfg: Any, student: nn.Module, teacher: nn.Module, where: str = "model.distiller") -> Distiller:
-    """The distiller of two models: a method or a :class:`ConfigurableDistiller`; ``where`` is its place in the config.
-
-    Raises:
-        UserError: The config is wrong, or does not fit the models.
-    """
+    """The distiller of two models; an error names the place ``where``."""
     return build_part(cfg, where, student=student, teacher=teacher)
 
 
@@ -150,7 +144,7 @@ class ConfigurableDistiller(Distiller):
 
     def recorder_of(self, record: Record) -> Recorder:
         """The recorder that a record comes from."""
-        return self._manager(record).recorders[record.recorder]
+        return self._recorders(record)[record.recorder]
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
         return {name: self._compute(name, label) for name in self.records}
@@ -239,13 +233,13 @@ class ConfigurableDistiller(Distiller):
         record = Record(**cfg)
         if not isinstance(record.from_student, bool):
             raise UserError(f"{where}.from_student is {record.from_student!r}, expected True or False")
-        _check_known(record.recorder, self._manager(record).recorders, where, f"{record.whose}_recorders")
+        _check_known(record.recorder, self._recorders(record), where, f"{record.whose}_recorders")
         if record.connector is not None:
             _check_known(record.connector, self.connectors, where, "connectors")
         return record
 
-    def _manager(self, record: Record) -> RecorderManager:
-        return self.student_recorders if record.from_student else self.teacher_recorders
+    def _recorders(self, record: Record) -> dict[str, Recorder]:
+        return (self.student_recorders if record.from_student else self.teacher_recorders).recorders
 
 
 def _build(cfg: Any, where: str) -> nn.Module:

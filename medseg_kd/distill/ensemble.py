@@ -34,7 +34,6 @@ class MultiTeacherDistill(Distillation):
     by the teacher's weight and logged as ``distill.teacher<i>.<name>``.
 
     Args:
-        architecture: The student, a config or a built segmentor.
         teachers: For each teacher ``dict(model=..., ckpt=..., weight=1.0)``: a config or a built segmentor, its run
             folder or checkpoint, and its weight, of which ``mean`` takes the share. With ``each`` a teacher may have a
             ``distiller`` of its own.
@@ -42,12 +41,8 @@ class MultiTeacherDistill(Distillation):
             the sources ``network`` (the mean) and ``teachers.<i>.<path>`` with ``mean``, and paths in each teacher with
             ``each``. May be left out where every teacher has its own.
         combine: ``mean`` or ``each``.
-        teacher_dtype: See :class:`SingleTeacherDistill`, as for the next two.
-        teacher_compile: Likewise.
-        options: Likewise.
 
-    Raises:
-        UserError: An entry of ``teachers`` is wrong, or as for :class:`SingleTeacherDistill`.
+    The other arguments and the errors are those of :class:`SingleTeacherDistill`.
     """
 
     def __init__(
@@ -65,7 +60,9 @@ class MultiTeacherDistill(Distillation):
         self._weights = [float(each.get("weight", 1)) for each in teachers]
         self._distillers = [each.get("distiller") for each in teachers]
         make = [
-            partial(Teacher, each["model"], each.get("ckpt"), f"model.teachers[{i}].ckpt", teacher_dtype, teacher_compile)
+            partial(
+                Teacher, each["model"], each.get("ckpt"), f"model.teachers[{i}].ckpt", teacher_dtype, teacher_compile
+            )
             for i, each in enumerate(teachers)
         ]
         super().__init__(architecture, make, distiller, **options)

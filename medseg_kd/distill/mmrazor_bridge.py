@@ -14,6 +14,7 @@ A pure-Python config imports the classes from here: ``from medseg_kd.distill.mmr
 import difflib
 import inspect
 import sys
+from contextlib import suppress
 from functools import cache, partial
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
@@ -152,7 +153,9 @@ def set_margin(connector: nn.Module, teacher: nn.Module, source: str) -> None:
 @cache
 def _load() -> Registry:
     """Import the distillation half, once; MMRazor's registry of models."""
-    spec = find_spec("mmrazor")
+    spec = None
+    with suppress(ImportError):
+        spec = find_spec("mmrazor")
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"MMRazor is not installed. {_INSTALL}")
     folder = Path(next(iter(spec.submodule_search_locations)))
@@ -163,7 +166,7 @@ def _load() -> Registry:
             if is_bare and isinstance(each, Registry):
                 each._imported = True  # else it imports the rest of MMRazor when it is first asked
         for part in _HALF:
-            resolve_name(part)
+            resolve_name(f"{part}:")  # what stands before the colon is a module
         _complete_soft_cross_entropy()
     except Exception as error:  # whatever another version of MMRazor raises
         raise UserError(

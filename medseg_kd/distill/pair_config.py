@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medseg_kd.configs_dir import configs_dir
+from medseg_kd.distill.methods.base import METHODS
 from medseg_kd.errors import UserError, did_you_mean
 
 _TEMPLATE = """\
@@ -15,8 +16,7 @@ from mmengine.config import read_base
 with read_base():
     from {student} import *
     from {teacher} import model as teacher
-    from {method} import *
-
+{recipe}
 from medseg_kd.distill import SingleTeacherDistill
 
 run = "{run}"
@@ -26,12 +26,13 @@ model = dict(type=SingleTeacherDistill, architecture=model, teacher=teacher, tea
 
 
 def find_method(name: str) -> Path:
-    """The config of a method, its name in any case.
+    """The config of a method, its name in any case; the bare name of a method that has none in ``_base_/distill``.
 
     Raises:
         UserError: There is no such method; the message names the nearest, or all.
     """
-    methods = {path.stem.lower(): path for path in sorted((configs_dir() / "_base_/distill").glob("*.py"))}
+    methods = {each.lower(): Path(each) for each in METHODS}
+    methods |= {path.stem.lower(): path for path in sorted((configs_dir() / "_base_/distill").glob("*.py"))}
     if name.lower() not in methods:
         hint = did_you_mean(name.lower(), methods, f"; there are {', '.join(methods)}")
         raise UserError(f"there is no method {name!r}{hint}")
@@ -53,7 +54,7 @@ def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str,
     """Text of a pair's config.
 
     Args:
-        method: Config of the method, see :func:`find_method`.
+        method: Of the method, see :func:`find_method`.
         teacher: Config of the teacher.
         student: Config of the student.
         out: Where the text is to lie: its imports are relative to it.
@@ -63,12 +64,17 @@ def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str,
     Raises:
         UserError: A path cannot be written as an import.
     """
+    recipe, lines = "", [*changes]
+    if method.suffix:
+        recipe = f"    from {_module(method, out)} import *\n"
+    else:
+        lines.insert(0, f'distiller = dict(type="{method}")')
     return _TEMPLATE.format(
         student=_module(student, out),
         teacher=_module(teacher, out),
-        method=_module(method, out),
+        recipe=recipe,
         run=run,
-        changes="".join(f"{line}\n" for line in changes),
+        changes="".join(f"{line}\n" for line in lines),
     )
 
 

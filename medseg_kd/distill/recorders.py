@@ -26,11 +26,8 @@ class Recorder:
 
     Args:
         model: What is recorded.
-        source: Where the data come from, as a dotted path from the model.
+        source: Where the data come from, as a dotted path from the model. A wrong one is a UserError with the nearest.
         sources: Another spelling of ``source``, that of MMRazor's documentation.
-
-    Raises:
-        UserError: The source is not there; the message holds the nearest names that are.
     """
 
     def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
@@ -57,11 +54,7 @@ class Recorder:
         self.records = []
 
     def get(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
-        """One record.
-
-        Args:
-            record_idx: Which one, where the source ran several times in the forward pass.
-            data_idx: Which item of it, where it is a tuple or list; None takes the whole.
+        """One record, of the call ``record_idx`` of the source; where it is a tuple or list, its item ``data_idx``.
 
         Raises:
             UserError: There is no such record or item.
@@ -192,7 +185,7 @@ class RecorderManager:
     recorders: dict[str, Recorder]
 
     def find(self) -> None:
-        """Look up all sources anew, see :meth:`Recorder.find`."""
+        """Look up all sources anew."""
         for recorder in self.recorders.values():
             recorder.find()
 
@@ -214,14 +207,11 @@ class RecorderManager:
 
 
 def build_recorders(cfg: Mapping[str, Any] | None, model: nn.Module, where: str = "recorders") -> RecorderManager:
-    """The recorders of a model.
-
-    Args:
-        cfg: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
-        model: What is recorded.
-        where: Their place in the config, for messages.
+    """The recorders of a model: ``cfg`` is name to config, ``where`` its place, for messages.
 
     Raises:
         UserError: A config is wrong, or its source is not in the model.
     """
-    return RecorderManager({name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()})
+    return RecorderManager(
+        {name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()}
+    )

@@ -8,14 +8,7 @@ from medseg_kd.errors import UserError
 
 
 class ShapeError(UserError):
-    """Two maps that a loss cannot compare.
-
-    Args:
-        reason: What the loss needs, without the shapes.
-        student: The student's map.
-        teacher: The teacher's map.
-        same_size: The loss needs equal height and width too.
-    """
+    """Two maps that a loss cannot compare: ``reason`` says what it needs, ``same_size`` whether equal size too."""
 
     def __init__(self, reason: str, student: Tensor, teacher: Tensor, same_size: bool = False) -> None:
         self.reason = reason

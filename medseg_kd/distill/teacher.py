@@ -29,9 +29,9 @@ class Teacher:
         ckpt: A run folder (its last checkpoint is taken), a checkpoint, or an address; read by :meth:`load`. None
             leaves a built segmentor as it is; one from a config gets the weights that its config names.
         key: The entry of the config that ``ckpt`` comes from, for messages.
-        dtype: ``bf16``, ``fp16`` or ``fp32``, whatever the surroundings say; None as they say; ``auto`` is what a GPU
-            does natively (``bf16``, else ``fp16``), and None on the CPU.
-        compiled: ``torch.compile`` the forward pass; a dict holds its options.
+        dtype: Precision of the forward pass: ``bf16``, ``fp16``, ``fp32``, or None for that of the surroundings;
+            ``auto`` is what a GPU does natively (``bf16``, else ``fp16``), None on the CPU.
+        compiled: True runs the forward pass through ``torch.compile``; a dict holds its options.
 
     Attributes:
         checkpoint_meta: ``meta`` of the checkpoint that :meth:`load` has read; empty where there is none.
@@ -100,13 +100,9 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Run for the recorders.
+        """Run for the recorders on (N, C, H, W), divisible by what the model needs.
 
-        Args:
-            inputs: (N, C, H, W), divisible by what the model needs.
-
-        Returns:
-            Logits (N, classes, h, w), at the native resolution where recorders need no more than the network.
+        Returns logits (N, classes, h, w), at the native resolution where recorders need no more than the network.
         """
         with self._precision(inputs.device):
             output = self._run(inputs)

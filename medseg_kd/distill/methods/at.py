@@ -26,7 +26,6 @@ class ATLoss(DistillLoss):
             divided by 4,096 pixels, comes to the scale of cross-entropy and Dice. The value falls as 1 / (H * W), so
             scale the weight with the number of pixels: about 350 at 96x96. (The authors' 1,000 is for 224x224 images,
             with maps from 56x56 to 7x7.)
-        ignore_index: Label of pixels that take no part.
     """
 
     same_channels = False
