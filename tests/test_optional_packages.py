@@ -67,7 +67,8 @@ def test_a_distillation_trains_without_them_and_a_loss_of_mmrazor_is_one_message
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run/iter_2.pth").is_file() and "distill.loss_cwd" in done.stdout + done.stderr
     (tmp_path / "asks.py").write_text(
-        "from mmengine.config import read_base\n\nwith read_base():\n    from .configs.demo.unet_r18_phantom import *\n\n"
+        "from mmengine.config import read_base\n\nwith read_base():\n"
+        "    from .configs.demo.unet_r18_phantom import *\n\n"
         "model = dict(type='SingleTeacherDistill', architecture=model, teacher=model, distiller=dict(\n"
         "    type='ConfigurableDistiller', distill_losses=dict(loss_kl=dict(type='mmrazor.KLDivergence'))))\n"
     )

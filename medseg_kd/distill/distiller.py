@@ -23,8 +23,8 @@ _MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError,
 class Distiller(BaseModule):
     """Recorders of two models, connectors and losses on what they record; a subclass says which loss gets what.
 
-    It is built from the models: the sources of the recorders are found in them, and the config is checked. MMEngine
-    sums what has "loss" in its name for the backward pass: a loss without it is refused.
+    It is built from the models, in which the sources of the recorders are found. MMEngine sums what has "loss" in its
+    name for the backward pass: a loss without it is refused.
 
     Args:
         student_recorders: Name to recorder config.
@@ -75,16 +75,8 @@ def build_distiller(cfg: Any, student: nn.Module, teacher: nn.Module, where: str
 
 @dataclass(frozen=True)
 class Record:
-    """What an argument of a loss gets, with MMRazor's keys.
-
-    Args:
-        recorder: Name of the recorder.
-        from_student: Whether it is one of the student's.
-        record_idx: Which call of the module.
-        data_idx: Which item of the record.
-        connector: Name of the connector that the record passes.
-        connector_idx: Which item of the connector's output.
-    """
+    """What an argument of a loss gets, with MMRazor's keys: which call of which recorder's module, which item of what
+    that returned, then which connector and which item of its output."""
 
     recorder: str
     from_student: bool
@@ -104,24 +96,13 @@ class ConfigurableDistiller(Distiller):
     """Computes the losses of a config on what recorders hold; the schema is that of MMRazor 1.0's class of this name.
 
     A loss whose ``forward`` takes ``label`` gets the batch's labels (N, H, W) without a mapping. The other arguments
-    are those of :class:`Distiller`; the two models are no part of the config.
+    are those of :class:`Distiller`; the two models are no part of the config. docs/mmrazor.md has an example.
 
     Args:
         loss_forward_mappings: For each loss, its forward argument to the :class:`Record` that it gets.
 
     Raises:
         UserError: As for :class:`Distiller`, or a name in a mapping does not exist.
-
-    Example:
-        >>> dict(
-        ...     type='ConfigurableDistiller',
-        ...     student_recorders=dict(feat=dict(type='ModuleOutputs', source='network.backbone.layer4')),
-        ...     teacher_recorders=dict(feat=dict(type='ModuleOutputs', source='network.backbone.layer4')),
-        ...     connectors=dict(widen=dict(type='ConvConnector', in_channel=512, out_channel=2048)),
-        ...     distill_losses=dict(loss_cwd=dict(type='CWDLoss', tau=1, loss_weight=50)),
-        ...     loss_forward_mappings=dict(loss_cwd=dict(
-        ...         student=dict(recorder='feat', from_student=True, connector='widen'),
-        ...         teacher=dict(recorder='feat', from_student=False))))
     """
 
     def __init__(
@@ -214,12 +195,10 @@ class ConfigurableDistiller(Distiller):
             where = f"loss_forward_mappings.{name}"
             _check_known(name, self.distill_losses, "loss_forward_mappings", "distill_losses")
             kind = type(self.distill_losses[name]).__name__
-            parameters = inspect.signature(self.distill_losses[name].forward).parameters
-            for key in mapping:
-                _check_known(key, parameters, where, f"the arguments of {kind}")
+            parameters = inspect.signature(self.distill_losses[name].forward).parameters.values()
+            keys = {each.name: each.default is each.empty and "VAR" not in each.kind.name for each in parameters}
+            _check_keys(mapping, keys, where, kind, f"the arguments of {kind}")
             records[name] = {key: self._record(cfg, f"{where}.{key}") for key, cfg in mapping.items()}
-            needed = [each for each in parameters.values() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-            _check_complete((each.name for each in needed if each.default is each.empty), mapping, where, kind)
         if missing := next((name for name in self.distill_losses if name not in records), None):
             raise UserError(f"distill_losses.{missing} has no entry in loss_forward_mappings, so it gets no input")
         return records
@@ -227,9 +206,7 @@ class ConfigurableDistiller(Distiller):
     def _record(self, cfg: Config, where: str) -> Record:
         """One entry of a mapping, checked."""
         keys = {field.name: field.default is MISSING for field in fields(Record)}
-        for key in cfg:
-            _check_known(key, keys, where, "its keys")
-        _check_complete((key for key, is_needed in keys.items() if is_needed), cfg, where, "a record")
+        _check_keys(cfg, keys, where, "a record", "its keys")
         record = Record(**cfg)
         if not isinstance(record.from_student, bool):
             raise UserError(f"{where}.from_student is {record.from_student!r}, expected True or False")
@@ -273,7 +250,9 @@ def _check_known(name: str, names: Iterable[str], where: str, what: str) -> None
         raise UserError(f"{where}: {name!r} is not among {what} ({', '.join(names) or 'none are given'})")
 
 
-def _check_complete(needed: Iterable[str], given: Iterable[str], where: str, what: str) -> None:
-    """Refuse a mapping without one of the needed keys."""
-    if missing := [key for key in needed if key not in given]:
-        raise UserError(f"{where}: {what} also needs {', '.join(missing)}")
+def _check_keys(given: Iterable[str], keys: Mapping[str, bool], where: str, whose: str, what: str) -> None:
+    """Refuse a key that is not among ``keys``, and the lack of one that is needed there."""
+    for key in given:
+        _check_known(key, keys, where, what)
+    if missing := [key for key, is_needed in keys.items() if is_needed and key not in given]:
+        raise UserError(f"{where}: {whose} also needs {', '.join(missing)}")

@@ -59,11 +59,10 @@ class MultiTeacherDistill(Distillation):
         self._is_mean = combine == "mean"
         self._weights = [float(each.get("weight", 1)) for each in teachers]
         self._distillers = [each.get("distiller") for each in teachers]
+        teacher = partial(Teacher, dtype=teacher_dtype, compiled=teacher_compile)
         make = [
-            partial(
-                Teacher, each["model"], each.get("ckpt"), f"model.teachers[{i}].ckpt", teacher_dtype, teacher_compile
-            )
-            for i, each in enumerate(teachers)
+            partial(teacher, each["model"], each.get("ckpt"), f"model.teachers[{index}].ckpt")
+            for index, each in enumerate(teachers)
         ]
         super().__init__(architecture, make, distiller, **options)
 
@@ -108,12 +107,7 @@ class MeanTeacher(nn.Module):
 
 
 class MeanLogits(nn.Module):
-    """Logits whose distribution is the weighted mean of the teachers' distributions.
-
-    Attributes:
-        over: Axes of (N, C, H, W) that a distribution lies on.
-        tau: Its temperature.
-    """
+    """Logits whose distribution, at ``tau`` over the axes ``over``, is the weighted mean of the teachers'."""
 
     def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float]) -> None:
         super().__init__()
@@ -126,11 +120,11 @@ class MeanLogits(nn.Module):
         """Map (N, C, H, W) to tau * log of the mean of softmax(z / tau), (N, classes, h, w) in float32 or better."""
         logits = [teacher(inputs) for teacher in self._teachers]
         with torch.autocast(inputs.device.type, enabled=False):
-            size = (max(z.shape[-2] for z in logits), max(z.shape[-1] for z in logits))
+            size = [max(lengths) for lengths in zip(*(z.shape[-2:] for z in logits), strict=True)]
             shares = (self._share(*each, size) for each in zip(logits, self._log_weights, strict=True))
             return self.tau * reduce(torch.logaddexp, shares)
 
-    def _share(self, z: Tensor, log_weight: float, size: tuple[int, int]) -> Tensor:
+    def _share(self, z: Tensor, log_weight: float, size: Sequence[int]) -> Tensor:
         """Logarithm of weight * softmax(z / tau), (N, C, H, W) of that size."""
         z = resize(z.to(torch.promote_types(z.dtype, torch.float32)), size) / self.tau
         return z - z.logsumexp(self.over, keepdim=True) + log_weight

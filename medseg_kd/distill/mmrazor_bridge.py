@@ -1,12 +1,9 @@
 """MMRazor's losses and connectors, as ``mmrazor.<Name>``, from the installed package.
 
 MMRazor 1.0.0 does not import beside PyTorch 2 and MMCV above 2.1: it asserts a version of MMCV, and its packages
-import its pruning, search and quantization. Its distillation half needs none of that. So bare modules stand in for
-those packages whose ``__init__`` imports the rest, and the files of the distillation half run as they are. It happens
-when a ``mmrazor.`` type is first asked for; nothing outside MMRazor's own names changes.
-
-From then on ``import mmrazor`` gives the bare module in this process, and classes that it does not hold are refused
-with an error that says so. An MMRazor that was imported before is used as it is.
+import its pruning, search and quantization. Its distillation half needs none of that. So, when a ``mmrazor.`` type is
+first asked for, bare modules stand in for those packages whose ``__init__`` imports the rest, and the files of the
+distillation half run as they are. Nothing outside MMRazor's own names changes; one imported before is used as it is.
 
 A pure-Python config imports the classes from here: ``from medseg_kd.distill.mmrazor_bridge import KLDivergence``.
 """
@@ -52,14 +49,10 @@ _STOOD_IN_FOR = (
     "mmrazor.models.task_modules",
     "mmrazor.models.algorithms",
 )
-_NEAREST = 5
 
 
 def find(key: str) -> type:
-    """A class of MMRazor's distillation half.
-
-    Args:
-        key: ``mmrazor.<Name>``, or the full path of the class, as a dumped config has it.
+    """A class of MMRazor's distillation half, by ``mmrazor.<Name>`` or its full path, as a dumped config has it.
 
     Raises:
         UserError: MMRazor is not installed or cannot be loaded, or has no such class.
@@ -71,11 +64,12 @@ def find(key: str) -> type:
     name = key.removeprefix("mmrazor.")
     found = get_object_from_string(key) if "." in name else models.module_dict.get(name)
     if not inspect.isclass(found):
-        near = difflib.get_close_matches(name.split(".")[-1], [*losses(), *connectors()], n=_NEAREST, cutoff=0)
+        near = difflib.get_close_matches(name.split(".")[-1], [*losses(), *connectors()], n=5, cutoff=0)
+        shown = "".join(f"\n    mmrazor.{one}" for one in near)
         own = f" {name} is a type of this project: leave the prefix out." if name in MODELS.module_dict else ""
         raise UserError(
             f"{key} is not among the losses and connectors of MMRazor, which are what can be used of it here.{own} The "
-            "nearest names:\n    " + "\n    ".join(f"mmrazor.{one}" for one in near)
+            f"nearest names:{shown}"
         )
     return found
 
@@ -91,13 +85,13 @@ def __getattr__(name: str) -> type:
 
 
 def losses() -> list[str]:
-    """Names of MMRazor's distillation losses, as it lists them."""
+    """Names of MMRazor's distillation losses."""
     _load()
     return list(sys.modules[_LOSSES].__all__)
 
 
 def connectors() -> list[str]:
-    """Names of MMRazor's connectors, as it lists them."""
+    """Names of MMRazor's connectors."""
     _load()
     return list(sys.modules[_CONNECTORS].__all__)
 
@@ -124,15 +118,8 @@ def _make_contiguous(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> 
 def set_margin(connector: nn.Module, teacher: nn.Module, source: str) -> None:
     """Let MMRazor's ``OFDTeacherConnector`` take its margin from the teacher's batch norm; other connectors have none.
 
-    The margin is taken when the connector first runs, because the teacher's weights are loaded late.
-
-    Args:
-        connector: Any connector of a teacher's record.
-        teacher: The teacher.
-        source: Path of its module that is recorded.
-
-    Raises:
-        UserError: The recorded module is no batch norm.
+    The margin is taken when the connector first runs, because the teacher's weights are loaded late. ``source`` is the
+    path of the module that is recorded, an error where it is no batch norm.
     """
     if not is_mmrazor(connector) or not hasattr(connector, "init_margin"):
         return
@@ -167,7 +154,9 @@ def _load() -> Registry:
                 each._imported = True  # else it imports the rest of MMRazor when it is first asked
         for part in _HALF:
             resolve_name(f"{part}:")  # what stands before the colon is a module
-        _complete_soft_cross_entropy()
+        soft_ce: Any = sys.modules[f"{_LOSSES}.kd_soft_ce_loss"]
+        if inspect.isclass(soft_ce.soft_cross_entropy):  # what stands for MMClassification's, where that is absent
+            soft_ce.soft_cross_entropy = _soft_cross_entropy
     except Exception as error:  # whatever another version of MMRazor raises
         raise UserError(
             f"MMRazor's distillation half at {folder} does not load ({type(error).__name__}: {error}). {_INSTALL} "
@@ -202,13 +191,6 @@ def _loaded(module: str, name: str) -> Any:
         f"{module}.{name} is not loaded: {__name__} has loaded MMRazor's distillation half alone, since MMRazor as a "
         "whole does not import beside this PyTorch and MMCV. Use the rest in a process of its own"
     )
-
-
-def _complete_soft_cross_entropy() -> None:
-    """Give ``KDSoftCELoss`` the function that it takes from MMClassification, which MMRazor does without if it must."""
-    module: Any = sys.modules[f"{_LOSSES}.kd_soft_ce_loss"]
-    if inspect.isclass(module.soft_cross_entropy):
-        module.soft_cross_entropy = _soft_cross_entropy
 
 
 def _soft_cross_entropy(

@@ -51,12 +51,9 @@ def default_path(method: Path, teacher: Path, student: Path) -> Path:
 
 
 def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str, changes: Iterable[str] = ()) -> str:
-    """Text of a pair's config.
+    """Text of a pair's config, from the configs of both and what :func:`find_method` gives.
 
     Args:
-        method: Of the method, see :func:`find_method`.
-        teacher: Config of the teacher.
-        student: Config of the student.
         out: Where the text is to lie: its imports are relative to it.
         run: The teacher's run folder.
         changes: Lines between the imports and the model.
@@ -64,18 +61,12 @@ def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str,
     Raises:
         UserError: A path cannot be written as an import.
     """
-    recipe, lines = "", [*changes]
+    models = {"student": _module(student, out), "teacher": _module(teacher, out)}
     if method.suffix:
         recipe = f"    from {_module(method, out)} import *\n"
     else:
-        lines.insert(0, f'distiller = dict(type="{method}")')
-    return _TEMPLATE.format(
-        student=_module(student, out),
-        teacher=_module(teacher, out),
-        recipe=recipe,
-        run=run,
-        changes="".join(f"{line}\n" for line in lines),
-    )
+        recipe, changes = "", (f'distiller = dict(type="{method}")', *changes)
+    return _TEMPLATE.format(**models, recipe=recipe, run=run, changes="".join(f"{line}\n" for line in changes))
 
 
 def _module(config: Path, out: Path) -> str:

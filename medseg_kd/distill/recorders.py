@@ -54,11 +54,7 @@ class Recorder:
         self.records = []
 
     def get(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
-        """One record, of the call ``record_idx`` of the source; where it is a tuple or list, its item ``data_idx``.
-
-        Raises:
-            UserError: There is no such record or item.
-        """
+        """One record, of the call ``record_idx`` of the source; where it is a tuple or list, its item ``data_idx``."""
         if not -len(self.records) <= record_idx < len(self.records):
             raise UserError(
                 f"{self} holds {len(self.records)} records after the forward pass, so record_idx={record_idx} does not "
@@ -75,20 +71,6 @@ class Recorder:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source!r})"
-
-    def _unknown(self, what: str, found: Iterator[tuple[str, Any]]) -> UserError:
-        """The error for a source that the model does not have: names that end as it does come first."""
-        model, source = self._model, self.source
-        known = [name for name, _ in found if name]
-        nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
-        nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
-        shown = list(dict.fromkeys(nearest or known))[:_NEAREST]
-        inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
-        return UserError(
-            f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    "
-            + "\n    ".join(shown)
-            + "\ntools/list_taps.py prints all of a config's model, with their shapes"
-        )
 
 
 @dataclass
@@ -128,10 +110,7 @@ class ModuleOutputs(Recorder):
 
     def find(self) -> nn.Module:
         """The module; the hook moves where another one has taken its place."""
-        try:
-            module = self._model.get_submodule(self.source)
-        except AttributeError as error:
-            raise self._unknown("module", self._model.named_modules()) from error
+        module = _look_up(self._model, "module", self._model.get_submodule, self.source)
         if module is not self._module:
             if self._module is not None:
                 self._hook.remove()
@@ -169,10 +148,7 @@ class Parameter(Recorder):
     """Records a parameter of the model."""
 
     def find(self) -> nn.Parameter:
-        try:
-            return self._model.get_parameter(self.source)
-        except AttributeError as error:
-            raise self._unknown("parameter", self._model.named_parameters()) from error
+        return _look_up(self._model, "parameter", self._model.get_parameter, self.source)
 
     def start(self) -> None:
         self.records = [self.find()]
@@ -207,11 +183,23 @@ class RecorderManager:
 
 
 def build_recorders(cfg: Mapping[str, Any] | None, model: nn.Module, where: str = "recorders") -> RecorderManager:
-    """The recorders of a model: ``cfg`` is name to config, ``where`` its place, for messages.
-
-    Raises:
-        UserError: A config is wrong, or its source is not in the model.
-    """
+    """The recorders of a model: ``cfg`` is name to config; an error names the place ``where``."""
     return RecorderManager(
         {name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()}
     )
+
+
+def _look_up(model: nn.Module, what: str, get: Callable[[str], Any], source: str) -> Any:
+    """The module or parameter of this name; an error shows the nearest, first those that end as it does."""
+    try:
+        return get(source)
+    except AttributeError as error:
+        known = [name for name, _ in getattr(model, f"named_{what}s")() if name]
+        nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
+        nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
+        shown = "\n    ".join(list(dict.fromkeys(nearest or known))[:_NEAREST])
+        inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
+        raise UserError(
+            f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    {shown}\n"
+            "tools/list_taps.py prints all of a config's model, with their shapes"
+        ) from error

@@ -1,5 +1,7 @@
 """Which pixels take part in a loss, and at which size."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,7 +35,7 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     return values.masked_fill(~valid, 0).sum() / valid.sum().clamp(min=1)
 
 
-def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def masked_pool(x: Tensor, valid: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Adaptive average pooling of (N, C, H, W) to ``size`` over the pixels that the (N, H, W) mask holds.
 
     Returns the (N, C, h, w) means and the (N, h, w) mask of the cells that hold a valid pixel.
@@ -45,7 +47,7 @@ def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor
     return means, share[:, 0] > 0
 
 
-def pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+def pool(x: Tensor, size: Sequence[int]) -> Tensor:
     """Adaptive average pooling of (N, C, H, W) to ``size``.
 
     PyTorch's own refuses to go backward on a GPU where deterministic algorithms are asked for.

@@ -35,7 +35,7 @@ class ATLoss(DistillLoss):
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C_s, h, w) and (N, C_t, h, w) features; (N, H, W) labels."""
-        size = (min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1]))
+        size = [min(lengths) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
         student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
         teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
         valid = (valid_s & valid_t).flatten(1)
