@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import MODELS, build_part
 
 Config = dict[str, Any]
+# The keys of a record, and whether it needs them.
+_RECORD_KEYS = {"recorder": True, "from_student": True}
+_RECORD_KEYS |= dict.fromkeys(("record_idx", "data_idx", "connector", "connector_idx"), False)
 # What PyTorch and losses of others raise on shapes that they cannot work with.
 _MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError)
 
@@ -78,17 +81,13 @@ class Record:
     """What an argument of a loss gets, with MMRazor's keys: which call of which recorder's module, which item of what
     that returned, then which connector and which item of its output."""
 
-    recorder: str
+    name: str
+    recorder: Recorder
     from_student: bool
     record_idx: int = 0
     data_idx: int | None = None
     connector: str | None = None
     connector_idx: int | None = None
-
-    @property
-    def whose(self) -> str:
-        """Student or teacher."""
-        return "student" if self.from_student else "teacher"
 
 
 @MODELS.register_module()
@@ -121,11 +120,7 @@ class ConfigurableDistiller(Distiller):
         self.records = self._read(loss_forward_mappings or {})
         for record in (record for records in self.records.values() for record in records.values()):
             if record.connector is not None and not record.from_student:
-                mmrazor_bridge.set_margin(self.connectors[record.connector], teacher, self.recorder_of(record).source)
-
-    def recorder_of(self, record: Record) -> Recorder:
-        """The recorder that a record comes from."""
-        return self._recorders(record)[record.recorder]
+                mmrazor_bridge.set_margin(self.connectors[record.connector], teacher, record.recorder.source)
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
         return {name: self._compute(name, label) for name in self.records}
@@ -133,7 +128,7 @@ class ConfigurableDistiller(Distiller):
     def _compute(self, name: str, label: Tensor | None) -> Tensor:
         """One loss; what cannot be compared is told with its places, shapes and the connector that fits."""
         loss, records = self.distill_losses[name], self.records[name]
-        raw = {key: self.recorder_of(each).get(each.record_idx, each.data_idx) for key, each in records.items()}
+        raw = {key: record.recorder.get(record.record_idx, record.data_idx) for key, record in records.items()}
         arguments = {key: self._connected(name, key, raw) for key in records}
         labelled = {"label": label} if name in self._labelled else {}
         try:
@@ -175,8 +170,8 @@ class ConfigurableDistiller(Distiller):
         others = [key for key, record in self.records[name].items() if not record.from_student]
         if len(own) == len(others) == 1 and (fits := connector_for(raw[own[0][0]], raw[others[0]], same_size)):
             key, record = own[0]
-            told += f". What fits is connectors=dict({record.connector or record.recorder}={fits})"
-            told += "" if record.connector else f", with connector={record.recorder!r} in {where}.{key}"
+            told += f". What fits is connectors=dict({record.connector or record.name}={fits})"
+            told += "" if record.connector else f", with connector={record.name!r} in {where}.{key}"
         return told
 
     def _given(self, name: str, values: Config, connected: bool = True) -> str:
@@ -184,7 +179,7 @@ class ConfigurableDistiller(Distiller):
         parts = []
         for key, record in self.records[name].items():
             through = f" through connector {record.connector!r}" if connected and record.connector else ""
-            place = f"the {record.whose}'s {self.recorder_of(record).source}{through}"
+            place = f"the {'student' if record.from_student else 'teacher'}'s {record.recorder.source}{through}"
             parts.append(f"{key} {describe(values[key])} from {place}")
         return ", ".join(parts)
 
@@ -205,18 +200,15 @@ class ConfigurableDistiller(Distiller):
 
     def _record(self, cfg: Config, where: str) -> Record:
         """One entry of a mapping, checked."""
-        keys = {field.name: field.default is MISSING for field in fields(Record)}
-        _check_keys(cfg, keys, where, "a record", "its keys")
-        record = Record(**cfg)
-        if not isinstance(record.from_student, bool):
-            raise UserError(f"{where}.from_student is {record.from_student!r}, expected True or False")
-        _check_known(record.recorder, self._recorders(record), where, f"{record.whose}_recorders")
-        if record.connector is not None:
-            _check_known(record.connector, self.connectors, where, "connectors")
-        return record
-
-    def _recorders(self, record: Record) -> dict[str, Recorder]:
-        return (self.student_recorders if record.from_student else self.teacher_recorders).recorders
+        _check_keys(cfg, _RECORD_KEYS, where, "a record", "its keys")
+        name, from_student = cfg["recorder"], cfg["from_student"]
+        if not isinstance(from_student, bool):
+            raise UserError(f"{where}.from_student is {from_student!r}, expected True or False")
+        manager = self.student_recorders if from_student else self.teacher_recorders
+        _check_known(name, manager.recorders, where, f"{'student' if from_student else 'teacher'}_recorders")
+        if cfg.get("connector") is not None:
+            _check_known(cfg["connector"], self.connectors, where, "connectors")
+        return Record(name, **{**cfg, "recorder": manager.recorders[name]})
 
 
 def _build(cfg: Any, where: str) -> nn.Module:

@@ -171,8 +171,7 @@ def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
     form none, or not the same."""
     found: dict[tuple[tuple[int, ...], float], str] = {}
     for name, records in (distiller.records if isinstance(distiller, ConfigurableDistiller) else {}).items():
-        given = [distiller.recorder_of(record).source for record in records.values() if not record.from_student]
-        if "network" not in given:
+        if "network" not in (record.recorder.source for record in records.values() if not record.from_student):
             continue
         loss = distiller.distill_losses[name]
         if not isinstance(loss, DistillLoss) or loss.softmax_over is None:

@@ -42,13 +42,8 @@ _HALF = (
     "mmrazor.models.algorithms.distill",
 )
 # Packages whose own __init__ imports the rest of MMRazor or refuses MMCV; parents first.
-_STOOD_IN_FOR = (
-    "mmrazor",
-    "mmrazor.models",
-    "mmrazor.models.architectures",
-    "mmrazor.models.task_modules",
-    "mmrazor.models.algorithms",
-)
+_INNER = ("architectures", "task_modules", "algorithms")
+_STOOD_IN_FOR = ("mmrazor", "mmrazor.models", *(f"mmrazor.models.{name}" for name in _INNER))
 
 
 def find(key: str) -> type:

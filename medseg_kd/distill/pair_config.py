@@ -42,9 +42,7 @@ def find_method(name: str) -> Path:
 def default_path(method: Path, teacher: Path, student: Path) -> Path:
     """``configs/distill/<method>/<method>_<teacher>_<student>.py``; what both names end with is said once."""
     words, others = teacher.stem.split("_"), student.stem.split("_")
-    shared = 0
-    while shared < min(len(words) - 1, len(others)) and words[-1 - shared] == others[-1 - shared]:
-        shared += 1
+    shared = len(os.path.commonprefix([words[:0:-1], others[::-1]]))
     folders = {folder.name.lower(): folder.name for folder in (configs_dir() / "distill").iterdir()}
     name = "_".join((method.stem, *words[: len(words) - shared], *others))
     return Path("configs/distill", folders.get(method.stem, method.stem), f"{name}.py")
