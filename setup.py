@@ -42,16 +42,18 @@ setup(
         "onedl-mmcv>=2.3,<3",
         "onedl-mmsegmentation>=1.4,<2",
         "monai>=1.5,<2",
-        "mmrazor==1.0.0",
         "numpy>=2,<3",
         "scipy>=1.11",
         "einops>=0.7",
         "h5py>=3.10",
         "SimpleITK>=2.3",
-        "medpy>=0.5",
         "pillow>=10",
         "prettytable>=3.6",
         "rich>=13",
     ],
-    extras_require={"imagenet": ["torchvision>=0.23"]},
+    extras_require={
+        "imagenet": ["torchvision>=0.23"],  # names of its weights
+        "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
+        "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
+    },
 )

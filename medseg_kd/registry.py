@@ -9,6 +9,7 @@ MONAI's networks.
 
 import inspect
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import mmseg.registry
 from mmengine.registry import Registry
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, did_you_mean
 
 FINDERS: dict[str, Callable[[str], Any]] = {}
 """Scope to what finds its types, for packages that have no registry to ask. Who finds them enters itself here."""
@@ -52,6 +53,39 @@ def check_arguments(kind: Callable[..., Any], arguments: Mapping[str, Any], wher
         raise UserError(
             f"{where}: {getattr(kind, '__name__', kind)}: {error}. It takes: {known or 'nothing'}"
         ) from error
+
+
+def build_part(cfg: Any, where: str, **given: Any) -> Any:
+    """Build a part of a model from its config, so that a wrong entry is told with its place.
+
+    Args:
+        cfg: ``dict(type=..., **arguments)``.
+        where: Its place in the config, for messages.
+        given: Further arguments, which no config has.
+
+    Raises:
+        UserError: There is no such type (the message holds the nearest names), or it refuses its arguments.
+    """
+    if not isinstance(cfg, Mapping) or "type" not in cfg:
+        raise UserError(f"{where} is {cfg!r}, expected dict(type=..., ...)")
+    kind = name = cfg["type"]
+    if isinstance(name, str):
+        with MODELS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(name)
+    if kind is None:
+        raise UserError(f"{where}: there is no type {name!r}{did_you_mean(name, MODELS.module_dict, ' registered')}")
+    arguments = {key: value for key, value in cfg.items() if key not in ("type", "_scope_")}
+    check_arguments(kind, {**arguments, **given}, where)
+    try:
+        return MODELS.build({**cfg, **given})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def import_modules(package: str) -> None:
+    """Import all modules of a package of this one, such as ``distill.methods``."""
+    for module in _modules(package):
+        import_module(module)
 
 
 def _child(name: str, *locations: str) -> Registry:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,11 +28,15 @@ class Distillation(BaseModel):
 
     Args:
         architecture: The student, a config or a built segmentor.
-        teachers: Makes the teachers.
+        teachers: Make the teachers.
         distiller: Config of a distiller.
         calculate_student_loss: False trains on the distillation losses alone: the student's own are not computed, and
             its auxiliary heads get no gradient.
         data_preprocessor: Replaces the student's.
+
+    Attributes:
+        tapped_teachers: Name to model, of those that the sources of teacher recorders are looked up in.
+        has_unused_parameters: A step may leave parameters without gradient, which DDP then has to look for.
 
     Raises:
         UserError: Teacher and student have different regions, numbers of classes or input channels, or the distiller
@@ -39,6 +44,7 @@ class Distillation(BaseModel):
     """
 
     distiller: Any
+    tapped_teachers: dict[str, nn.Module]
 
     def __init__(
         self,
@@ -55,15 +61,17 @@ class Distillation(BaseModel):
         super().__init__(data_preprocessor or student.data_preprocessor, init_cfg)
         student.data_preprocessor = self.data_preprocessor
         self.architecture = student
+        self.calculate_student_loss = calculate_student_loss
+        self.has_unused_parameters = not calculate_student_loss
         # A student starts from the same random numbers here as when it is trained alone.
         with torch.random.fork_rng(devices=[]):
             self.teachers = [make() for make in teachers]
             for teacher in self.teachers:
-                _check_pair(self.student, teacher)
+                _check_pair(student, teacher)
+            self.running: Sequence[Callable[[Tensor], Any]] = self.teachers
             self.distiller = self.make_distiller(distiller)
-            _check_losses(self.student, self.distiller)
-        self.calculate_student_loss = calculate_student_loss
-        models = (self.student, *(teacher.model for teacher in self.teachers))
+            _check_losses(student, self.distiller)
+        models = (student, *(teacher.model for teacher in self.teachers))
         self._divisor = math.lcm(*(getattr(model, "size_divisor", 1) for model in models))
 
     @property
@@ -71,24 +79,9 @@ class Distillation(BaseModel):
         """The segmentor that is trained."""
         return self.architecture
 
-    @property
-    def has_unused_parameters(self) -> bool:
-        """Whether a step may leave parameters without gradient, which DDP then has to look for."""
-        return not self.calculate_student_loss
-
-    @property
-    def tapped_teachers(self) -> dict[str, nn.Module]:
-        """Name to model, of the models that the sources of teacher recorders are looked up in."""
-        raise NotImplementedError
-
     def make_distiller(self, cfg: Any) -> Any:
-        """The distiller of the student and its teachers, from its config."""
+        """The distiller of the student and its teachers; sets ``tapped_teachers``, and ``running`` to what is run."""
         raise NotImplementedError
-
-    def run_teachers(self, inputs: Tensor) -> None:
-        """Forward passes of the teachers for their recorders."""
-        for teacher in self.teachers:
-            teacher(inputs)
 
     def init_weights(self) -> None:
         """Initialise the student and the connectors, load the teachers and look up anew what is recorded.
@@ -101,11 +94,7 @@ class Distillation(BaseModel):
         self.distiller.teacher_recorders.find()
 
     def load_teachers(self) -> None:
-        """Load the weights of the teachers, once; later calls do nothing.
-
-        Raises:
-            UserError: A checkpoint is missing or belongs to another network.
-        """
+        """Load the weights of the teachers, see :meth:`Teacher.load`."""
         for teacher in self.teachers:
             teacher.load()
 
@@ -116,23 +105,22 @@ class Distillation(BaseModel):
         return self.student(inputs, labels, meta, mode=mode)
 
     def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Losses of a batch, which is padded once to what all models need.
+        """Losses of a batch of inputs (N, C, H, W) with labels (N, H, W) uint8.
 
-        Args:
-            inputs: (N, C, H, W).
-            labels: (N, H, W) uint8.
-
-        Returns:
-            The student's losses (where they are asked for) under their own names, the distiller's as
-            ``distill.<name>``.
+        The student's (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
         """
         self.load_teachers()
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
+        losses: dict[str, Tensor] = {}
         try:
             with self.distiller.teacher_recorders.recording():
-                self.run_teachers(inputs)
+                for run in self.running:
+                    run(inputs)
             with self.distiller.student_recorders.recording():
-                losses = self._run_student(inputs, labels)
+                if self.calculate_student_loss:
+                    losses = self.student(inputs, labels, mode="loss")
+                else:
+                    self.student(inputs, mode="tensor")
             distilled = self.distiller.compute_distill_losses(labels)
         finally:
             self.distiller.clear()
@@ -140,17 +128,11 @@ class Distillation(BaseModel):
 
     def checkpoint_state(self) -> dict[str, Any]:
         """What a checkpoint holds: the student under ``state_dict``, without prefix, and the ``connectors``."""
-        return {
-            "state_dict": dict(self.student.state_dict()),
-            "connectors": dict(self.distiller.connectors.state_dict()),
-        }
+        connectors = self.distiller.connectors.state_dict()
+        return {"state_dict": dict(self.student.state_dict()), "connectors": dict(connectors)}
 
     def load_checkpoint_state(self, checkpoint: Mapping[str, Any], source: str) -> None:
         """Load what :meth:`checkpoint_state` gave, or the checkpoint of a student that was trained alone.
-
-        Args:
-            checkpoint: With ``state_dict``, and ``connectors`` where it comes from a distillation.
-            source: Where it comes from, for messages.
 
         Raises:
             UserError: Names or shapes differ.
@@ -167,13 +149,6 @@ class Distillation(BaseModel):
             teacher.model._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _run_student(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Forward pass of the student for its recorders; its own losses, or none of them."""
-        if self.calculate_student_loss:
-            return self.student(inputs, labels, mode="loss")
-        self.student(inputs, mode="tensor")
-        return {}
-
 
 @MODELS.register_module()
 class SingleTeacherDistill(Distillation):
@@ -183,18 +158,11 @@ class SingleTeacherDistill(Distillation):
         architecture: The student, a config or a built segmentor.
         teacher: The teacher, likewise.
         distiller: Config of a distiller: a method (``dict(type=CWD)``) or a :class:`ConfigurableDistiller`.
-        teacher_ckpt: A run folder (its last checkpoint is taken) or a checkpoint. Read when training starts, so that
-            a test needs no teacher. None leaves the teacher as it was built.
-        teacher_dtype: Precision of the teacher's forward pass: ``bf16``, ``fp16``, ``fp32``, or None for that of the
-            surroundings. ``auto`` is what a GPU does natively (``bf16``, else ``fp16``), None on the CPU.
-        teacher_compile: True runs the teacher's forward pass through ``torch.compile``; a dict holds its options.
-        options: Those of :class:`Distillation`.
-
-    Raises:
-        UserError: As for :class:`Distillation`.
+        teacher_ckpt: ``ckpt`` of :class:`Teacher`. Read when training starts, so that a test needs no teacher.
+        teacher_dtype: Its ``dtype``.
+        teacher_compile: Its ``compiled``.
+        options: Those of :class:`Distillation`, whose errors are raised.
     """
-
-    distiller: Distiller
 
     def __init__(
         self,
@@ -207,10 +175,7 @@ class SingleTeacherDistill(Distillation):
         **options: Any,
     ) -> None:
         self.teacher_ckpt = teacher_ckpt
-
-        def make() -> Teacher:
-            return Teacher(teacher, teacher_ckpt, "model.teacher_ckpt", teacher_dtype, teacher_compile)
-
+        make = partial(Teacher, teacher, teacher_ckpt, "model.teacher_ckpt", teacher_dtype, teacher_compile)
         super().__init__(architecture, [make], distiller, **options)
 
     @property
@@ -218,15 +183,10 @@ class SingleTeacherDistill(Distillation):
         """The frozen segmentor."""
         return self.teachers[0].model
 
-    @property
-    def tapped_teachers(self) -> dict[str, nn.Module]:
-        """See :attr:`Distillation.tapped_teachers`."""
-        return {"teacher": self.teacher}
-
     def make_distiller(self, cfg: Any) -> Distiller:
-        """See :meth:`Distillation.make_distiller`."""
+        self.tapped_teachers = {"teacher": self.teacher}
         built = build_distiller(cfg, self.student, self.teacher)
-        self.teachers[0].watch([built.teacher_recorders])
+        self.teachers[0].watch(built.teacher_recorders)
         return built
 
 

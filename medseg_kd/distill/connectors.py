@@ -10,12 +10,7 @@ from medseg_kd.registry import MODELS
 
 @MODELS.register_module()
 class ConvConnector(BaseModule):
-    """A 1x1 convolution.
-
-    Args:
-        in_channel: Channels of the student's feature.
-        out_channel: Channels of the teacher's.
-    """
+    """A 1x1 convolution from the channels of the student's feature to those of the teacher's."""
 
     def __init__(self, in_channel: int, out_channel: int, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)

@@ -1,7 +1,7 @@
 """Several teachers: one target from the mean of their probabilities, or one loss for each."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from medseg_kd.distill.algorithm import Distillation
 from medseg_kd.distill.distiller import ConfigurableDistiller, Distiller, build_distiller
 from medseg_kd.distill.losses import DistillLoss
-from medseg_kd.distill.losses.pixels import resize
 from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
+from medseg_kd.models.resizing import resize
 from medseg_kd.registry import MODELS
 
-_KEYS = ("model", "ckpt", "weight", "distiller")
-_MEAN, _EACH = "mean", "each"
+_KEYS = {"model", "ckpt", "weight", "distiller"}
 
 
 @MODELS.register_module()
@@ -35,7 +34,6 @@ class MultiTeacherDistill(Distillation):
     by the teacher's weight and logged as ``distill.teacher<i>.<name>``.
 
     Args:
-        architecture: The student, a config or a built segmentor.
         teachers: For each teacher ``dict(model=..., ckpt=..., weight=1.0)``: a config or a built segmentor, its run
             folder or checkpoint, and its weight, of which ``mean`` takes the share. With ``each`` a teacher may have a
             ``distiller`` of its own.
@@ -43,12 +41,8 @@ class MultiTeacherDistill(Distillation):
             the sources ``network`` (the mean) and ``teachers.<i>.<path>`` with ``mean``, and paths in each teacher with
             ``each``. May be left out where every teacher has its own.
         combine: ``mean`` or ``each``.
-        teacher_dtype: See :class:`SingleTeacherDistill`.
-        teacher_compile: Likewise.
-        options: Those of :class:`Distillation`.
 
-    Raises:
-        UserError: An entry of ``teachers`` is wrong, or as for :class:`SingleTeacherDistill`.
+    The other arguments and the errors are those of :class:`SingleTeacherDistill`.
     """
 
     def __init__(
@@ -56,39 +50,27 @@ class MultiTeacherDistill(Distillation):
         architecture: dict[str, Any] | BaseModel,
         teachers: Sequence[Mapping[str, Any]],
         distiller: dict[str, Any] | None = None,
-        combine: str = _MEAN,
+        combine: str = "mean",
         teacher_dtype: str | torch.dtype | None = "auto",
         teacher_compile: bool | dict[str, Any] = False,
         **options: Any,
     ) -> None:
         _check(teachers, distiller, combine)
-        keys = [f"model.teachers[{index}].ckpt" for index in range(len(teachers))]
-        make = [
-            partial(Teacher, each["model"], each.get("ckpt"), key, teacher_dtype, teacher_compile)
-            for each, key in zip(teachers, keys, strict=True)
-        ]
+        self._is_mean = combine == "mean"
         self._weights = [float(each.get("weight", 1)) for each in teachers]
         self._distillers = [each.get("distiller") for each in teachers]
-        self._mean: list[MeanTeacher] = []
-        self._is_mean = combine == _MEAN
+        teacher = partial(Teacher, dtype=teacher_dtype, compiled=teacher_compile)
+        make = [
+            partial(teacher, each["model"], each.get("ckpt"), f"model.teachers[{index}].ckpt")
+            for index, each in enumerate(teachers)
+        ]
         super().__init__(architecture, make, distiller, **options)
 
-    @property
-    def tapped_teachers(self) -> dict[str, nn.Module]:
-        """See :attr:`Distillation.tapped_teachers`."""
-        if self._is_mean:
-            return {"mean of the teachers": self._mean[0]}
-        return {f"teacher {index}": teacher.model for index, teacher in enumerate(self.teachers)}
-
     def make_distiller(self, cfg: Any) -> "Distiller | EachTeacher":
-        """See :meth:`Distillation.make_distiller`."""
-        if not self._is_mean:
-            parts = []
-            for index, (own, teacher) in enumerate(zip(self._distillers, self.teachers, strict=True)):
-                where = "model.distiller" if own is None else f"model.teachers[{index}].distiller"
-                parts.append(build_distiller(own or cfg, self.student, teacher.model, where))
-                teacher.watch([parts[-1].teacher_recorders])
-            return EachTeacher(parts, self._weights)
+        return self._make_mean(cfg) if self._is_mean else self._make_each(cfg)
+
+    def _make_mean(self, cfg: Any) -> Distiller:
+        """One distiller, on the mean of the teachers."""
         mean = MeanTeacher(self.teachers, self._weights).eval()
         try:
             built = build_distiller(cfg, self.student, mean)
@@ -97,15 +79,18 @@ class MultiTeacherDistill(Distillation):
                 f"with combine='mean', one teacher that has logits alone (combine='each' has features): {error}"
             ) from error
         mean.network.over, mean.network.tau = _distribution(built)
-        self._mean = [mean]
+        self.tapped_teachers, self.running = {"mean of the teachers": mean}, [mean.network]
         return built
 
-    def run_teachers(self, inputs: Tensor) -> None:
-        """See :meth:`Distillation.run_teachers`."""
-        if self._is_mean:
-            self._mean[0].network(inputs)
-        else:
-            super().run_teachers(inputs)
+    def _make_each(self, cfg: Any) -> "EachTeacher":
+        """A distiller for each teacher."""
+        parts = []
+        for index, (own, teacher) in enumerate(zip(self._distillers, self.teachers, strict=True)):
+            where = "model.distiller" if own is None else f"model.teachers[{index}].distiller"
+            parts.append(build_distiller(own or cfg, self.student, teacher.model, where))
+            teacher.watch(parts[-1].teacher_recorders)
+        self.tapped_teachers = {f"teacher {index}": teacher.model for index, teacher in enumerate(self.teachers)}
+        return EachTeacher(parts, self._weights)
 
 
 class MeanTeacher(nn.Module):
@@ -122,12 +107,7 @@ class MeanTeacher(nn.Module):
 
 
 class MeanLogits(nn.Module):
-    """Logits whose distribution is the weighted mean of the teachers' distributions.
-
-    Attributes:
-        over: Axes of (N, C, H, W) that a distribution lies on.
-        tau: Its temperature.
-    """
+    """Logits whose distribution, at ``tau`` over the axes ``over``, is the weighted mean of the teachers'."""
 
     def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float]) -> None:
         super().__init__()
@@ -140,30 +120,25 @@ class MeanLogits(nn.Module):
         """Map (N, C, H, W) to tau * log of the mean of softmax(z / tau), (N, classes, h, w) in float32 or better."""
         logits = [teacher(inputs) for teacher in self._teachers]
         with torch.autocast(inputs.device.type, enabled=False):
-            size = (max(z.shape[-2] for z in logits), max(z.shape[-1] for z in logits))
+            size = [max(lengths) for lengths in zip(*(z.shape[-2:] for z in logits), strict=True)]
             shares = (self._share(*each, size) for each in zip(logits, self._log_weights, strict=True))
             return self.tau * reduce(torch.logaddexp, shares)
 
-    def _share(self, z: Tensor, log_weight: float, size: tuple[int, int]) -> Tensor:
+    def _share(self, z: Tensor, log_weight: float, size: Sequence[int]) -> Tensor:
         """Logarithm of weight * softmax(z / tau), (N, C, H, W) of that size."""
         z = resize(z.to(torch.promote_types(z.dtype, torch.float32)), size) / self.tau
         return z - z.logsumexp(self.over, keepdim=True) + log_weight
 
 
 class EachTeacher(BaseModule):
-    """A distiller for each teacher, seen as one.
-
-    Args:
-        parts: The distillers.
-        weights: Multiply their losses.
-    """
+    """A distiller for each teacher, seen as one; their losses are multiplied by the weights."""
 
     def __init__(self, parts: Sequence[Distiller], weights: Sequence[float]) -> None:
         super().__init__()
         self.parts = ModuleList(parts)
         self.weights = list(weights)
-        self.student_recorders = _joined([part.student_recorders for part in parts])
-        self.teacher_recorders = _joined([part.teacher_recorders for part in parts])
+        self.student_recorders = _joined(part.student_recorders for part in parts)
+        self.teacher_recorders = _joined(part.teacher_recorders for part in parts)
 
     @property
     def connectors(self) -> nn.ModuleDict:
@@ -181,32 +156,22 @@ class EachTeacher(BaseModule):
 
     def clear(self) -> None:
         """Let go of all recorded features."""
-        for part in self.parts:
-            part.clear()
+        self.student_recorders.clear()
+        self.teacher_recorders.clear()
 
 
-def _joined(managers: Sequence[RecorderManager]) -> RecorderManager:
+def _joined(managers: Iterable[RecorderManager]) -> RecorderManager:
     """The recorders of each teacher's distiller in one, as ``teacher<i>.<name>``."""
-    return RecorderManager(
-        {
-            f"teacher{index}.{name}": recorder
-            for index, manager in enumerate(managers)
-            for name, recorder in manager.recorders.items()
-        }
-    )
+    numbered = enumerate(managers)
+    return RecorderManager({f"teacher{i}.{name}": each for i, one in numbered for name, each in one.recorders.items()})
 
 
 def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
-    """Axes and temperature of the distribution that the losses on the mean form of its logits.
-
-    Raises:
-        UserError: They form none, or not the same.
-    """
+    """Axes and temperature of the distribution that the losses on the mean form of its logits; an error where they
+    form none, or not the same."""
     found: dict[tuple[tuple[int, ...], float], str] = {}
-    mappings = distiller.loss_forward_mappings if isinstance(distiller, ConfigurableDistiller) else {}
-    for name, records in mappings.items():
-        given = [record["recorder"] for record in records.values() if not record["from_student"]]
-        if "network" not in (distiller.teacher_recorders.recorders[recorder].source for recorder in given):
+    for name, records in (distiller.records if isinstance(distiller, ConfigurableDistiller) else {}).items():
+        if "network" not in (record.recorder.source for record in records.values() if not record.from_student):
             continue
         loss = distiller.distill_losses[name]
         if not isinstance(loss, DistillLoss) or loss.softmax_over is None:
@@ -226,19 +191,20 @@ def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
 
 def _check(teachers: Any, distiller: Any, combine: str) -> None:
     """Refuse wrong entries."""
-    if combine not in (_MEAN, _EACH):
-        raise UserError(f"model.combine is {combine!r}, expected {_MEAN!r} or {_EACH!r}")
+    if combine not in ("mean", "each"):
+        raise UserError(f"model.combine is {combine!r}, expected 'mean' or 'each'")
     if not isinstance(teachers, (list, tuple)) or not teachers:
         raise UserError("model.teachers: expected a list with dict(model=..., ckpt=..., weight=1.0) for each teacher")
     for index, each in enumerate(teachers):
         where = f"model.teachers[{index}]"
-        if not isinstance(each, Mapping) or "model" not in each or (unknown := set(each) - set(_KEYS)):
-            what = f"it has no key {unknown.pop()!r}" if isinstance(each, Mapping) and "model" in each else "no 'model'"
-            raise UserError(f"{where}: {what}; expected dict({', '.join(f'{key}=...' for key in _KEYS)})")
+        unknown = None
+        if not isinstance(each, Mapping) or "model" not in each or (unknown := next(iter(set(each) - _KEYS), None)):
+            told = f"it has no key {unknown!r}" if unknown else "no 'model'"
+            raise UserError(f"{where}: {told}; expected dict(model=..., ckpt=..., weight=..., distiller=...)")
         weight = each.get("weight", 1)
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
             raise UserError(f"{where}.weight is {weight!r}, expected a number above 0")
-        if combine == _MEAN and "distiller" in each:
+        if combine == "mean" and "distiller" in each:
             raise UserError(f"{where}.distiller: with combine='mean' all teachers share model.distiller")
         if distiller is None and "distiller" not in each:
             raise UserError(f"{where} has no distiller, and model.distiller is not set either")

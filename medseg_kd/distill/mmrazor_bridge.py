@@ -1,12 +1,9 @@
 """MMRazor's losses and connectors, as ``mmrazor.<Name>``, from the installed package.
 
 MMRazor 1.0.0 does not import beside PyTorch 2 and MMCV above 2.1: it asserts a version of MMCV, and its packages
-import its pruning, search and quantization. Its distillation half needs none of that. So bare modules stand in for
-those packages whose ``__init__`` imports the rest, and the files of the distillation half run as they are. It happens
-when a ``mmrazor.`` type is first asked for; nothing outside MMRazor's own names changes.
-
-From then on ``import mmrazor`` gives the bare module in this process, and classes that it does not hold are refused
-with an error that says so. An MMRazor that was imported before is used as it is.
+import its pruning, search and quantization. Its distillation half needs none of that. So, when a ``mmrazor.`` type is
+first asked for, bare modules stand in for those packages whose ``__init__`` imports the rest, and the files of the
+distillation half run as they are. Nothing outside MMRazor's own names changes; one imported before is used as it is.
 
 A pure-Python config imports the classes from here: ``from medseg_kd.distill.mmrazor_bridge import KLDivergence``.
 """
@@ -14,18 +11,17 @@ A pure-Python config imports the classes from here: ``from medseg_kd.distill.mmr
 import difflib
 import inspect
 import sys
-from functools import cache
-from importlib import import_module
+from contextlib import suppress
+from functools import cache, partial
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from threading import Lock
-from types import ModuleType
+from pkgutil import resolve_name
 from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import Registry
-from mmengine.utils import get_object_from_string
+from mmengine.utils import apply_to, get_object_from_string
 from mmseg.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
@@ -46,22 +42,12 @@ _HALF = (
     "mmrazor.models.algorithms.distill",
 )
 # Packages whose own __init__ imports the rest of MMRazor or refuses MMCV; parents first.
-_STOOD_IN_FOR = (
-    "mmrazor",
-    "mmrazor.models",
-    "mmrazor.models.architectures",
-    "mmrazor.models.task_modules",
-    "mmrazor.models.algorithms",
-)
-_NEAREST = 5
-_lock = Lock()
+_INNER = ("architectures", "task_modules", "algorithms")
+_STOOD_IN_FOR = ("mmrazor", "mmrazor.models", *(f"mmrazor.models.{name}" for name in _INNER))
 
 
 def find(key: str) -> type:
-    """A class of MMRazor's distillation half.
-
-    Args:
-        key: ``mmrazor.<Name>``, or the full path of the class, as a dumped config has it.
+    """A class of MMRazor's distillation half, by ``mmrazor.<Name>`` or its full path, as a dumped config has it.
 
     Raises:
         UserError: MMRazor is not installed or cannot be loaded, or has no such class.
@@ -73,11 +59,12 @@ def find(key: str) -> type:
     name = key.removeprefix("mmrazor.")
     found = get_object_from_string(key) if "." in name else models.module_dict.get(name)
     if not inspect.isclass(found):
-        near = difflib.get_close_matches(name.split(".")[-1], [*losses(), *connectors()], n=_NEAREST, cutoff=0)
+        near = difflib.get_close_matches(name.split(".")[-1], [*losses(), *connectors()], n=5, cutoff=0)
+        shown = "".join(f"\n    mmrazor.{one}" for one in near)
         own = f" {name} is a type of this project: leave the prefix out." if name in MODELS.module_dict else ""
         raise UserError(
             f"{key} is not among the losses and connectors of MMRazor, which are what can be used of it here.{own} The "
-            "nearest names:\n    " + "\n    ".join(f"mmrazor.{one}" for one in near)
+            f"nearest names:{shown}"
         )
     return found
 
@@ -85,14 +72,21 @@ def find(key: str) -> type:
 FINDERS["mmrazor"] = find
 
 
+def __getattr__(name: str) -> type:
+    """MMRazor's classes, loaded when they are asked for."""
+    if not name[:1].isupper():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find(f"mmrazor.{name}")
+
+
 def losses() -> list[str]:
-    """Names of MMRazor's distillation losses, as it lists them."""
+    """Names of MMRazor's distillation losses."""
     _load()
     return list(sys.modules[_LOSSES].__all__)
 
 
 def connectors() -> list[str]:
-    """Names of MMRazor's connectors, as it lists them."""
+    """Names of MMRazor's connectors."""
     _load()
     return list(sys.modules[_CONNECTORS].__all__)
 
@@ -112,18 +106,15 @@ def adapt(module: nn.Module) -> nn.Module:
     return module
 
 
+def _make_contiguous(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    return apply_to((args, kwargs), lambda value: isinstance(value, Tensor), Tensor.contiguous)
+
+
 def set_margin(connector: nn.Module, teacher: nn.Module, source: str) -> None:
     """Let MMRazor's ``OFDTeacherConnector`` take its margin from the teacher's batch norm; other connectors have none.
 
-    The margin is taken when the connector first runs, because the teacher's weights are loaded late.
-
-    Args:
-        connector: Any connector of a teacher's record.
-        teacher: The teacher.
-        source: Path of its module that is recorded.
-
-    Raises:
-        UserError: The recorded module is no batch norm.
+    The margin is taken when the connector first runs, because the teacher's weights are loaded late. ``source`` is the
+    path of the module that is recorded, an error where it is no batch norm.
     """
     if not is_mmrazor(connector) or not hasattr(connector, "init_margin"):
         return
@@ -141,55 +132,27 @@ def set_margin(connector: nn.Module, teacher: nn.Module, source: str) -> None:
     connector.register_forward_pre_hook(initialise)
 
 
-def __getattr__(name: str) -> type:
-    """MMRazor's classes, loaded when they are asked for."""
-    if not name[:1].isupper():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return find(f"mmrazor.{name}")
-
-
-class _StandIn(ModuleType):
-    """A package of MMRazor without what its ``__init__`` imports; it has the classes that the bridge has loaded."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        super().__init__(name, f"Stands in for {name}: MMRazor's distillation half alone, by {__name__}.")
-        self.__path__ = [str(folder)]
-        self.__spec__ = ModuleSpec(name, None, is_package=True)
-        self.__spec__.submodule_search_locations = self.__path__
-
-    def __getattr__(self, name: str) -> Any:
-        # Python asks for submodules here before it imports them, and for special names that a module may lack.
-        if name.startswith("__") or find_spec(f"{self.__name__}.{name}"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        for part in _HALF:
-            if part.startswith(f"{self.__name__}.") and name in getattr(sys.modules.get(part), "__all__", ()):
-                return getattr(sys.modules[part], name)
-        raise ImportError(
-            f"{self.__name__}.{name} is not loaded: {__name__} has loaded MMRazor's distillation half alone, since "
-            "MMRazor as a whole does not import beside this PyTorch and MMCV. Use the rest in a process of its own"
-        )
-
-
 @cache
 def _load() -> Registry:
     """Import the distillation half, once; MMRazor's registry of models."""
-    spec = find_spec("mmrazor")
+    spec = None
+    with suppress(ImportError):
+        spec = find_spec("mmrazor")
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"MMRazor is not installed. {_INSTALL}")
     folder = Path(next(iter(spec.submodule_search_locations)))
     try:
-        with _lock:
-            _stand_in(folder)
-            registry = import_module("mmrazor.registry")
-            if isinstance(sys.modules["mmrazor.models"], _StandIn):
-                # Else each of them imports the rest of MMRazor when it is first asked.
-                for each in vars(registry).values():
-                    if isinstance(each, Registry):
-                        each._imported = True
-            for part in _HALF:
-                import_module(part)
-            _complete_soft_cross_entropy()
-    except Exception as error:
+        is_bare = _stand_in(folder)
+        registry = resolve_name("mmrazor.registry")
+        for each in vars(registry).values():
+            if is_bare and isinstance(each, Registry):
+                each._imported = True  # else it imports the rest of MMRazor when it is first asked
+        for part in _HALF:
+            resolve_name(f"{part}:")  # what stands before the colon is a module
+        soft_ce: Any = sys.modules[f"{_LOSSES}.kd_soft_ce_loss"]
+        if inspect.isclass(soft_ce.soft_cross_entropy):  # what stands for MMClassification's, where that is absent
+            soft_ce.soft_cross_entropy = _soft_cross_entropy
+    except Exception as error:  # whatever another version of MMRazor raises
         raise UserError(
             f"MMRazor's distillation half at {folder} does not load ({type(error).__name__}: {error}). {_INSTALL} "
             "gives the version that this is made for"
@@ -197,40 +160,37 @@ def _load() -> Registry:
     return registry.MODELS
 
 
-def _stand_in(folder: Path) -> None:
-    """Put bare modules where packages are that were not imported yet."""
+def _stand_in(folder: Path) -> bool:
+    """Put bare modules where packages are that were not imported yet; whether ``mmrazor.models`` is one of them."""
     for name in _STOOD_IN_FOR:
         if name not in sys.modules:
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(folder.joinpath(*name.split(".")[1:]))]
+            bare = sys.modules[name] = module_from_spec(spec)
+            bare.__getattr__ = partial(_loaded, name)  # type: ignore[method-assign]
             parent, _, child = name.rpartition(".")
-            sys.modules[name] = _StandIn(name, folder.joinpath(*name.split(".")[1:]))
             if parent:
-                setattr(sys.modules[parent], child, sys.modules[name])
+                setattr(sys.modules[parent], child, bare)
+    return isinstance(vars(sys.modules["mmrazor.models"]).get("__getattr__"), partial)
 
 
-def _complete_soft_cross_entropy() -> None:
-    """Give ``KDSoftCELoss`` the function that it takes from MMClassification, which MMRazor does without if it must."""
-    module: Any = sys.modules[f"{_LOSSES}.kd_soft_ce_loss"]
-    if inspect.isclass(module.soft_cross_entropy):
-        module.soft_cross_entropy = _soft_cross_entropy
+def _loaded(module: str, name: str) -> Any:
+    """What a bare module has: the classes of the distillation half below it."""
+    # Python asks for submodules here before it imports them, and for special names that a module may lack.
+    if name.startswith("__") or find_spec(f"{module}.{name}"):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    for part in _HALF:
+        if part.startswith(f"{module}.") and name in getattr(sys.modules.get(part), "__all__", ()):
+            return getattr(sys.modules[part], name)
+    raise ImportError(
+        f"{module}.{name} is not loaded: {__name__} has loaded MMRazor's distillation half alone, since MMRazor as a "
+        "whole does not import beside this PyTorch and MMCV. Use the rest in a process of its own"
+    )
 
 
 def _soft_cross_entropy(
-    pred: Tensor,
-    label: Tensor,
-    weight: Tensor | None = None,
-    reduction: str = "mean",
-    avg_factor: int | None = None,
+    pred: Tensor, label: Tensor, weight: Tensor | None = None, reduction: str = "mean", avg_factor: int | None = None
 ) -> Tensor:
     """Cross-entropy of logits ``pred`` (..., C) with class probabilities ``label`` (..., C); ``weight`` is (...)."""
     loss = -(label * F.log_softmax(pred, dim=-1)).sum(dim=-1)
     return weight_reduce_loss(loss, weight, reduction, avg_factor)
-
-
-def _make_contiguous(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Forward pre-hook: every argument that is a tensor, contiguous."""
-    contiguous = {key: _contiguous(value) for key, value in kwargs.items()}
-    return tuple(map(_contiguous, args)), contiguous
-
-
-def _contiguous(value: Any) -> Any:
-    return value.contiguous() if isinstance(value, Tensor) else value

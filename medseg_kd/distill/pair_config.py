@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medseg_kd.configs_dir import configs_dir
+from medseg_kd.distill.methods.base import METHODS
 from medseg_kd.errors import UserError, did_you_mean
 
 _TEMPLATE = """\
@@ -15,8 +16,7 @@ from mmengine.config import read_base
 with read_base():
     from {student} import *
     from {teacher} import model as teacher
-    from {method} import *
-
+{recipe}
 from medseg_kd.distill import SingleTeacherDistill
 
 run = "{run}"
@@ -26,12 +26,13 @@ model = dict(type=SingleTeacherDistill, architecture=model, teacher=teacher, tea
 
 
 def find_method(name: str) -> Path:
-    """The config of a method, its name in any case.
+    """The config of a method, its name in any case; the bare name of a method that has none in ``_base_/distill``.
 
     Raises:
         UserError: There is no such method; the message names the nearest, or all.
     """
-    methods = {path.stem.lower(): path for path in sorted((configs_dir() / "_base_/distill").glob("*.py"))}
+    methods = {each.lower(): Path(each) for each in METHODS}
+    methods |= {path.stem.lower(): path for path in sorted((configs_dir() / "_base_/distill").glob("*.py"))}
     if name.lower() not in methods:
         hint = did_you_mean(name.lower(), methods, f"; there are {', '.join(methods)}")
         raise UserError(f"there is no method {name!r}{hint}")
@@ -41,21 +42,16 @@ def find_method(name: str) -> Path:
 def default_path(method: Path, teacher: Path, student: Path) -> Path:
     """``configs/distill/<method>/<method>_<teacher>_<student>.py``; what both names end with is said once."""
     words, others = teacher.stem.split("_"), student.stem.split("_")
-    shared = 0
-    while shared < min(len(words) - 1, len(others)) and words[-1 - shared] == others[-1 - shared]:
-        shared += 1
+    shared = len(os.path.commonprefix([words[:0:-1], others[::-1]]))
     folders = {folder.name.lower(): folder.name for folder in (configs_dir() / "distill").iterdir()}
     name = "_".join((method.stem, *words[: len(words) - shared], *others))
     return Path("configs/distill", folders.get(method.stem, method.stem), f"{name}.py")
 
 
 def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str, changes: Iterable[str] = ()) -> str:
-    """Text of a pair's config.
+    """Text of a pair's config, from the configs of both and what :func:`find_method` gives.
 
     Args:
-        method: Config of the method, see :func:`find_method`.
-        teacher: Config of the teacher.
-        student: Config of the student.
         out: Where the text is to lie: its imports are relative to it.
         run: The teacher's run folder.
         changes: Lines between the imports and the model.
@@ -63,13 +59,12 @@ def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str,
     Raises:
         UserError: A path cannot be written as an import.
     """
-    return _TEMPLATE.format(
-        student=_module(student, out),
-        teacher=_module(teacher, out),
-        method=_module(method, out),
-        run=run,
-        changes="".join(f"{line}\n" for line in changes),
-    )
+    models = {"student": _module(student, out), "teacher": _module(teacher, out)}
+    if method.suffix:
+        recipe = f"    from {_module(method, out)} import *\n"
+    else:
+        recipe, changes = "", (f'distiller = dict(type="{method}")', *changes)
+    return _TEMPLATE.format(**models, recipe=recipe, run=run, changes="".join(f"{line}\n" for line in changes))
 
 
 def _module(config: Path, out: Path) -> str:

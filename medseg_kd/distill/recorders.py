@@ -4,16 +4,16 @@ Hooks stay on the recorded modules and do nothing outside, so that a whole train
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from medseg_kd.distill.building import build_part
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
+from medseg_kd.registry import MODELS, build_part
 
 _NEAREST = 5
 
@@ -26,11 +26,8 @@ class Recorder:
 
     Args:
         model: What is recorded.
-        source: Where the data come from, as a dotted path from the model.
+        source: Where the data come from, as a dotted path from the model. A wrong one is a UserError with the nearest.
         sources: Another spelling of ``source``, that of MMRazor's documentation.
-
-    Raises:
-        UserError: The source is not there; the message holds the nearest names that are.
     """
 
     def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
@@ -42,16 +39,12 @@ class Recorder:
         self.find()
 
     def find(self) -> Any:
-        """The source, as it is now.
-
-        Raises:
-            UserError: It is not there.
-        """
+        """The source, as it is now; an error where it is not there."""
         raise NotImplementedError
 
     def start(self) -> None:
         """Forget what was recorded and record from now on."""
-        self.records = []
+        raise NotImplementedError
 
     def stop(self) -> None:
         """Record no more; what was recorded stays until :meth:`clear`."""
@@ -61,12 +54,7 @@ class Recorder:
         self.records = []
 
     def get(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
-        """One record.
-
-        Args:
-            record_idx: Which one, where the source ran several times in the forward pass.
-            data_idx: Which item of it, where it is a tuple or list; None takes the whole.
-        """
+        """One record, of the call ``record_idx`` of the source; where it is a tuple or list, its item ``data_idx``."""
         if not -len(self.records) <= record_idx < len(self.records):
             raise UserError(
                 f"{self} holds {len(self.records)} records after the forward pass, so record_idx={record_idx} does not "
@@ -85,6 +73,7 @@ class Recorder:
         return f"{type(self).__name__}({self.source!r})"
 
 
+@dataclass
 class _Tap:
     """A forward hook that collects in ``records`` what it picks, and nothing while that is None.
 
@@ -92,13 +81,12 @@ class _Tap:
     cycle of references keeps a model alive.
     """
 
-    def __init__(self, pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]) -> None:
-        self.records: list[Any] | None = None
-        self._pick = pick
+    pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]
+    records: list[Any] | None = None
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if self.records is not None:
-            self.records.append(self._pick(module, inputs, output))
+            self.records.append(self.pick(module, inputs, output))
 
 
 @MODELS.register_module(name=["ModuleOutputs", "ModuleOutputsRecorder"])
@@ -117,14 +105,12 @@ class ModuleOutputs(Recorder):
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         """What is recorded of a call."""
-        return output.clone() if isinstance(output, Tensor) and _is_layer(module) else output
+        is_layer = next(module.children(), None) is None and next(module.parameters(), None) is not None
+        return output.clone() if isinstance(output, Tensor) and is_layer else output
 
     def find(self) -> nn.Module:
-        """See :meth:`Recorder.find`; the hook moves where another module has taken the place."""
-        try:
-            module = self._model.get_submodule(self.source)
-        except AttributeError as error:
-            raise _unknown("module", self.source, self._model, dict(self._model.named_modules())) from error
+        """The module; the hook moves where another one has taken its place."""
+        module = _look_up(self._model, "module", self._model.get_submodule, self.source)
         if module is not self._module:
             if self._module is not None:
                 self._hook.remove()
@@ -132,12 +118,10 @@ class ModuleOutputs(Recorder):
         return module
 
     def start(self) -> None:
-        """See :meth:`Recorder.start`."""
         self.find()
         self.records = self._tap.records = []
 
     def stop(self) -> None:
-        """See :meth:`Recorder.stop`."""
         self._tap.records = None
 
 
@@ -147,7 +131,6 @@ class ModuleInputs(ModuleOutputs):
 
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """See :meth:`ModuleOutputs.pick`."""
         return inputs
 
 
@@ -157,7 +140,6 @@ class Logits(ModuleOutputs):
 
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """See :meth:`ModuleOutputs.pick`."""
         return output[0] if isinstance(output, (list, tuple)) else output
 
 
@@ -166,29 +148,20 @@ class Parameter(Recorder):
     """Records a parameter of the model."""
 
     def find(self) -> nn.Parameter:
-        """See :meth:`Recorder.find`."""
-        try:
-            return self._model.get_parameter(self.source)
-        except AttributeError as error:
-            raise _unknown("parameter", self.source, self._model, dict(self._model.named_parameters())) from error
+        return _look_up(self._model, "parameter", self._model.get_parameter, self.source)
 
     def start(self) -> None:
-        """See :meth:`Recorder.start`."""
         self.records = [self.find()]
 
 
+@dataclass
 class RecorderManager:
-    """Named recorders of one model; its forward pass runs inside :meth:`recording`.
+    """Recorders of one model by their names; its forward pass runs inside :meth:`recording`."""
 
-    Args:
-        recorders: Name to recorder.
-    """
-
-    def __init__(self, recorders: Mapping[str, Recorder]) -> None:
-        self.recorders = dict(recorders)
+    recorders: dict[str, Recorder]
 
     def find(self) -> None:
-        """Look up all sources anew, see :meth:`Recorder.find`."""
+        """Look up all sources anew."""
         for recorder in self.recorders.values():
             recorder.find()
 
@@ -210,35 +183,23 @@ class RecorderManager:
 
 
 def build_recorders(cfg: Mapping[str, Any] | None, model: nn.Module, where: str = "recorders") -> RecorderManager:
-    """The recorders of a model.
-
-    Args:
-        cfg: Name to config, for example ``dict(feat=dict(type='ModuleOutputs', source='network.layer4'))``.
-        model: What is recorded.
-        where: Their place in the config, for messages.
-
-    Raises:
-        UserError: A config is wrong, or its source is not in the model.
-    """
+    """The recorders of a model: ``cfg`` is name to config; an error names the place ``where``."""
     return RecorderManager(
         {name: build_part(each, f"{where}.{name}", model=model) for name, each in (cfg or {}).items()}
     )
 
 
-def _is_layer(module: nn.Module) -> bool:
-    """Whether a module is one layer with parameters, such as a convolution or a norm."""
-    return next(module.children(), None) is None and next(module.parameters(), None) is not None
-
-
-def _unknown(what: str, source: str, model: nn.Module, names: Iterable[str]) -> UserError:
-    """The error for a source that the model does not have: names that end as it does come first."""
-    known = [name for name in names if name]
-    nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
-    nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
-    shown = list(dict.fromkeys(nearest or known))[:_NEAREST]
-    inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
-    return UserError(
-        f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    "
-        + "\n    ".join(shown)
-        + "\ntools/list_taps.py prints all of a config's model, with their shapes"
-    )
+def _look_up(model: nn.Module, what: str, get: Callable[[str], Any], source: str) -> Any:
+    """The module or parameter of this name; an error shows the nearest, first those that end as it does."""
+    try:
+        return get(source)
+    except AttributeError as error:
+        known = [name for name, _ in getattr(model, f"named_{what}s")() if name]
+        nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
+        nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
+        shown = "\n    ".join(list(dict.fromkeys(nearest or known))[:_NEAREST])
+        inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
+        raise UserError(
+            f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    {shown}\n"
+            "tools/list_taps.py prints all of a config's model, with their shapes"
+        ) from error

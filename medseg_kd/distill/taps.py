@@ -9,36 +9,27 @@ from torch import Tensor, nn
 
 @dataclass
 class Tap:
-    """A module that ran.
-
-    Attributes:
-        source: Its path from the model, what a recorder takes as ``source``.
-        kind: Its type.
-        outputs: What each call returned: ``data_idx`` to shape, for a single tensor None to shape.
-        stage: Its index in the model's ``feature_info``, shallow to deep; None where it is no stage.
-    """
+    """A module that ran."""
 
     source: str
+    """Its path from the model, what a recorder takes as ``source``."""
     kind: str
+    stage: int | None
+    """Its index in the model's ``feature_info``, shallow to deep; None where it is no stage."""
     outputs: list[dict[int | None, str]] = field(default_factory=list)
-    stage: int | None = None
+    """What each call returned: ``data_idx`` to shape, for a single tensor None to shape."""
 
 
 @torch.no_grad()
 def find_taps(model: nn.Module, inputs: Tensor) -> list[Tap]:
-    """Run a model once and note what its modules return.
+    """Run a segmentor once, in the mode that it is in, on ``inputs`` (N, C, H, W), and note what its modules return.
 
-    Args:
-        model: A segmentor, in the mode that it is to be seen in.
-        inputs: (N, C, H, W).
-
-    Returns:
-        The modules that ran, in the order of the model, which is the order of a recorder's ``record_idx`` too where one
-        ran several times. Modules that return no tensor are left out.
+    The modules that ran are in the order of the model, the calls of each in that of a recorder's ``record_idx``.
+    Modules that return no tensor are left out.
     """
     stages = {stage["module"]: index for index, stage in enumerate(getattr(model, "feature_info", None) or ())}
     modules = [(source, module) for source, module in model.named_modules() if source]
-    taps = {id(module): Tap(source, type(module).__name__, stage=stages.get(source)) for source, module in modules}
+    taps = {id(module): Tap(source, type(module).__name__, stages.get(source)) for source, module in modules}
 
     def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         if shapes := _shapes(output):

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,15 +17,8 @@ from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_c
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.precision import native_dtype, native_dtype_reason
 
-_DTYPES = {
-    None: None,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-    "fp32": torch.float32,
-    "float32": torch.float32,
-}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()}
 
 
 class Teacher:
@@ -36,12 +29,13 @@ class Teacher:
         ckpt: A run folder (its last checkpoint is taken), a checkpoint, or an address; read by :meth:`load`. None
             leaves a built segmentor as it is; one from a config gets the weights that its config names.
         key: The entry of the config that ``ckpt`` comes from, for messages.
-        dtype: ``bf16``, ``fp16`` or ``fp32``, whatever the surroundings say; None as they say; ``auto`` is what a GPU
-            does natively (``bf16``, else ``fp16``), and None on the CPU.
-        compiled: ``torch.compile`` the forward pass; a dict holds its options.
+        dtype: Precision of the forward pass: ``bf16``, ``fp16``, ``fp32``, or None for that of the surroundings;
+            ``auto`` is what a GPU does natively (``bf16``, else ``fp16``), None on the CPU.
+        compiled: True runs the forward pass through ``torch.compile``; a dict holds its options.
 
     Attributes:
         checkpoint_meta: ``meta`` of the checkpoint that :meth:`load` has read; empty where there is none.
+        source: Where the weights come from, in words.
     """
 
     def __init__(
@@ -58,20 +52,22 @@ class Teacher:
         self._key = key
         self._dtype = _find_dtype(dtype)
         self._is_given = isinstance(model, nn.Module)
+        self.source = ckpt or ("the weights it was built with" if self._is_given else "random weights")
         self._is_ready = False
         self._network_suffices = hasattr(self.model, "network")
         self._run: Callable[[Tensor], Any] = self._forward
-        if compiled is not False:
-            self._run = _compile(self._forward, {} if compiled is True else compiled)
+        if compiled is not False:  # it happens at the first call, so that the recorders' hooks are inside
+            options = {} if compiled is True else compiled
+            try:
+                self._run = torch.compile(self._forward, **options)
+            except (TypeError, RuntimeError) as error:
+                known = ", ".join(list(inspect.signature(torch.compile).parameters)[1:])
+                told = f"model.teacher_compile={options}: {error}. Options of torch.compile: {known}"
+                raise UserError(told) from error
 
-    @property
-    def source(self) -> str:
-        """Where the weights come from, in words."""
-        return self.ckpt or ("the weights it was built with" if self._is_given else "random weights")
-
-    def watch(self, recorders: Iterable[RecorderManager]) -> None:
+    def watch(self, manager: RecorderManager) -> None:
         """Tell what is recorded: where all of it lies in the ``network``, nothing else is run."""
-        sources = [recorder.source for manager in recorders for recorder in manager.recorders.values()]
+        sources = [recorder.source for recorder in manager.recorders.values()]
         self._network_suffices &= all(source.split(".")[0] == "network" for source in sources)
 
     def load(self) -> None:
@@ -104,13 +100,9 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Run for the recorders.
+        """Run for the recorders on (N, C, H, W), divisible by what the model needs.
 
-        Args:
-            inputs: (N, C, H, W), divisible by what the model needs.
-
-        Returns:
-            Logits (N, classes, h, w), at the native resolution where recorders need no more than the network.
+        Returns logits (N, classes, h, w), at the native resolution where recorders need no more than the network.
         """
         with self._precision(inputs.device):
             output = self._run(inputs)
@@ -139,20 +131,10 @@ def find_weights(ckpt: str) -> str:
     return ckpt if "://" in ckpt else str(resolve_checkpoint(ckpt))
 
 
-def _compile(function: Callable[[Tensor], Any], options: dict[str, Any]) -> Callable[[Tensor], Any]:
-    """Compile with the options of a config. It happens at the first call, so that the recorders' hooks are inside."""
-    try:
-        return torch.compile(function, **options)
-    except (TypeError, RuntimeError) as error:
-        known = ", ".join(list(inspect.signature(torch.compile).parameters)[1:])
-        raise UserError(f"model.teacher_compile={options}: {error}. Options of torch.compile: {known}") from error
-
-
 def _find_dtype(dtype: Any) -> Any:
     """The precision that a config names: a dtype, ``auto`` or None."""
-    if dtype == "auto" or dtype in _DTYPES.values():
+    if dtype in (None, "auto"):
         return dtype
-    if dtype not in _DTYPES:
-        names = ", ".join(name for name in _DTYPES if name)
-        raise UserError(f"model.teacher_dtype is {dtype!r}, expected auto, None or one of {names}")
-    return _DTYPES[dtype]
+    if (name := str(dtype).removeprefix("torch.")) not in _DTYPES:
+        raise UserError(f"model.teacher_dtype is {dtype!r}, expected auto, None or one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]

@@ -1,6 +1,11 @@
 """The short method types wire any pair from what the models say of themselves."""
 
 import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,3 +173,51 @@ def test_the_decorator_alone_registers_a_method(monkeypatch):
     with pytest.raises(KeyError, match="KD is already registered"):
         declare("KD")
     assert METHODS["KD"] is MODELS.get("KD") is KD
+
+
+SEVENTH = '''"""A seventh method."""
+
+from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.methods.base import method, on_logits
+from medseg_kd.distill.methods.kd import KDLoss
+
+
+@method(KDLoss)
+class Seventh(ConfigurableDistiller):
+    """KD under another name."""
+
+    def __init__(self, student, teacher, **options) -> None:
+        super().__init__(student, teacher, **on_logits("loss_7", {"type": KDLoss, **options}, student, teacher))
+'''
+USE = """
+import sys, torch
+from medseg_kd.distill import METHODS
+assert list(METHODS) == [*"AT CWD DIST DKD KD ReviewKD Seventh".split()], METHODS
+from medseg_kd.cli.distill import main
+from medseg_kd.configuration import read_config
+from medseg_kd.registry import MODELS
+teacher, student = "configs/demo/unet_r18_phantom.py", "configs/demo/unet_r18_half_phantom.py"
+main(["--method", "seventh", "--teacher", teacher, "--student", student, "--out", "pair.py"])
+cfg = read_config("pair.py")
+model = MODELS.build({**cfg.model, "teacher_ckpt": None}).train()
+losses = model(torch.rand(2, 1, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8), mode="loss")
+print(type(model.distiller).__module__, losses["distill.loss_7"] > 0, len(open("pair.py").readlines()))
+"""
+
+
+def test_a_file_in_the_folder_of_methods_is_all_that_a_new_one_needs(tmp_path):
+    """In a copy of the package: registered, listed, and written into a pair, with no line elsewhere."""
+    root = Path(__file__).parents[2]
+    for folder in ("medseg_kd", "configs"):
+        shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "medseg_kd/distill/methods/seventh.py").write_text(SEVENTH)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", USE],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "medseg_kd.distill.methods.seventh tensor(True) 11"

@@ -71,7 +71,10 @@ def ours_hd95(pred: np.ndarray, truth: np.ndarray, organs: int) -> OrganScores:
 
 def medpy(pred: np.ndarray, truth: np.ndarray, organs: int) -> OrganScores:
     """``dc`` and ``hd95`` of MedPy, organ by organ on the whole volume."""
-    from medpy.metric import binary
+    try:
+        from medpy.metric import binary
+    except ImportError as error:
+        raise UserError(f"the method medpy: {error}. pip install medpy") from error
 
     masks = ((k, pred == k, truth == k) for k in range(1, organs + 1))
     return {k: (binary.dc(p, t), float(binary.hd95(p, t))) for k, p, t in masks if p.any() and t.any()}

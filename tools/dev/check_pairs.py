@@ -79,7 +79,9 @@ def check_pair(teacher: str, student: str, method: str, size: int = 64) -> float
     torch.manual_seed(0)
     with copied_configs() as root:
         file = root / "configs" / "pair.py"
-        recipe = root / "configs/_base_/distill" / find_method(method).name
+        recipe = find_method(method)
+        if recipe.is_file():
+            recipe = root / recipe.relative_to(configs_dir().parent)
         file.write_text(pair_config(recipe, root / teacher, root / student, file, run="none"), encoding="utf-8")
         cfg = read_config(file)
     given = {"teacher": MODELS.build(cfg.model.teacher), "teacher_ckpt": None}

@@ -3,19 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from medseg_kd.distill.misfit import MisfitError
+from medseg_kd.distill.shapes import ShapeError
 
 
 class DistillLoss(nn.Module):
     """Base of the losses: called as ``loss(student, teacher, label=None)``, it returns one scalar.
 
-    The teacher is detached. Everything is computed in float32 or better, whatever autocast says. Where ``label`` is
-    given, pixels that hold ``ignore_index`` take no part, in value and in gradient (no published code does this; it
-    keeps padding from being distilled). A batch without a valid pixel gives a zero that is connected to the graph.
-
-    Args:
-        loss_weight: Multiplies the result.
-        ignore_index: Label of pixels that take no part.
+    The teacher is detached, and the result is multiplied by ``loss_weight``. Everything is computed in float32 or
+    better, whatever autocast says. Where ``label`` is given, pixels that hold ``ignore_index`` take no part, in value
+    and in gradient (no published code does this; it keeps padding from being distilled). A batch without a valid pixel
+    gives a zero that is connected to the graph.
 
     Attributes:
         same_channels: The two maps must have the same number of channels.
@@ -33,15 +30,7 @@ class DistillLoss(nn.Module):
         self.ignore_index = ignore_index
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:
-        """Compute the weighted loss.
-
-        Args:
-            student: (N, C, H, W) logits or features.
-            teacher: The same of the teacher; no gradient goes there.
-            label: (N, H, W) integer labels of any size.
-
-        Returns:
-            A scalar.
+        """The weighted loss of (N, C, H, W) logits or features, with (N, H, W) integer labels of any size: a scalar.
 
         Raises:
             UserError: The two maps do not fit together.
@@ -59,8 +48,8 @@ class DistillLoss(nn.Module):
         """Refuse maps that the loss cannot compare."""
         name = type(self).__name__
         if student.ndim != 4 or teacher.ndim != 4 or len(student) != len(teacher):
-            raise MisfitError(f"{name} compares two (N, C, H, W) maps with the same N", student, teacher)
+            raise ShapeError(f"{name} compares two (N, C, H, W) maps with the same N", student, teacher)
         if self.same_channels and student.shape[1] != teacher.shape[1]:
-            raise MisfitError(f"{name} needs the same number of channels", student, teacher, self.same_size)
+            raise ShapeError(f"{name} needs the same number of channels", student, teacher, self.same_size)
         if self.same_size and student.shape[2:] != teacher.shape[2:]:
-            raise MisfitError(f"{name} needs maps of the same size", student, teacher, self.same_size)
+            raise ShapeError(f"{name} needs maps of the same size", student, teacher, self.same_size)

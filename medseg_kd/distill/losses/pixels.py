@@ -1,21 +1,18 @@
 """Which pixels take part in a loss, and at which size."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medseg_kd.models.resizing import resize
+
 
 def to_larger(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Resize the smaller of two (N, C, h, w) maps to the larger, bilinear, ``align_corners=False``."""
-    size = (max(student.shape[-2], teacher.shape[-2]), max(student.shape[-1], teacher.shape[-1]))
+    """Resize the smaller of two (N, C, h, w) maps to the larger, bilinear."""
+    size = [max(lengths) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
     return resize(student, size), resize(teacher, size)
-
-
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (N, C, h, w) to ``size``; nothing to do where it has that size."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def valid_pixels(label: Tensor | None, like: Tensor, ignore_index: int) -> Tensor:
@@ -38,16 +35,10 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     return values.masked_fill(~valid, 0).sum() / valid.sum().clamp(min=1)
 
 
-def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Adaptive average pooling over the valid pixels alone.
+def masked_pool(x: Tensor, valid: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Adaptive average pooling of (N, C, H, W) to ``size`` over the pixels that the (N, H, W) mask holds.
 
-    Args:
-        x: (N, C, H, W).
-        valid: (N, H, W) mask.
-        size: (h, w) to pool to.
-
-    Returns:
-        (N, C, h, w) means and the (N, h, w) mask of the cells that hold a valid pixel.
+    Returns the (N, C, h, w) means and the (N, h, w) mask of the cells that hold a valid pixel.
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x, valid
@@ -56,7 +47,7 @@ def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor
     return means, share[:, 0] > 0
 
 
-def pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+def pool(x: Tensor, size: Sequence[int]) -> Tensor:
     """Adaptive average pooling of (N, C, H, W) to ``size``.
 
     PyTorch's own refuses to go backward on a GPU where deterministic algorithms are asked for.

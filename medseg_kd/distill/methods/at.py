@@ -26,7 +26,6 @@ class ATLoss(DistillLoss):
             divided by 4,096 pixels, comes to the scale of cross-entropy and Dice. The value falls as 1 / (H * W), so
             scale the weight with the number of pixels: about 350 at 96x96. (The authors' 1,000 is for 224x224 images,
             with maps from 56x56 to 7x7.)
-        ignore_index: Label of pixels that take no part.
     """
 
     same_channels = False
@@ -36,7 +35,7 @@ class ATLoss(DistillLoss):
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C_s, h, w) and (N, C_t, h, w) features; (N, H, W) labels."""
-        size = (min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1]))
+        size = [min(lengths) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
         student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
         teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
         valid = (valid_s & valid_t).flatten(1)

@@ -21,16 +21,14 @@ METHODS: dict[str, type[Distiller]] = {}
 def method(loss: type[nn.Module]) -> Callable[[_Method], _Method]:
     """Decorator of a method, a distiller that a config builds by its name with ``dict(type=<name>, **arguments)``.
 
-    Args:
-        loss: What the method takes as ``**options`` are the arguments of this class, with its defaults.
+    What it takes as ``**options`` are the arguments of the class ``loss``, with their defaults.
     """
 
     def register(kind: _Method) -> _Method:
         if init := vars(kind).get("__init__"):  # one that is inherited may take the options of several losses
-            own = inspect.signature(init).parameters.values()
-            options = inspect.signature(loss).parameters.values()
-            parameters = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
-            parameters += [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in options]
+            own, options = (inspect.signature(each).parameters.values() for each in (init, loss))
+            parameters = [each for each in own if each.kind is not each.VAR_KEYWORD]
+            parameters += [each.replace(kind=each.KEYWORD_ONLY) for each in options]
             init.__signature__ = inspect.Signature(parameters)
         is_again = getattr(METHODS.get(kind.__name__), "__module__", None) == kind.__module__
         MODELS.register_module(module=kind, force=is_again)
@@ -41,17 +39,15 @@ def method(loss: type[nn.Module]) -> Callable[[_Method], _Method]:
 
 
 def on_logits(name: str, loss: dict[str, Any], student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
-    """The arguments of a :class:`ConfigurableDistiller` that compares the logits of both models where they come from.
+    """The arguments of a :class:`ConfigurableDistiller` that compares the native logits of both models.
 
-    Args:
-        name: Name of the loss in the log.
-        loss: Config of a loss called as ``loss(student, teacher, label=None)``.
-        student: The student.
-        teacher: The teacher.
+    ``loss`` is the config of a loss called as ``loss(student, teacher, label=None)``, ``name`` its name in the log.
+    They come from the ``network`` of a model, or from the classifier of an MMSegmentation head.
     """
+    sources = ["network" if hasattr(model, "network") else "decode_head.conv_seg" for model in (student, teacher)]
     return {
-        "student_recorders": {"logits": {"type": Logits, "source": _logits(student)}},
-        "teacher_recorders": {"logits": {"type": Logits, "source": _logits(teacher)}},
+        "student_recorders": {"logits": {"type": Logits, "source": sources[0]}},
+        "teacher_recorders": {"logits": {"type": Logits, "source": sources[1]}},
         "distill_losses": {name: loss},
         "loss_forward_mappings": {name: compare("logits")},
     }
@@ -76,26 +72,20 @@ def compare(recorder: str, connector: str | None = None) -> dict[str, dict[str, 
 def stage_pairs(student: nn.Module, teacher: nn.Module) -> dict[str, tuple[Stage, Stage]]:
     """Pair the stages of two models by their order from the deepest; shallow stages of the longer one have no partner.
 
-    Returns:
-        ``stage<i>`` to (student stage, teacher stage), shallow to deep; a stage is an entry of ``feature_info``.
+    Returns ``stage<i>`` to (student stage, teacher stage), shallow to deep; a stage is an entry of ``feature_info``.
 
     Raises:
         UserError: One of the models does not tell its stages.
     """
-    stages: list[list[Stage]] = [list(getattr(model, "feature_info", None) or ()) for model in (student, teacher)]
-    for whose, model, found in zip(("student", "teacher"), (student, teacher), stages, strict=True):
-        if not found:
-            network = getattr(model, "network", model)
+    stages: list[list[Stage]] = []
+    for whose, model in (("student", student), ("teacher", teacher)):
+        stages.append(list(getattr(model, "feature_info", None) or ()))
+        if not stages[-1]:
+            kind = type(getattr(model, "network", model)).__name__
             raise UserError(
-                f"the {whose}'s network {type(network).__name__} has no feature_info, so its stages are not known. "
+                f"the {whose}'s network {kind} has no feature_info, so its stages are not known. "
                 "Give it one (a list of dict(module, channels, reduction), shallow to deep), choose a method that "
                 "works on logits (KD, DKD, DIST, CWD), or name the modules with ConfigurableDistiller"
             )
-    count = min(map(len, stages))
-    pairs = zip(stages[0][-count:], stages[1][-count:], strict=True)
+    pairs = list(zip(*map(reversed, stages), strict=False))[::-1]
     return {f"stage{index}": pair for index, pair in enumerate(pairs)}
-
-
-def _logits(model: nn.Module) -> str:
-    """Where the native logits of a model come from: its ``network``, or the classifier of an MMSegmentation head."""
-    return "network" if hasattr(model, "network") else "decode_head.conv_seg"

@@ -27,7 +27,6 @@ class CWDLoss(DistillLoss):
     Args:
         tau: Temperature T; 4 on logits as in the authors' segmentation code.
         loss_weight: 3 on logits as there; the softmax over pixels makes it independent of the image's size.
-        ignore_index: Label of pixels that take no part.
     """
 
     softmax_over = (2, 3)
@@ -58,8 +57,6 @@ class CWD(ConfigurableDistiller):
     """Channel-wise distillation of the logits or of a stage.
 
     Args:
-        student: The student.
-        teacher: The teacher.
         stage: Index into the paired stages, shallow to deep (-1 is the deepest), to distil a feature instead of the
             logits, through a 1x1 convolution to the teacher's channels. The authors take tau 1 and weight 50 there.
         options: Those of :class:`CWDLoss`.

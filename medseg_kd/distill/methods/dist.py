@@ -38,8 +38,6 @@ class DISTLoss(DistillLoss):
         tau: Temperature.
         min_teacher_prob: Classes whose largest teacher probability in the batch is below this are left out of the
             mean over classes. 0 keeps all, as published.
-        loss_weight: Multiplies the result.
-        ignore_index: Label of pixels that take no part.
     """
 
     softmax_over = (1,)
@@ -54,10 +52,7 @@ class DISTLoss(DistillLoss):
         ignore_index: int = 255,
     ) -> None:
         super().__init__(loss_weight, ignore_index)
-        self.beta = beta
-        self.gamma = gamma
-        self.tau = tau
-        self.min_teacher_prob = min_teacher_prob
+        self.beta, self.gamma, self.tau, self.min_teacher_prob = beta, gamma, tau, min_teacher_prob
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C, h, w) logits of both, the smaller resized to the larger; (N, H, W) labels."""

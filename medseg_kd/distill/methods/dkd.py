@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, resize
+from medseg_kd.distill.losses.pixels import masked_mean
 from medseg_kd.distill.methods.base import method, on_logits
 from medseg_kd.errors import UserError
+from medseg_kd.models.resizing import resize
 from medseg_kd.registry import MODELS
 
 
@@ -34,24 +35,15 @@ class DKDLoss(DistillLoss):
         tau: Temperature T.
         alpha: Weight of TCKD.
         beta: Weight of NCKD.
-        loss_weight: Multiplies the result.
-        ignore_index: Label of pixels that take no part.
     """
 
     softmax_over = (1,)
 
     def __init__(
-        self,
-        tau: float = 1.0,
-        alpha: float = 1.0,
-        beta: float = 0.5,
-        loss_weight: float = 1.0,
-        ignore_index: int = 255,
+        self, tau: float = 1.0, alpha: float = 1.0, beta: float = 0.5, loss_weight: float = 1.0, ignore_index: int = 255
     ) -> None:
         super().__init__(loss_weight, ignore_index)
-        self.tau = tau
-        self.alpha = alpha
-        self.beta = beta
+        self.tau, self.alpha, self.beta = tau, alpha, beta
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C, h, w) logits of both, resized to the (N, H, W) labels, which are needed."""
@@ -62,9 +54,8 @@ class DKDLoss(DistillLoss):
         label = label.long()
         valid = label != self.ignore_index
         target = label.masked_fill(~valid, 0)[:, None]
-        size = (label.shape[-2], label.shape[-1])
-        yes_s, no_s, others_s = self._decouple(resize(student, size), target)
-        yes_t, no_t, others_t = self._decouple(resize(teacher, size), target)
+        yes_s, no_s, others_s = self._decouple(resize(student, label.shape[-2:]), target)
+        yes_t, no_t, others_t = self._decouple(resize(teacher, label.shape[-2:]), target)
         tckd = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
         nckd = (others_t.exp().scatter(1, target, 0) * (others_t - others_s)).sum(dim=1)
         return self.tau**2 * masked_mean(self.alpha * tckd + self.beta * nckd, valid)

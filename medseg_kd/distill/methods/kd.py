@@ -25,7 +25,6 @@ class KDLoss(DistillLoss):
         tau: Temperature T. 1, as in the segmentation code of CIRKD (Yang et al., CVPR 2022): at the 4 of classification
             the easy background, nearly every pixel, makes a term of ten times the student's own losses.
         loss_weight: 1: a pixel's KL has the scale of its cross-entropy, whatever the image's size.
-        ignore_index: Label of pixels that take no part.
     """
 
     softmax_over = (1,)

@@ -26,7 +26,6 @@ class HCLLoss(DistillLoss):
 
     Args:
         loss_weight: 1 as in the authors' ImageNet recipe. Squared errors of features do not depend on the image's size.
-        ignore_index: Label of pixels that take no part.
     """
 
     same_size = True
@@ -59,8 +58,6 @@ class ReviewKD(Distiller):
     """Distilling Knowledge via Knowledge Review (Chen et al., CVPR 2021): ABF from the deepest stage up, HCL on each.
 
     Args:
-        student: The student.
-        teacher: The teacher.
         mid_channel: Width of the fusion. Published are 512 and 256, for classification; the cost, most of it in the
             3x3 convolutions to the teacher's channels, is in proportion. At 512x512 a step (student forward and
             backward, teacher forward) of U-Net-R50 -> U-Net-R18 has 1.07 times the operations with 64, the width of
@@ -85,9 +82,8 @@ class ReviewKD(Distiller):
         super().__init__(student, teacher, **on_stages(pairs), connectors=fusions, distill_losses=losses)
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
-        """Walk from the deepest stage to the shallowest; see :meth:`Distiller.compute_distill_losses`."""
-        residual: Tensor | None = None
-        losses = []
+        """Walk from the deepest stage to the shallowest."""
+        residual, losses = None, []
         for name in reversed(list(self.connectors)):
             target = self.teacher_recorders.recorders[name].get()
             feature = self.student_recorders.recorders[name].get()
