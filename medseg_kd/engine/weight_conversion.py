@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from medseg_kd.configuration import read_config, segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import check_weights, write_checkpoint
-from medseg_kd.models.weights import SOURCES, convert
+from medseg_kd.models.weights import SOURCES
 from medseg_kd.models.weights.foreign import read_foreign, weights_of
 from medseg_kd.registry import MODELS
 
@@ -32,10 +32,10 @@ def convert_checkpoint(
     Raises:
         UserError: The file cannot be read, holds other weights than the source's, or the output cannot be written.
     """
-    if config and not SOURCES[source]:
+    if config and not SOURCES[source].configs:
         raise UserError(f"--config: {source} gives the weights of an encoder, which no config takes as a whole")
-    weights = convert(source, weights_of(read_foreign(file), file))
-    configs = [config] if config else [f"configs/{name}" for name in SOURCES[source]]
+    weights = SOURCES[source].convert(weights_of(read_foreign(file), file))
+    configs = [config] if config else [f"configs/{name}" for name in SOURCES[source].configs]
     taken_by = _fitting(weights, configs, num_classes, file) if configs else None
     if taken_by:
         weights = {f"network.{key}": value for key, value in weights.items()}

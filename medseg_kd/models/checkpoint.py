@@ -155,22 +155,21 @@ def resolve_checkpoint(run_or_file: str | os.PathLike) -> Path:
         return path
     if found := last_checkpoint(path):
         return found
-    run = path if path.suffix != ".pth" else path.parent
+    run = path.parent.name if path.suffix == ".pth" else path.name
+    configs = sorted(Path("configs").rglob(f"{run}.py"))
+    config = configs[0].as_posix() if configs else f"<the config {run}.py>"
     what = "holds no iter_<N>.pth" if path.is_dir() else "is not there"
     raise UserError(
-        f"checkpoint {path} {what}. Train it first:\n    python train.py {_config_of(run.name)}\n"
+        f"checkpoint {path} {what}. Train it first:\n    python train.py {config}\n"
         "or name another run folder or checkpoint file"
     )
 
 
-def _config_of(run: str) -> str:
-    """The config that trains ``work_dirs/<run>``, as far as it can be told from the working directory."""
-    found = sorted(Path("configs").rglob(f"{run}.py"))
-    return found[0].as_posix() if found else f"<the config {run}.py>"
-
-
 def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) -> None:
-    """Load weights, all of them and nothing else; only an auxiliary head may be absent, see :func:`check_weights`.
+    """Load weights, all of them and nothing else.
+
+    What may differ: an auxiliary head may be absent (:func:`check_weights`); what a part of the module names in its
+    ``obsolete_weights`` is left out, with a line in the log.
 
     Args:
         module: Receives the weights.
@@ -180,7 +179,15 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
     Raises:
         UserError: A key is missing, left over, or of another shape or type; all are listed (up to eight of each kind).
     """
-    given = {_bare(key): value for key, value in state_dict.items()}
+    given = {key.removeprefix("module.") if isinstance(key, str) else key: value for key, value in state_dict.items()}
+    obsolete = given.keys() & {
+        f"{place}.{name}".removeprefix(".")
+        for place, part in module.named_modules()
+        for name in getattr(part, "obsolete_weights", ())
+    }
+    if obsolete:
+        given = {key: value for key, value in given.items() if key not in obsolete}
+        print_log(f"{source}: left out {len(obsolete)} weights of an earlier version that no output used", "current")
     check_weights(module, given, f"{source} does not fit {type(module).__name__}")
     if module.load_state_dict(given, strict=False).missing_keys:
         print_log(f"{source} has no auxiliary head: it starts anew, should training go on", "current")
@@ -230,18 +237,11 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
         raise UserError("\n".join(lines))
 
 
-def _bare(key: Any) -> Any:
-    """The name of a weight without the prefix of a data-parallel wrapper; what is no text stays as it is."""
-    return key.removeprefix("module.") if isinstance(key, str) else key
-
-
-def _kind(value: Any) -> str:
-    """What a value holds: numbers of one kind, whatever their precision, or an object."""
+def _kind(value: Any) -> tuple[bool, ...] | None:
+    """What a tensor holds, whatever the precision; None of what is no tensor."""
     if not isinstance(value, Tensor):
-        return "object"
-    if value.is_floating_point():
-        return "floating"
-    return "complex" if value.is_complex() else "bool" if value.dtype == torch.bool else "integer"
+        return None
+    return value.is_floating_point(), value.is_complex(), value.dtype == torch.bool
 
 
 def _type(value: Any) -> str:
@@ -254,5 +254,5 @@ def _takes(module: nn.Module, key: str, own: torch.Size, given: torch.Size) -> b
     if own == given:
         return True
     owner, _, name = key.rpartition(".")
-    takes_shape = getattr(dict(module.named_modules()).get(owner), "takes_shape", None)
+    takes_shape = getattr(module.get_submodule(owner), "takes_shape", None)
     return takes_shape is not None and takes_shape(name, given)

@@ -6,7 +6,7 @@ from torch import nn
 
 from medseg_kd.errors import UserError
 from medseg_kd.models import AttentionUNet, UNet
-from medseg_kd.models.networks.attention_gate import MultiAttentionGate
+from medseg_kd.models.networks.attention_unet import MultiAttentionGate
 from tests.models.network_contract import NetworkContract
 from tests.models.test_fcn import BACKBONE
 
@@ -38,7 +38,7 @@ class TestAttentionUNetR18(NetworkContract):
 
 
 def test_attention_is_one_half_where_nothing_speaks():
-    gate = MultiAttentionGate(4, 8)
+    gate = MultiAttentionGate(4, 8, BACKBONE["norm_cfg"])
     nn.init.zeros_(gate.psi.weight)
     nn.init.zeros_(gate.psi.bias)
     assert torch.equal(gate.attention(torch.rand(1, 4, 6, 6), torch.rand(1, 8, 3, 3)), torch.full((1, 2, 6, 6), 0.5))
@@ -46,7 +46,7 @@ def test_attention_is_one_half_where_nothing_speaks():
 
 def test_each_gate_attends_for_itself():
     """A gate that is shut leaves the other one's half of the joined channels as it was."""
-    gate = MultiAttentionGate(4, 8).eval()
+    gate = MultiAttentionGate(4, 8, BACKBONE["norm_cfg"]).eval()
     x, gating = torch.rand(1, 4, 6, 6), torch.rand(1, 8, 3, 3)
     joined = []
     gate.norm.register_forward_hook(lambda _, __, output: joined.append(output))
@@ -61,7 +61,7 @@ def test_each_gate_attends_for_itself():
 def test_initial_weights():
     """He's: the standard deviation is sqrt(2 / fan_in)."""
     torch.manual_seed(0)
-    gate = MultiAttentionGate(64, 128)
+    gate = MultiAttentionGate(64, 128, BACKBONE["norm_cfg"])
     for layer, fan_in in ((gate.theta, 4 * 64), (gate.phi, 128), (gate.W, 64), (gate.combine.conv, 128)):
         assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
     assert gate.norm.weight.std().item() == pytest.approx(0.02, rel=0.3)

@@ -25,7 +25,7 @@ from medseg_kd.models.profiling import (
     ratio,
     training_step,
 )
-from medseg_kd.models.weights import SOURCES, convert
+from medseg_kd.models.weights import SOURCES
 from medseg_kd.registry import MODELS
 
 
@@ -92,7 +92,7 @@ def _load(ours: nn.Module, theirs: nn.Module, source: str, name: str) -> None:
             noise = torch.rand(value.shape, generator=generator).to(value)
             state[key] = noise + 0.5 if key.endswith(("running_var", "weight")) else value + 0.1 * (noise - 0.5)
     theirs.load_state_dict(state)
-    load_weights(ours, convert(source, state), name)
+    load_weights(ours, SOURCES[source].convert(state), name)
 
 
 def _differences(ours: nn.Module, theirs: nn.Module, x: Tensor) -> tuple[float, float]:

@@ -2,18 +2,13 @@
 
 from typing import Any
 
-from mmengine.model import BaseModule
-from torch import Tensor
-
-from medseg_kd.models.networks.head import LogitsHead
-from medseg_kd.models.networks.input_check import check_input
-from medseg_kd.models.networks.resnet import build_resnet, resnet_feature_info
+from medseg_kd.models.networks.resnet import LogitsHead, NetworkOnResNet
 from medseg_kd.registry import MODELS
 
 
 @MODELS.register_module()
-class FCN(BaseModule):
-    """Fully convolutional network (Long et al., CVPR 2015) with MMSegmentation's FCN head.
+class FCN(NetworkOnResNet):
+    """Fully convolutional network (Long et al., CVPR 2015) with MMSegmentation's FCN head; logits (N, C, H/8, W/8).
 
     Two 3x3 convolutions on the deepest stage, a third on their concatenation with that stage, a classifier. In
     training an auxiliary head (one 3x3 convolution, a classifier) on the stage before it gives a second output.
@@ -39,31 +34,10 @@ class FCN(BaseModule):
         dropout_ratio: float = 0.1,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        self.backbone, self.in_channels = build_resnet(backbone, in_channels)
-        self.feature_info = resnet_feature_info(self.backbone)
-        shared = {
-            "num_classes": num_classes,
-            "norm_cfg": norm_cfg or {"type": "BN"},
-            "dropout_ratio": dropout_ratio,
-        }
-        self.head = LogitsHead(
-            in_channels=self.feature_info[-1]["channels"], channels=channels, in_index=-1, num_convs=2, **shared
-        )
+        super().__init__(backbone, in_channels, init_cfg)
+        *_, before, deepest = (stage["channels"] for stage in self.feature_info)
+        shared = dict(num_classes=num_classes, norm_cfg=norm_cfg or {"type": "BN"}, dropout_ratio=dropout_ratio)
+        self.head = LogitsHead(in_channels=deepest, channels=channels, in_index=-1, num_convs=2, **shared)
         self.auxiliary_head = auxiliary_channels and LogitsHead(
-            in_channels=self.feature_info[-2]["channels"],
-            channels=auxiliary_channels,
-            in_index=-2,
-            num_convs=1,
-            concat_input=False,
-            **shared,
+            in_channels=before, channels=auxiliary_channels, in_index=-2, num_convs=1, concat_input=False, **shared
         )
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Map (N, in_channels, H, W) to logits (N, C, H/8, W/8); in training also the auxiliary logits."""
-        check_input(self, x)
-        features = self.backbone(x)
-        logits = self.head(features)
-        if self.training and self.auxiliary_head:
-            return logits, self.auxiliary_head(features)
-        return logits

@@ -9,21 +9,12 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.networks.input_check import check_input
 from medseg_kd.models.networks.missformer_blocks import BridgeLayer, TransformerBlock, to_maps, to_tokens
-from medseg_kd.models.networks.missformer_unused import unused_parameters
+from medseg_kd.models.weights.missformer import saved_by_earlier_versions
 from medseg_kd.registry import MODELS
 
 
 class EncoderStage(nn.Module):
-    """Overlapping patches, transformer blocks, a norm.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
-        stride: What height and width are divided by; patches are 2 * stride - 1 wide.
-        depth: Number of blocks.
-        heads: Heads of their attention.
-        ratio: Reduction of its keys and values.
-    """
+    """Overlapping patches, 2 * stride - 1 wide, then ``depth`` transformer blocks and a norm."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, depth: int, heads: int, ratio: int) -> None:
         super().__init__()
@@ -39,13 +30,7 @@ class EncoderStage(nn.Module):
 
 
 class Expand(nn.Module):
-    """Patch expanding: every position becomes factor x factor normalised ones, still side by side.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of a new position.
-        factor: New positions along each axis.
-    """
+    """Patch expanding: every position becomes factor x factor normalised ones, still side by side."""
 
     def __init__(self, in_channels: int, channels: int, factor: int) -> None:
         super().__init__()
@@ -59,14 +44,7 @@ class Expand(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """A decoder step: twice the resolution, the skip beside it, a linear layer, two transformer blocks.
-
-    Args:
-        in_channels: Channels of the deeper map.
-        channels: Channels of the skip and of the output.
-        heads: Heads of the attention.
-        ratio: Reduction of its keys and values.
-    """
+    """A decoder step: twice the resolution, the skip beside it, a linear layer, two transformer blocks."""
 
     def __init__(self, in_channels: int, channels: int, heads: int, ratio: int) -> None:
         super().__init__()
@@ -104,8 +82,8 @@ class MISSFormer(BaseModule):
     bridge's deepest map and fuses the others into it. Every feed-forward is the enhanced Mix-FFN with its skip
     ("mix_skip" in the authors' code). Keys and values of every stage are reduced to the grid of the deepest one.
 
-    35.45 of the 42.46 M parameters make the output; :func:`unused_parameters` says what the others are. They are frozen
-    and take no part in training.
+    35.45 M parameters. The authors' network holds 42.46 M, of which 7.01 M take no part in the output
+    (:func:`~medseg_kd.models.weights.missformer.unused_weights`).
 
     As in the authors' code the linear layers and convolutions of decoder and head start from Xavier's uniform
     initialisation with zero biases, encoder and bridge from PyTorch's own; the attention scale is the usual one.
@@ -134,8 +112,18 @@ class MISSFormer(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.in_channels = in_channels
-        _check(channels, heads, depths)
         stages = len(channels)
+        if not stages == len(heads) == len(depths):
+            raise UserError(
+                f"MISSFormer: {stages} channels, {len(heads)} heads and {len(depths)} depths were given; expected one "
+                "of each for every stage"
+            )
+        for width, parts in zip(channels, heads, strict=True):
+            if width % channels[0] or width % parts or width % 2:
+                raise UserError(
+                    f"MISSFormer: a stage has {width} channels and {parts} heads; expected an even multiple of the "
+                    f"first stage's {channels[0]} channels that the heads divide"
+                )
         ratios = [2 ** (stages - 1 - stage) for stage in range(stages)]
         self.size_divisor = 4 * ratios[0]
         self.encoder = nn.ModuleList(
@@ -152,9 +140,12 @@ class MISSFormer(BaseModule):
             for stage in reversed(range(stages - 1))
         )
         self.head = Head(channels[0], num_classes)
-        self.unused = unused_parameters(channels, depths, bridge_layers)
-        self.decoder.apply(_start_from_xavier)
-        self.head.apply(_start_from_xavier)
+        self.obsolete_weights = saved_by_earlier_versions(depths, bridge_layers)
+        for layer in (*self.decoder.modules(), *self.head.modules()):
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W), height and width multiples of ``size_divisor``, to logits (N, C, H, W)."""
@@ -171,26 +162,3 @@ class MISSFormer(BaseModule):
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
         return self.head(x)
-
-
-def _check(channels: Sequence[int], heads: Sequence[int], depths: Sequence[int]) -> None:
-    """Refuse what the network cannot be built of."""
-    if not len(channels) == len(heads) == len(depths):
-        raise UserError(
-            f"MISSFormer: {len(channels)} channels, {len(heads)} heads and {len(depths)} depths were given; expected "
-            "one of each for every stage"
-        )
-    for width, parts in zip(channels, heads, strict=True):
-        if width % channels[0] or width % parts or width % 2:
-            raise UserError(
-                f"MISSFormer: a stage has {width} channels and {parts} heads; expected an even multiple of the first "
-                f"stage's {channels[0]} channels that the heads divide"
-            )
-
-
-def _start_from_xavier(module: nn.Module) -> None:
-    """Xavier's uniform initialisation of a linear layer or convolution, its bias zero."""
-    if isinstance(module, (nn.Linear, nn.Conv2d)):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens to those of a context.
-
-    Args:
-        channels: Channels of the tokens, of the context and of the result.
-        heads: Number of heads.
-    """
+    """Multi-head attention of tokens to those of a context."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -59,13 +54,7 @@ class DepthwiseSkip(nn.Conv2d):
 
 
 class EfficientAttention(nn.Module):
-    """Self-attention of a map whose keys and values come from the reduced map (SegFormer's, of PVT).
-
-    Args:
-        channels: Channels of the map.
-        heads: Number of heads.
-        ratio: What height and width are divided by for keys and values.
-    """
+    """Self-attention of a map; keys and values come from it with height and width over ``ratio`` (SegFormer, PVT)."""
 
     def __init__(self, channels: int, heads: int, ratio: int) -> None:
         super().__init__()
@@ -93,7 +82,7 @@ class EnhancedMixFFN(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then the feed-forward, each on the normalised map and added to it; arguments as of the attention."""
+    """Attention, then the feed-forward, each on the normalised map and added to it."""
 
     def __init__(self, channels: int, heads: int, ratio: int) -> None:
         super().__init__()

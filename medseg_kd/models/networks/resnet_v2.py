@@ -18,7 +18,7 @@ class StdConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, channels, H/stride, W/stride)."""
-        return F.conv2d(x, self.standardised(), stride=self.stride, padding=self.padding)
+        return self._conv_forward(x, self.standardised(), None)
 
 
 class GreyStdConv2d(StdConv2d):
@@ -39,12 +39,8 @@ class GreyStdConv2d(StdConv2d):
 class Bottleneck(nn.Module):
     """Residual unit: 1x1, 3x3 (with the stride) and 1x1 convolution, each followed by a group norm.
 
-    The ReLU follows the sum, as in the first ResNet, although the published code calls the unit pre-activated.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output; a fourth of them between.
-        stride: Of the 3x3 convolution.
+    The ReLU follows the sum, as in the first ResNet, although the published code calls the unit pre-activated. Inside
+    the unit there are a fourth of the output's channels.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
@@ -67,9 +63,7 @@ class Bottleneck(nn.Module):
         y = F.relu_(self.gn1(self.conv1(x)))
         y = F.relu_(self.gn2(self.conv2(y)))
         y = self.gn3(self.conv3(y))
-        if self.projects:
-            x = self.gn_proj(self.conv_proj(x))
-        return F.relu_(y + x)
+        return F.relu_(y + (self.gn_proj(self.conv_proj(x)) if self.projects else x))
 
 
 class ResNetV2(nn.Module):
@@ -84,7 +78,7 @@ class ResNetV2(nn.Module):
         depths: Units of ``block1``, ``block2`` and ``block3``.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 64, depths: tuple[int, int, int] = (3, 4, 9)) -> None:
+    def __init__(self, in_channels: int, width: int, depths: tuple[int, int, int]) -> None:
         super().__init__()
         stem = GreyStdConv2d(width, 7, 2) if in_channels == 1 else StdConv2d(in_channels, width, 7, 2)
         self.root = nn.Sequential(
@@ -111,7 +105,5 @@ class ResNetV2(nn.Module):
 
 def _stage(in_channels: int, channels: int, depth: int, stride: int) -> nn.Sequential:
     """Residual units ``unit1`` (with the stride) to ``unit<depth>``."""
-    units: OrderedDict[str, nn.Module] = OrderedDict(unit1=Bottleneck(in_channels, channels, stride))
-    for index in range(2, depth + 1):
-        units[f"unit{index}"] = Bottleneck(channels, channels)
-    return nn.Sequential(units)
+    units = [Bottleneck(in_channels, channels, stride), *(Bottleneck(channels, channels) for _ in range(1, depth))]
+    return nn.Sequential(OrderedDict((f"unit{number}", unit) for number, unit in enumerate(units, start=1)))

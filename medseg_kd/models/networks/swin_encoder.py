@@ -1,7 +1,7 @@
 """The Swin encoder of Swin-UNETR, written so that one graph serves every input size."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,16 +41,7 @@ class WindowAxis:
 
 
 class WindowAttention(monai_swin.WindowAttention):
-    """Multi-head attention inside windows, with a bias for the relative position.
-
-    Args:
-        channels: C.
-        num_heads: Attention heads.
-        window_size: Side of a window in tokens.
-        shift: How far the windows are moved, in tokens.
-        attn_drop_rate: Dropout of the attention.
-        drop_rate: Dropout after the projection.
-    """
+    """Multi-head attention inside windows of ``window_size`` squared tokens, moved by ``shift`` of them."""
 
     def __init__(
         self, channels: int, num_heads: int, window_size: int, shift: int, attn_drop_rate: float, drop_rate: float
@@ -99,17 +90,7 @@ def _shift_mask(rows: WindowAxis, columns: WindowAxis) -> Tensor:
 
 
 class SwinBlock(nn.Module):
-    """Attention inside windows, then an MLP, each with a residual.
-
-    Args:
-        channels: C.
-        num_heads: Attention heads.
-        window_size: Side of a window in tokens.
-        shifted: Move the windows by half of their side.
-        drop_rate: Dropout after the projections.
-        attn_drop_rate: Dropout of the attention.
-        drop_path_rate: Chance that a residual is left out.
-    """
+    """Attention inside windows, which ``shifted`` moves by half of their side, then an MLP; each with a residual."""
 
     def __init__(
         self,
@@ -145,30 +126,6 @@ class PatchMerging(monai_swin.PatchMerging):
         return self.reduction(self.norm(x.reshape(batch, height // 2, width // 2, 4 * channels)))
 
 
-class SwinStage(nn.Module):
-    """Blocks without and with shift in turn, then a patch merging.
-
-    Args:
-        channels: C.
-        drop_paths: Chance of each block that its residuals are left out; as many as blocks.
-        block: The other arguments of :class:`SwinBlock`.
-    """
-
-    def __init__(self, channels: int, drop_paths: Sequence[float], **block: Any) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(
-            *(
-                SwinBlock(channels, shifted=index % 2 == 1, drop_path_rate=rate, **block)
-                for index, rate in enumerate(drop_paths)
-            )
-        )
-        self.downsample = PatchMerging(channels, spatial_dims=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, h, w, C) to (N, h/2, w/2, 2C)."""
-        return self.downsample(self.blocks(x))
-
-
 class StageMap(nn.LayerNorm):
     """Tokens normalised over their channels, without weights, as a map for the decoder."""
 
@@ -184,17 +141,8 @@ class SwinEncoder(nn.Module):
     """Swin Transformer (Liu et al., ICCV 2021) with the parameter names of MONAI's.
 
     MONAI's own reads the size in Python (masks, window sizes, padding), so that a graph of it serves one size. This one
-    computes them inside the graph and attends through ``scaled_dot_product_attention``.
-
-    Args:
-        in_channels: Channels of the image.
-        channels: C, of the patch embedding; each stage doubles them.
-        depths: Blocks of each stage.
-        num_heads: Attention heads of each stage.
-        window_size: Side of a window in tokens.
-        drop_rate: Dropout of the embedding and after the projections.
-        attn_drop_rate: Dropout of the attention.
-        drop_path_rate: Chance that a residual is left out in the last block; it grows linearly from 0.
+    computes them inside the graph and attends through ``scaled_dot_product_attention``. Arguments are those of
+    :class:`~medseg_kd.models.SwinUNETR`, in its order.
     """
 
     def __init__(
@@ -211,22 +159,18 @@ class SwinEncoder(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed(2, in_channels, channels, norm_layer=None, spatial_dims=2)  # type: ignore[arg-type]
         self.pos_drop = nn.Dropout(drop_rate)
-        total, stages = sum(depths), []
-        for index, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
-            first = sum(depths[:index])
-            drop_paths = [drop_path_rate * block / max(total - 1, 1) for block in range(first, first + depth)]
-            stages.append(
-                SwinStage(
-                    channels * 2**index,
-                    drop_paths,
-                    num_heads=heads,
-                    window_size=window_size,
-                    drop_rate=drop_rate,
-                    attn_drop_rate=attn_drop_rate,
-                )
-            )
-        # MONAI keeps each of its four stages in a list of one.
-        self.layers1, self.layers2, self.layers3, self.layers4 = (nn.ModuleList([stage]) for stage in stages)
+        total = sum(depths)
+        drop_paths = (drop_path_rate * block / max(total - 1, 1) for block in range(total))
+        for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            width = channels * 2**stage
+            blocks = [
+                SwinBlock(width, heads, window_size, block % 2 == 1, drop_rate, attn_drop_rate, next(drop_paths))
+                for block in range(depth)
+            ]
+            merging = PatchMerging(width, spatial_dims=2)
+            layers = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks), downsample=merging))
+            # MONAI keeps each of its four stages in a list of one.
+            self.add_module(f"layers{stage + 1}", nn.Sequential(layers))
         self.maps = nn.ModuleList(StageMap(channels * 2**index) for index in range(len(depths) + 1))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -234,6 +178,6 @@ class SwinEncoder(nn.Module):
         x = self.pos_drop(self.patch_embed(x)).permute(0, 2, 3, 1)
         maps = [self.maps[0](x)]
         for layers, to_map in zip((self.layers1, self.layers2, self.layers3, self.layers4), self.maps[1:], strict=True):
-            x = layers[0](x)
+            x = layers(x)
             maps.append(to_map(x))
         return maps

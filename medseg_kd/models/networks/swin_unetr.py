@@ -1,11 +1,10 @@
 """Swin-UNETR: MONAI's decoder on an encoder that compiles and exports for every size."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from mmengine.model import BaseModule
 from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrUpBlock
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.networks.input_check import check_input
@@ -61,16 +60,16 @@ class SwinUNETR(BaseModule):
         self.swinViT = SwinEncoder(
             in_channels, feature_size, depths, num_heads, window_size, drop_rate, attn_drop_rate, drop_path_rate
         )
-        self.encoder1 = _block(in_channels, widths[0])
-        self.encoder2 = _block(widths[0], widths[0])
-        self.encoder3 = _block(widths[1], widths[1])
-        self.encoder4 = _block(widths[2], widths[2])
-        self.encoder10 = _block(widths[4], widths[4])
-        self.decoder5 = _up_block(widths[4], widths[3])
-        self.decoder4 = _up_block(widths[3], widths[2])
-        self.decoder3 = _up_block(widths[2], widths[1])
-        self.decoder2 = _up_block(widths[1], widths[0])
-        self.decoder1 = _up_block(widths[0], widths[0])
+        self.encoder1 = _block(UnetrBasicBlock, 1, in_channels, widths[0])
+        self.encoder2 = _block(UnetrBasicBlock, 1, widths[0], widths[0])
+        self.encoder3 = _block(UnetrBasicBlock, 1, widths[1], widths[1])
+        self.encoder4 = _block(UnetrBasicBlock, 1, widths[2], widths[2])
+        self.encoder10 = _block(UnetrBasicBlock, 1, widths[4], widths[4])
+        self.decoder5 = _block(UnetrUpBlock, 2, widths[4], widths[3])
+        self.decoder4 = _block(UnetrUpBlock, 2, widths[3], widths[2])
+        self.decoder3 = _block(UnetrUpBlock, 2, widths[2], widths[1])
+        self.decoder2 = _block(UnetrUpBlock, 2, widths[1], widths[0])
+        self.decoder1 = _block(UnetrUpBlock, 2, widths[0], widths[0])
         self.out = UnetOutBlock(2, widths[0], num_classes)
         self.size_divisor = 32
         self.feature_info = [
@@ -91,29 +90,17 @@ class SwinUNETR(BaseModule):
                 "are 32x64 and 64x32"
             )
         maps = self.swinViT(x)
-        skips = self.encoder1(x), self.encoder2(maps[0]), self.encoder3(maps[1]), self.encoder4(maps[2]), maps[3]
-        x = self.decoder5(self.encoder10(maps[4]), skips[4])
-        x = self.decoder4(x, skips[3])
-        x = self.decoder3(x, skips[2])
-        x = self.decoder2(x, skips[1])
-        x = self.decoder1(x, skips[0])
-        return self.out(x)
+        x4 = self.decoder5(self.encoder10(maps[4]), maps[3])
+        x3 = self.decoder4(x4, self.encoder4(maps[2]))
+        x2 = self.decoder3(x3, self.encoder3(maps[1]))
+        x1 = self.decoder2(x2, self.encoder2(maps[0]))
+        return self.out(self.decoder1(x1, self.encoder1(x)))
 
 
-def _instance_norm(channels: int) -> tuple[str, dict[str, Any]]:
-    """Instance norm as a group norm of one channel a group.
+def _block(kind: type[nn.Module], factor: int, in_channels: int, channels: int) -> nn.Module:
+    """A block of MONAI's: (N, in_channels, h, w), beside a skip or not, to (N, channels, factor * h, factor * w).
 
-    It gives the same, but PyTorch's instance norm returns a view, which the in-place activation after it makes autograd
-    copy.
+    Its instance norm is a group norm of one channel a group. It gives the same, but PyTorch's instance norm returns a
+    view, which the in-place activation after it makes autograd copy.
     """
-    return "group", {"num_groups": channels, "affine": False}
-
-
-def _block(in_channels: int, channels: int) -> UnetrBasicBlock:
-    """Two 3x3 convolutions with a residual: (N, in_channels, h, w) to (N, channels, h, w)."""
-    return UnetrBasicBlock(2, in_channels, channels, 3, 1, _instance_norm(channels), res_block=True)
-
-
-def _up_block(in_channels: int, channels: int) -> UnetrUpBlock:
-    """Upsampling by 2, then the two convolutions on it and the skip (N, channels, 2h, 2w)."""
-    return UnetrUpBlock(2, in_channels, channels, 3, 2, _instance_norm(channels), res_block=True)
+    return kind(2, in_channels, channels, 3, factor, ("group", dict(num_groups=channels, affine=False)), res_block=True)

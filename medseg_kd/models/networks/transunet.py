@@ -21,21 +21,12 @@ class ConvBNReLU(nn.Sequential):
     """3x3 convolution, batch norm, ReLU."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
+        conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 class UpBlock(nn.Module):
-    """One decoder step: enlarge by 2, concatenate with the skip, two 3x3 convolutions.
-
-    Args:
-        in_channels: Channels of the deeper feature.
-        skip_channels: Channels of the skip; 0 where there is none.
-        channels: Channels of the output.
-    """
+    """One decoder step: enlarge by 2, concatenate with the skip (of 0 channels where there is none), convolve twice."""
 
     def __init__(self, in_channels: int, skip_channels: int, channels: int) -> None:
         super().__init__()
@@ -45,20 +36,11 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """Map (N, in_channels, h, w), and the skip (N, skip_channels, 2h, 2w), to (N, channels, 2h, 2w)."""
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        if skip is not None:
-            x = torch.cat((x, skip), dim=1)
-        return self.conv2(self.conv1(x))
+        return self.conv2(self.conv1(x if skip is None else torch.cat((x, skip), dim=1)))
 
 
 class Decoder(nn.Module):
-    """Walks from the transformer's map to the input's size, past one skip a step.
-
-    Args:
-        in_channels: Channels of the transformer's map.
-        skip_channels: Channels of the skips, deep to shallow; 0 where a step has none.
-        middle_channels: Width of the convolution before the first step.
-        channels: Width of each step, deep to shallow.
-    """
+    """A convolution to ``middle_channels``, then a step past each of the skips, deep to shallow, to ``channels``."""
 
     def __init__(
         self, in_channels: int, skip_channels: tuple[int, ...], middle_channels: int, channels: tuple[int, ...]
@@ -155,25 +137,22 @@ class TransUNet(BaseModule):
         Raises:
             UserError: The file cannot be read, or a weight is missing, left over or of another shape.
         """
-        if checkpoint.endswith(".npz"):
-            self._load_encoder(checkpoint)
-        else:
+        if not checkpoint.endswith(".npz"):
             saved = read_checkpoint(checkpoint)["state_dict"]
             weights = {key.removeprefix("network."): value for key, value in saved.items()}
             load_weights(self, fit_stem(weights, self, checkpoint), checkpoint)
             print_log(f"{type(self).__name__} starts from {checkpoint}", "current")
-
-    def _load_encoder(self, path: str) -> None:
+            return
         encoder = {name: value for name, value in self.state_dict().items() if name.startswith(("resnet.", "vit."))}
-        weights = fit_stem(read_encoder(path, encoder, self.vit.num_heads), self, path)
-        name = "vit.position_embedding.grid"
-        given, wanted = weights[name].shape[-2:], encoder[name].shape[-2:]
+        weights = fit_stem(read_encoder(checkpoint, encoder, self.vit.num_heads), self, checkpoint)
+        grid = "vit.position_embedding.grid"
+        given, wanted = weights[grid].shape[-2:], encoder[grid].shape[-2:]
         # In double precision, as the published code resizes.
-        weights[name] = resize_grid(weights[name].double(), wanted).float()
+        weights[grid] = resize_grid(weights[grid].double(), wanted).float()
         self.load_state_dict(weights, strict=False)
         resized = f", its position embedding resized from {given[0]}x{given[1]} to {wanted[0]}x{wanted[1]}"
         print_log(
-            f"{type(self).__name__}: the encoder's {len(weights)} weights start from {path}"
+            f"{type(self).__name__}: the encoder's {len(weights)} weights start from {checkpoint}"
             f"{resized if given != wanted else ''}; the decoder starts from its initialisation",
             "current",
         )

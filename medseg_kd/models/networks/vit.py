@@ -1,5 +1,6 @@
 """Vision transformer on a feature map."""
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -9,16 +10,9 @@ from torch import Tensor, nn
 
 
 class PositionEmbedding(nn.Module):
-    """Adds a learned map to a feature map; where the two differ in size, the learned one is resized.
-
-    The resizing is bilinear between the centres of the outermost cells, which is what the published TransUNet does once
-    when it loads the weights of another grid. On the map's own grid it changes nothing.
+    """Adds a learned map of ``grid`` (rows, columns), zeros at first, to a feature map, whose size it is resized to.
 
     Loading a ``state_dict`` of another grid gives the parameter that grid.
-
-    Args:
-        channels: Channels of the map.
-        grid: Its rows and columns. They start as zeros.
     """
 
     def __init__(self, channels: int, grid: tuple[int, int]) -> None:
@@ -44,17 +38,16 @@ class PositionEmbedding(nn.Module):
 
 
 def resize_grid(grid: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Resize a position embedding (1, C, h, w) to ``size`` (rows, columns), its corners kept in place."""
+    """Resize a position embedding (1, C, h, w) to ``size`` (rows, columns).
+
+    Bilinear between the centres of the outermost cells, which is what the published TransUNet does once when it loads
+    the weights of another grid. To its own size it changes nothing.
+    """
     return F.interpolate(grid, size=size, mode="bilinear", align_corners=True)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (Vaswani et al., NeurIPS 2017).
-
-    Args:
-        channels: Channels of the tokens.
-        num_heads: Heads; they share the channels.
-    """
+    """Multi-head self-attention (Vaswani et al., NeurIPS 2017)."""
 
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -68,21 +61,15 @@ class Attention(nn.Module):
         return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
-class MLP(nn.Module):
+class MLP(nn.Sequential):
     """Two linear layers with a GELU between them, dropout after each; initialised as in the published code."""
 
     def __init__(self, channels: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
-        self.dropout = nn.Dropout(dropout)
-        for layer in (self.fc1, self.fc2):
+        fc1, fc2, drop = nn.Linear(channels, hidden), nn.Linear(hidden, channels), nn.Dropout(dropout)
+        super().__init__(OrderedDict(fc1=fc1, gelu=nn.GELU(), dropout=drop, fc2=fc2, dropout_again=drop))
+        for layer in (fc1, fc2):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (N, T, channels) to the same shape."""
-        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
 
 
 class Block(nn.Module):

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from medseg_kd.models.checkpoint import read_checkpoint
 
 # PyTorch's format before the zip file: a magic number, the version, the system and the object, each a pickle.
 _PICKLES_BEFORE_ZIP = 4
+_DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network_weights")
 
 
@@ -50,12 +52,30 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Any]:
             system, or fills a container class of its own).
     """
     name = os.fspath(path)
+    if name.endswith(".npz"):
+        return {"state_dict": read_npz(name)}
     if not os.path.isfile(name):
         raise UserError(f"checkpoint not found: {name}")
-    if name.endswith(".npz"):
-        return {"state_dict": _read_npz(name)}
     with torch.serialization.safe_globals([(Placeholder, global_) for global_ in _globals_of(name)]):
         return read_checkpoint(name)
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The arrays of an ``.npz`` as tensors; no code in it is run.
+
+    Raises:
+        UserError: The file is not there or damaged, or holds other things than numbers.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise UserError(f"checkpoint not found: {name}")
+    try:
+        with np.load(name, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+    except (*_DAMAGED, TypeError, AttributeError, KeyError) as error:
+        raise UserError(
+            f"{name} cannot be read as an .npz of numeric arrays ({error}): download or copy it again"
+        ) from error
 
 
 def weights_of(checkpoint: dict[str, Any], source: str) -> dict[str, Tensor]:
@@ -69,31 +89,19 @@ def weights_of(checkpoint: dict[str, Any], source: str) -> dict[str, Tensor]:
     return weights
 
 
-def _read_npz(name: str) -> dict[str, torch.Tensor]:
-    """The arrays of an ``.npz`` as tensors."""
-    try:
-        with np.load(name, allow_pickle=False) as arrays:
-            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{name} cannot be read as an .npz of numeric arrays ({error})") from error
-
-
 def _globals_of(name: str) -> set[str]:
     """Names of all classes and functions that a file asks for; none where it is no pickle, which reading it tells."""
     found: set[str] = set()
-    try:
-        with open(name, "rb") as file:
-            if zipfile.is_zipfile(file):
-                with zipfile.ZipFile(file) as archive:
-                    for member in archive.namelist():
-                        if member.endswith("data.pkl"):
-                            found.update(_globals_in(archive.open(member)))
-            else:
-                file.seek(0)
-                for _ in range(_PICKLES_BEFORE_ZIP):
-                    found.update(_globals_in(file))
-    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        return found
+    with suppress(*_DAMAGED, RuntimeError), open(name, "rb") as file:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.namelist():
+                    if member.endswith("data.pkl"):
+                        found.update(_globals_in(archive.open(member)))
+        else:
+            file.seek(0)
+            for _ in range(_PICKLES_BEFORE_ZIP):
+                found.update(_globals_in(file))
     return found
 
 

@@ -5,9 +5,10 @@ import re
 from torch import Tensor
 
 from medseg_kd.errors import UserError
+from medseg_kd.models.weights.renaming import rename
 
 _ENCODER = re.compile(r"(encoder\.)?(patch_embed|layers[1-4])\.")
-_MLP = re.compile(r"(swinViT\..+\.mlp)\.fc([12])\.")
+_RULES = {r"^(swinViT\..+\.mlp)\.fc([12])\.": r"\1.linear\2."}
 
 
 def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -15,9 +16,6 @@ def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
     The layers of an MLP may also be called ``fc1`` and ``fc2``, as in Swin's own code. Weights of a three-dimensional
     network keep their shapes, so that strict loading names those that do not fit.
-
-    Args:
-        state: ``state_dict`` of a whole Swin-UNETR.
 
     Raises:
         UserError: The weights are those of the encoder alone, as self-supervised training saves them.
@@ -28,4 +26,4 @@ def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
             f"these are weights of Swin-UNETR's encoder alone ({alone}, ...), as self-supervised training saves them "
             "(model_swinvit.pt). Expected those of a whole network: swinViT.*, encoder1.*, ..., decoder1.*, out.*"
         )
-    return {_MLP.sub(r"\1.linear\2.", key): value for key, value in state.items()}
+    return rename(state, _RULES)

@@ -1,93 +1,101 @@
-"""The authors' MISSFormer, by the names and shapes of its weights, turned into ours."""
+"""The authors' MISSFormer, with its names and layers, turned into ours."""
 
+import logging
+
+import pytest
 import torch
+from mmengine.logging import MMLogger
 from torch import nn
 
+from medseg_kd.errors import UserError
 from medseg_kd.models import MISSFormer
+from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.networks.missformer_blocks import Reduction, to_tokens
-from medseg_kd.models.weights.missformer import convert
+from medseg_kd.models.weights.missformer import convert, unused_weights
+from tests.models.weights import missformer_network
 
-CHANNELS = (64, 128, 320, 512)
-RATIOS = (8, 4, 2, 1)
-
-
-def _with_bias(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+UNUSED = unused_weights((2, 2, 2, 2), bridge_layers=4)
+SMALL = dict(num_classes=9, channels=(64, 128, 64, 192), heads=(1, 2, 4, 3))
 
 
-def _attention(name: str, c: int) -> dict[str, tuple[int, ...]]:
-    return _with_bias(f"{name}.q", c, c) | _with_bias(f"{name}.kv", 2 * c, c) | _with_bias(f"{name}.proj", c, c)
+@pytest.fixture(scope="module")
+def theirs() -> nn.Module:
+    """A small network of theirs whose norms and biases are not those of a new one."""
+    torch.manual_seed(0)
+    net = missformer_network.MISSFormer(**SMALL)
+    for parameter in net.parameters():
+        if parameter.ndim == 1:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    return net
 
 
-def _ffn(name: str, c: int) -> dict[str, tuple[int, ...]]:
-    shapes = _with_bias(f"{name}.fc1", 4 * c, c) | _with_bias(f"{name}.fc2", c, 4 * c)
-    shapes |= _with_bias(f"{name}.dwconv.dwconv", 4 * c, 1, 3, 3)
-    return shapes | {k: v for n in (1, 2, 3) for k, v in _with_bias(f"{name}.norm{n}", 4 * c).items()}
+@pytest.fixture(scope="module")
+def published() -> dict[str, torch.Tensor]:
+    """Names and shapes of the published network."""
+    with torch.device("meta"):
+        return missformer_network.MISSFormer(9, (64, 128, 320, 512), (1, 2, 5, 8)).state_dict()
 
 
-def _block(name: str, c: int, ratio: int) -> dict[str, tuple[int, ...]]:
-    shapes = _attention(f"{name}.attn", c) | _ffn(f"{name}.mlp", c)
-    shapes |= _with_bias(f"{name}.norm1", c) | _with_bias(f"{name}.norm2", c)
-    if ratio > 1:
-        shapes |= _with_bias(f"{name}.attn.sr", c, c, ratio, ratio) | _with_bias(f"{name}.attn.norm", c)
-    return shapes
+@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+def test_the_logits_on_grey_images_are_the_same(theirs, size):
+    ours = MISSFormer(**SMALL).eval()
+    load_weights(ours, convert(theirs.state_dict()), "a file")
+    x = torch.rand(2, 1, *size)
+    with torch.no_grad():
+        wanted, given = theirs(x.repeat(1, 3, 1, 1)), ours(x)
+    assert wanted.std() > 0.1
+    torch.testing.assert_close(given, wanted, rtol=0, atol=1e-5 * float(wanted.max() - wanted.min()))
 
 
-def official_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the authors' state_dict."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for n, (before, c, ratio) in enumerate(zip((3, *CHANNELS), CHANNELS, RATIOS, strict=False), start=1):
-        kernel = 7 if n == 1 else 3
-        shapes |= _with_bias(f"backbone.patch_embed{n}.proj", c, before, kernel, kernel)
-        shapes |= _with_bias(f"backbone.patch_embed{n}.norm", c) | _with_bias(f"backbone.norm{n}", c)
-        shapes |= _block(f"backbone.block{n}.0", c, ratio) | _block(f"backbone.block{n}.1", c, ratio)
-        layer = f"bridge.bridge_layer{n}"
-        shapes |= _with_bias(f"{layer}.norm1", 64) | _with_bias(f"{layer}.norm2", 64) | _attention(f"{layer}.attn", 64)
-        shapes |= _with_bias(f"{layer}.attn.scale_reduce.norm", 64)
-        for stage, width in enumerate(CHANNELS):
-            shapes |= _ffn(f"{layer}.mixffn{stage + 1}", width)
-            if stage < 3:
-                r = RATIOS[stage]
-                shapes |= _with_bias(f"{layer}.attn.scale_reduce.sr{stage}", width, width, r, r)
-        step = f"decoder_{n - 1}"
-        shapes |= _block(f"{step}.layer_former_1", c, ratio) | _block(f"{step}.layer_former_2", c, ratio)
-        shapes |= _with_bias(f"{step}.concat_linear", c, {1: 128, 2: 288, 3: 576, 4: 1024}[n])
-        shapes[f"{step}.layer_up.expand.weight"] = (1024, 64) if n == 1 else (2 * c, c)
-        shapes |= _with_bias(f"{step}.layer_up.norm", 64 if n == 1 else c // 2)
-    return shapes | _with_bias("decoder_0.last_layer", 9, 64, 1, 1)
+def test_what_is_dropped_is_what_no_output_depends_on(theirs):
+    theirs.zero_grad()
+    theirs(torch.rand(1, 3, 64, 64)).square().mean().backward()
+    assert {name for name, parameter in theirs.named_parameters() if parameter.grad is None} == UNUSED
+    assert len(convert(dict.fromkeys(UNUSED, torch.zeros(1)))) == 0
 
 
-def test_every_weight_of_ours_comes_from_theirs():
-    official = {name: torch.empty(shape, device="meta") for name, shape in official_shapes().items()}
-    assert sum(value.numel() for value in official.values()) == 42_462_537
+def test_every_weight_of_ours_comes_from_theirs(published):
+    assert sum(value.numel() for value in published.values()) == 42_462_537
+    assert sum(published[name].numel() for name in UNUSED) == 7_009_792
     with torch.device("meta"):
         ours = MISSFormer(num_classes=9).state_dict()
-    assert {k: v.shape for k, v in convert(official).items()} == {k: v.shape for k, v in ours.items()}
+    assert {k: v.shape for k, v in convert(published).items()} == {k: v.shape for k, v in ours.items()}
 
 
-def test_weights_of_one_shape_are_not_swapped():
-    pairs = {
-        "backbone.block3.1.attn.q.weight": "encoder.2.blocks.1.attn.attend.q.weight",
-        "backbone.block2.0.attn.norm.bias": "encoder.1.blocks.0.attn.reduce.1.bias",
-        "backbone.block2.0.norm1.bias": "encoder.1.blocks.0.norm1.bias",
-        "backbone.block2.0.mlp.norm1.bias": "encoder.1.blocks.0.mlp.norm.bias",
-        "backbone.patch_embed2.norm.weight": "encoder.1.patch_norm.weight",
-        "backbone.norm2.weight": "encoder.1.norm.weight",
-        "bridge.bridge_layer4.norm1.weight": "bridge.3.norm1.weight",
-        "bridge.bridge_layer4.attn.scale_reduce.norm.weight": "bridge.3.norm_reduced.weight",
-        "bridge.bridge_layer3.attn.proj.weight": "bridge.2.attend.proj.weight",
-        "bridge.bridge_layer3.mixffn2.norm1.weight": "bridge.2.mlps.1.norm.weight",
-        "decoder_3.layer_up.norm.bias": "decoder.0.expand.norm.bias",
-        "decoder_2.layer_up.norm.bias": "decoder.1.expand.norm.bias",
-        "decoder_2.layer_former_2.mlp.fc2.bias": "decoder.0.blocks.1.mlp.fc2.bias",
-        "decoder_0.layer_former_1.mlp.fc2.bias": "decoder.2.blocks.0.mlp.fc2.bias",
-        "decoder_0.layer_up.norm.weight": "head.expand.norm.weight",
-    }
-    shapes = official_shapes()
-    converted = convert({name: torch.tensor(float(i)).expand(shapes[name]) for i, name in enumerate(pairs)})
-    assert {name: float(value.flatten()[0]) for name, value in converted.items()} == {
-        name: float(i) for i, name in enumerate(pairs.values())
-    }
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        "bridge.bridge_layer5.norm1.weight",
+        "decoder_3.layer_former_3.norm1.weight",
+        "decoder_3.layer_former_1.attn.sr.weight",
+        "backbone.block1.2.mlp.norm2.weight",
+        "backbone.block1.0.mlp.norm4.weight",
+    ],
+)
+def test_what_is_not_theirs_is_refused(theirs, unknown):
+    """Names that resemble those which are dropped, too."""
+    with pytest.raises(UserError, match=r"does not fit MISSFormer.*\n  1 not in the model"):
+        load_weights(MISSFormer(**SMALL), convert({**theirs.state_dict(), unknown: torch.zeros(64)}), "a file")
+
+
+def test_a_checkpoint_of_an_earlier_version_that_kept_what_is_unused(theirs, caplog):
+    """There it was called ``unused.``, with two underscores for a dot."""
+    state = theirs.state_dict()
+    weights = {f"network.{name}": value for name, value in convert(state).items()}
+    kept = {f"network.unused.{name.replace('.', '__')}": state[name] for name in UNUSED}
+    model = nn.Module()
+    model.network = MISSFormer(**SMALL)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO):
+        load_weights(model, {**weights, **kept}, "iter_1.pth")
+    logger.removeHandler(caplog.handler)
+    assert [line for line in caplog.messages if "left out" in line] == [
+        "iter_1.pth: left out 166 weights of an earlier version that no output used"
+    ]
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    with pytest.raises(UserError, match=r"1 not in the model:\n    network\.unused\.decoder_0__concat_linear__bias"):
+        load_weights(model, {**weights, **kept, "network.unused.decoder_0__concat_linear__bias": torch.zeros(1)}, "a")
 
 
 def test_the_stem_sees_grey_once():
