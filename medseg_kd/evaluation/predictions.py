@@ -10,9 +10,9 @@ import SimpleITK as sitk  # noqa: N813
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from ..errors import UserError, last_line
-from ..files import whole_file
-from ..registry import METRICS
+from medseg_kd.errors import UserError, last_line
+from medseg_kd.files import whole_file
+from medseg_kd.registry import METRICS
 
 DEFAULTS = {"spacing": "1 mm", "geometry": "origin (0, 0, 0) and LPS axes"}
 """What is written where a case does not have it, for the log."""
@@ -25,9 +25,6 @@ class PredictionWriter(BaseMetric):
     A data sample is a case as :class:`~medseg_kd.evaluation.VolumeMetric` takes it. Where its meta information has a
     ``geometry`` (``origin``, ``direction``, ``orientation``), the file lies where the case does, its axes as in the
     file that the case was prepared from. Otherwise only the spacing is set, or 1 mm where that is not known either.
-
-    Args:
-        output_dir: folder of the files.
 
     Attributes:
         saving_seconds: what writing took in this process.
@@ -50,7 +47,7 @@ class PredictionWriter(BaseMetric):
         if not self.results:
             self.saving_seconds = 0.0
         for sample in data_samples:
-            _write(_image(sample), self.folder / f"{sample['case_name']}.nii.gz")
+            write_image(image_of(sample), self.folder / f"{sample['case_name']}.nii.gz")
             lacks = [key for key in DEFAULTS if sample.get(key) is None]
             self.results.append({"case": str(sample["case_name"]), "lacks": lacks})
         self.saving_seconds += time.perf_counter() - started
@@ -65,13 +62,13 @@ class PredictionWriter(BaseMetric):
         return {}
 
 
-def _image(sample: Mapping[str, Any]) -> sitk.Image:
+def image_of(sample: Mapping[str, Any]) -> sitk.Image:
     """The prediction of a case with its geometry."""
     image = sitk.GetImageFromArray(np.asarray(sample["pred_sem_seg"]["data"], np.uint8))
-    geometry = sample.get("geometry")
+    spacing, geometry = sample.get("spacing"), sample.get("geometry")
     try:
-        if sample.get("spacing") is not None:
-            image.SetSpacing(sample["spacing"][::-1])
+        if spacing is not None:
+            image.SetSpacing(spacing[::-1])
         if geometry is not None:
             image.SetOrigin(geometry["origin"])
             image.SetDirection(geometry["direction"])
@@ -79,14 +76,13 @@ def _image(sample: Mapping[str, Any]) -> sitk.Image:
                 image = sitk.DICOMOrient(image, geometry["orientation"])
     except (RuntimeError, TypeError) as error:
         raise UserError(
-            f"case {sample['case_name']}: spacing {sample.get('spacing')} and geometry {geometry} cannot be written "
-            f"({error}). Expected three spacings, an origin of three numbers and nine direction cosines; prepare the "
-            "case again"
+            f"case {sample['case_name']}: spacing {spacing} and geometry {geometry} cannot be written ({error}). "
+            "Expected three spacings, an origin of three numbers and nine direction cosines; prepare the case again"
         ) from error
     return image
 
 
-def _write(image: sitk.Image, path: Path) -> None:
+def write_image(image: sitk.Image, path: Path) -> None:
     """Write a file, whole or not at all."""
     try:
         with whole_file(path) as draft:

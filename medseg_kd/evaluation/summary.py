@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
-from .case import Scores
-from .measures.base import DEFAULT, STATUSES, Measure, build_all
+from medseg_kd.evaluation.case import Scores
+from medseg_kd.evaluation.measures.base import DEFAULT, Measure, build_all
+from medseg_kd.files import write_text
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,20 @@ class Summary:
 
 
 def summarise(protocol: str, cases: Sequence[CaseScores], classes: Sequence[str], metrics: Sequence[Any]) -> Summary:
-    """Means over cases, then over organs.
+    """Means over cases, then over organs; not-a-number is left out of each of them.
 
     Args:
         protocol: the protocol that gave the scores.
         cases: at least one case, all in one unit.
         classes: class names, the first is background.
         metrics: what was measured, as for ``score_case``.
-
-    Returns:
-        The means; not-a-number is left out of each of them.
     """
     measures = build_all(metrics)
     per_class, counts = {}, {}
     for index, name in enumerate(classes[1:], start=1):
         scores = [case.scores[index] for case in cases]
         per_class[name] = {m.title: m.shown(nan_mean([float(score[m.key]) for score in scores])) for m in measures}
-        seen = Counter(str(score["status"]) for score in scores)
-        counts[name] = {status: seen[status] for status in STATUSES}
+        counts[name] = Counter(str(score["status"]) for score in scores)
     mean = {m.title: nan_mean([values[m.title] for values in per_class.values()]) for m in measures}
     return Summary(protocol, cases[0].unit, cases, measures, per_class, mean, counts)
 
@@ -82,13 +78,12 @@ def nan_mean(values: Sequence[float]) -> float:
 
 def write_metrics_json(path: Path, summaries: Sequence[Summary]) -> None:
     """Write the means of each protocol; not-a-number becomes null."""
-    content: dict[str, Any] = {}
+    content = {}
     for summary in summaries:
-        table: dict[str, Any] = _numbers(summary.mean, "m")
+        table: dict[str, Any] = {f"m{title}": value for title, value in _numbers(summary.mean).items()}
         table["per_class"] = {name: _numbers(values) for name, values in summary.per_class.items()}
         if summary.protocol == "strict":
-            table["missed"] = summary.total("missed")
-            table["false_alarms"] = summary.total("false_alarm")
+            table |= {"missed": summary.total("missed"), "false_alarms": summary.total("false_alarm")}
         content[summary.protocol] = table
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -101,12 +96,11 @@ def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
     writer.writerow(["protocol", "case", "class", *(each.key for each in measured), "unit", "status"])
     for summary in summaries:
         for case in summary.cases:
-            for index, name in enumerate(summary.per_class, start=1):
-                score = case.scores[index]
+            for name, score in zip(summary.per_class, case.scores.values(), strict=True):
                 values = [repr(each.shown(float(score.get(each.key, math.nan)))) for each in measured]
                 writer.writerow([summary.protocol, case.case, name, *values, case.unit, score["status"]])
     write_text(path, text.getvalue())
 
 
-def _numbers(values: Mapping[str, float], prefix: str = "") -> dict[str, float | None]:
-    return {f"{prefix}{title}": None if math.isnan(value) else value for title, value in values.items()}
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {title: None if math.isnan(value) else value for title, value in values.items()}

@@ -1,6 +1,5 @@
-"""From slices to labels: prediction of a case, slice batches, decoding."""
+"""From slices to labels: prediction of a case in slice batches."""
 
 from medseg_kd.inference.case import CasePredictor
-from medseg_kd.inference.decoding import to_labels
 
-__all__ = ["CasePredictor", "to_labels"]
+__all__ = ["CasePredictor"]

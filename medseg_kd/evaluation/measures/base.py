@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,8 +26,8 @@ LIKE_DICE = {
 """Fractions that are 1 for equal objects; ``transunet`` gives what the published code gives."""
 
 LIKE_DISTANCE = {
-    "transunet": {"missed": 0.0, "false_alarm": 0.0, "empty": 0.0},
-    "strict": {"missed": math.nan, "false_alarm": math.nan, "empty": math.nan},
+    "transunet": dict.fromkeys(STATUSES[1:], 0.0),
+    "strict": dict.fromkeys(STATUSES[1:], math.nan),
 }
 """Distances, which an absent object does not have; ``transunet`` gives what the published code gives."""
 
@@ -42,7 +42,7 @@ class Organ:
         true: voxels of T.
         both: voxels of P and T.
         voxel_size: along each axis of the array, in mm; ones where voxels are measured.
-        pred_to_truth: (n,) distance of each surface voxel of P to the surface of T; only for measures that need it.
+        pred_to_truth: (n,) distance of each surface voxel of P to the surface of T; empty where no measure needs it.
         truth_to_pred: (m,) the other way round.
     """
 
@@ -50,9 +50,9 @@ class Organ:
     predicted: int
     true: int
     both: int
-    voxel_size: tuple[float, ...] = ()
-    pred_to_truth: np.ndarray = field(default_factory=lambda: np.empty(0))
-    truth_to_pred: np.ndarray = field(default_factory=lambda: np.empty(0))
+    voxel_size: tuple[float, ...]
+    pred_to_truth: np.ndarray
+    truth_to_pred: np.ndarray
 
     @property
     def status(self) -> str:
@@ -61,7 +61,10 @@ class Organ:
 
 
 class Measure:
-    """One number that says how well two objects agree. A subclass is called with an :class:`Organ`.
+    """One number that says how well two objects agree.
+
+    A subclass maps an :class:`Organ` to its value, and may add to ``str()``, the title, the options that a reader of
+    the table must know.
 
     Attributes:
         title: name in tables, JSON and configs: that of the class.
@@ -87,23 +90,18 @@ class Measure:
         cls.title, cls.key = cls.__name__, cls.__name__.lower()
 
     def __call__(self, organ: Organ) -> float:
-        """The value for an organ that is in prediction and truth."""
         raise NotImplementedError
 
     def __str__(self) -> str:
-        """The title, with the options that a reader of the table must know."""
         return self.title
 
+    def score(self, organ: Organ, protocol: str) -> float:
+        """The value of an organ, present or absent."""
+        absent = self.absent[protocol]
+        return absent[organ.status] if organ.status in absent else self(organ)
+
     def check(self, organs: Sequence[str], units: Collection[str]) -> None:
-        """Refuse what it cannot measure.
-
-        Args:
-            organs: names of all organs.
-            units: those in which the case can be measured.
-
-        Raises:
-            UserError: its unit is not there.
-        """
+        """Refuse, as a UserError, what it cannot measure: these organs by name, a case that knows these units."""
         if self.measured_in not in (None, *units):
             raise UserError(
                 f"{self} is measured in {self.measured_in}, but the case has no spacing. Give it its spacing, or take "
@@ -117,13 +115,10 @@ class Measure:
 
 
 def kind_of(name: str | type | LazyObject) -> type[Measure]:
-    """The class of a measure.
-
-    Args:
-        name: title, key, path (``my_measures.Recall``) or the class itself.
+    """The class of a measure, by its title, key or path (``my_measures.Recall``), or the class itself.
 
     Raises:
-        UserError: it is none.
+        UserError: it is none, or does not say what a measure says.
     """
     MEASURES.import_from_location()
     known = {kind.title: kind for kind in MEASURES.module_dict.values()}
@@ -147,16 +142,15 @@ def build_all(given: Iterable[Any]) -> list[Measure]:
     """
     if isinstance(given, str | Mapping) or not given:
         raise UserError(f"measures={given!r}: expected a list of one or more, such as {list(DEFAULT)}")
-    built = []
-    for each in given:
-        if isinstance(each, Measure):
-            built.append(each)
-            continue
-        options = dict(each) if isinstance(each, Mapping) else {"type": each}
-        kind = kind_of(options.pop("type", ""))
-        check_arguments(kind, options, f"measure {kind.title}")
-        built.append(kind(**options))
+    built = [each if isinstance(each, Measure) else _build(each) for each in given]
     titles = [measure.title for measure in built]
     if len(set(titles)) < len(titles):
         raise UserError(f"measures {', '.join(titles)}: one is there twice. Derive a class with a name of its own")
     return built
+
+
+def _build(given: Any) -> Measure:
+    options = dict(given) if isinstance(given, Mapping) else {"type": given}
+    kind = kind_of(options.pop("type", ""))
+    check_arguments(kind, options, f"measure {kind.title}")
+    return kind(**options)
