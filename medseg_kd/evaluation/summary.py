@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,13 @@ from medseg_kd.files import write_text
 
 
 @dataclass(frozen=True)
-class CaseScores:
-    """Scores of one case under one protocol, in the unit in which its distances were measured."""
-
-    case: str
-    unit: str
-    scores: Scores
-
-
-@dataclass(frozen=True)
 class Summary:
     """Scores of a test set under one protocol.
 
     Attributes:
         protocol: ``transunet`` or ``strict``.
-        unit: unit of the distances, ``voxel`` or ``mm``.
-        cases: the scores behind the means.
+        unit: of the distances of all cases, ``voxel`` or ``mm``.
+        cases: names and the scores behind the means.
         measures: what was measured.
         per_class: {organ: {title of a measure: mean over the cases that count}}, as shown; nan when none counts.
         mean: {title: mean over the organs that have a value}.
@@ -40,7 +31,7 @@ class Summary:
 
     protocol: str
     unit: str
-    cases: Sequence[CaseScores]
+    cases: Sequence[tuple[str, Scores]]
     measures: Sequence[Measure]
     per_class: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float]
@@ -51,23 +42,18 @@ class Summary:
         return sum(count[status] for count in self.counts.values())
 
 
-def summarise(protocol: str, cases: Sequence[CaseScores], classes: Sequence[str], metrics: Sequence[Any]) -> Summary:
-    """Means over cases, then over organs; not-a-number is left out of each of them.
-
-    Args:
-        protocol: the protocol that gave the scores.
-        cases: at least one case, all in one unit.
-        classes: class names, the first is background.
-        metrics: what was measured, as for ``score_case``.
-    """
+def summarise(
+    protocol: str, unit: str, cases: Sequence[tuple[str, Scores]], organs: Iterable[str], metrics: Sequence[Any]
+) -> Summary:
+    """Means over at least one case, then over organs; not-a-number is left out of each of them."""
     measures = build_all(metrics)
     per_class, counts = {}, {}
-    for index, name in enumerate(classes[1:], start=1):
-        scores = [case.scores[index] for case in cases]
+    for index, name in enumerate(organs, start=1):
+        scores = [case[index] for _, case in cases]
         per_class[name] = {m.title: m.shown(nan_mean([float(score[m.key]) for score in scores])) for m in measures}
         counts[name] = Counter(str(score["status"]) for score in scores)
     mean = {m.title: nan_mean([values[m.title] for values in per_class.values()]) for m in measures}
-    return Summary(protocol, cases[0].unit, cases, measures, per_class, mean, counts)
+    return Summary(protocol, unit, cases, measures, per_class, mean, counts)
 
 
 def nan_mean(values: Sequence[float]) -> float:
@@ -95,10 +81,10 @@ def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["protocol", "case", "class", *(each.key for each in measured), "unit", "status"])
     for summary in summaries:
-        for case in summary.cases:
-            for name, score in zip(summary.per_class, case.scores.values(), strict=True):
+        for case, scores in summary.cases:
+            for name, score in zip(summary.per_class, scores.values(), strict=True):
                 values = [repr(each.shown(float(score.get(each.key, math.nan)))) for each in measured]
-                writer.writerow([summary.protocol, case.case, name, *values, case.unit, score["status"]])
+                writer.writerow([summary.protocol, case, name, *values, summary.unit, score["status"]])
     write_text(path, text.getvalue())
 
 

@@ -16,7 +16,7 @@ from medseg_kd.errors import UserError
 from medseg_kd.evaluation import tables
 from medseg_kd.evaluation.case import checked_labels, measure_case, units_of
 from medseg_kd.evaluation.measures.base import DEFAULT, PROTOCOLS, build_all
-from medseg_kd.evaluation.summary import CaseScores, Summary, summarise, write_metrics_json, write_per_case_csv
+from medseg_kd.evaluation.summary import Summary, summarise, write_metrics_json, write_per_case_csv
 from medseg_kd.registry import METRICS
 
 WAITING = 2
@@ -33,8 +33,7 @@ class VolumeMetric(BaseMetric):
     ``dataset_meta['regions']`` (name to class values) has any, those are scored in place of the classes.
     ``dataset_meta['note']`` is printed with every table.
 
-    A case is reduced to its scores by a thread of its own while the next one is predicted;
-    no volume is kept or sent to a process.
+    A case is reduced to its scores by a thread of its own while the next one is predicted; no volume is kept or sent.
 
     Args:
         measures: names (``Dice``), classes or ``dict(type=NSD, tolerance=2)``. Unless one needs them, no surface is
@@ -97,8 +96,7 @@ class VolumeMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Hand the cases of a batch, as ``SegDataSample.to_dict()`` gives them, to the scoring thread.
 
-        Raises:
-            UserError: of this or an earlier case the shapes differ or a label lies outside the classes.
+        A UserError may be that of an earlier case.
         """
         started = time.perf_counter()
         classes = self.classes
@@ -111,11 +109,7 @@ class VolumeMetric(BaseMetric):
         self.waited_seconds += time.perf_counter() - started
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Wait for the cases that are not yet scored, then go on as MMEngine does.
-
-        Raises:
-            UserError: as in :meth:`process` and :meth:`compute_metrics`.
-        """
+        """Wait for the cases that are not yet scored, then go on as MMEngine does."""
         try:
             self._collect(0)
         finally:
@@ -159,17 +153,7 @@ class VolumeMetric(BaseMetric):
         return {"case": case, "scores": scores}
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
-        """Print the tables, write the files and return the means.
-
-        Args:
-            results: what :meth:`process` kept, of all cases.
-
-        Returns:
-            ``mDice`` and so on of the first protocol, fractions in percent; with ``per_class`` also ``Dice_<organ>``.
-
-        Raises:
-            UserError: there is no case.
-        """
+        """Print the tables, write the files and return the means of the first protocol, fractions in percent."""
         if not results:
             raise UserError("VolumeMetric: no case was scored; the data set is empty.")
         if without := [result["case"] for result in results if result["scores"] is None]:
@@ -205,8 +189,8 @@ class VolumeMetric(BaseMetric):
                 f"all distances of protocol {protocol} are in voxels.",
                 logger="current",
             )
-        cases = [CaseScores(result["case"], unit, result["scores"][protocol][unit]) for result in results]
-        return summarise(protocol, cases, [self.classes[0], *(self.regions or self.classes[1:])], self.measures)
+        cases = [(result["case"], result["scores"][protocol][unit]) for result in results]
+        return summarise(protocol, unit, cases, self.regions or self.classes[1:], self.measures)
 
 
 def _labels(data: torch.Tensor | np.ndarray) -> np.ndarray:

@@ -19,18 +19,6 @@ STATUSES = ("ok", "missed", "false_alarm", "empty")
 DEFAULT = ("Dice", "Jaccard", "HD95", "ASD")
 """What is measured unless told otherwise; ``per_case.csv`` has a column for each of them in any case."""
 
-LIKE_DICE = {
-    "transunet": {"missed": 0.0, "false_alarm": 1.0, "empty": 0.0},
-    "strict": {"missed": 0.0, "false_alarm": 0.0, "empty": math.nan},
-}
-"""Fractions that are 1 for equal objects; ``transunet`` gives what the published code gives."""
-
-LIKE_DISTANCE = {
-    "transunet": dict.fromkeys(STATUSES[1:], 0.0),
-    "strict": dict.fromkeys(STATUSES[1:], math.nan),
-}
-"""Distances, which an absent object does not have; ``transunet`` gives what the published code gives."""
-
 
 @dataclass(frozen=True)
 class Organ:
@@ -72,8 +60,9 @@ class Measure:
         unit: ``percent`` (a fraction in functions, percent in tables and files), ``distance`` (in voxels or mm, as the
             protocol says), or any other as it is to be shown.
         higher_is_better: whether the larger of two values is the better one.
-        absent: for each protocol the value of an organ that is ``missed``, a ``false_alarm`` or ``empty`` (in neither).
-            Not-a-number is not counted. A status that is left out is measured like a present organ.
+        absent: for each protocol (``transunet``: what the published code gives) the value of an organ that is
+            ``missed``, a ``false_alarm`` or ``empty``. Not-a-number is not counted. A status that is left out is
+            measured like a present organ.
         needs: which of ``pred_to_truth`` and ``truth_to_pred`` it looks at, most of the time of a score.
         measured_in: ``mm`` or ``voxel`` where it does not follow the protocol.
     """
@@ -112,6 +101,25 @@ class Measure:
     def shown(cls, value: float) -> float:
         """A value as tables and files give it."""
         return 100.0 * value if cls.unit == "percent" else value
+
+
+class Fraction(Measure):
+    """A fraction that is 1 for equal objects; an absent object is worth what it is for Dice."""
+
+    unit = "percent"
+    higher_is_better = True
+    absent = {
+        "transunet": {"missed": 0.0, "false_alarm": 1.0, "empty": 0.0},
+        "strict": {"missed": 0.0, "false_alarm": 0.0, "empty": math.nan},
+    }
+
+
+class Distance(Measure):
+    """A distance of two objects, which an absent one does not have."""
+
+    unit = "distance"
+    higher_is_better = False
+    absent = {"transunet": dict.fromkeys(STATUSES[1:], 0.0), "strict": dict.fromkeys(STATUSES[1:], math.nan)}
 
 
 def kind_of(name: str | type | LazyObject) -> type[Measure]:

@@ -2,29 +2,21 @@
 
 import math
 
-from medseg_kd.evaluation.measures.base import LIKE_DICE, Measure, Organ
+from medseg_kd.evaluation.measures.base import Fraction, Measure, Organ
 from medseg_kd.registry import MEASURES
 
 
 @MEASURES.register_module()
-class Dice(Measure):
+class Dice(Fraction):
     """``2 |P & T| / (|P| + |T|)``, a fraction in [0, 1]."""
-
-    unit = "percent"
-    higher_is_better = True
-    absent = LIKE_DICE
 
     def __call__(self, organ: Organ) -> float:
         return 2.0 * organ.both / (organ.predicted + organ.true)
 
 
 @MEASURES.register_module()
-class Jaccard(Measure):
+class Jaccard(Fraction):
     """Intersection over union ``|P & T| / |P | T|``, a fraction in [0, 1]."""
-
-    unit = "percent"
-    higher_is_better = True
-    absent = LIKE_DICE
 
     def __call__(self, organ: Organ) -> float:
         return organ.both / (organ.predicted + organ.true - organ.both)

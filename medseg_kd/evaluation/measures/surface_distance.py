@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation.measures.base import LIKE_DICE, LIKE_DISTANCE, Measure, Organ
+from medseg_kd.evaluation.measures.base import Distance, Fraction, Organ
 from medseg_kd.registry import MEASURES
 
 ROUNDING = 1 + 1e-9
@@ -14,15 +14,12 @@ ROUNDING = 1 + 1e-9
 
 
 @MEASURES.register_module()
-class HD95(Measure):
+class HD95(Distance):
     """95th percentile (linear) of the distances of both directions *pooled in one list*, in voxels or mm, as in MedPy.
 
     MONAI and DeepMind's surface-distance take the larger of two percentiles and give other numbers.
     """
 
-    unit = "distance"
-    higher_is_better = False
-    absent = LIKE_DISTANCE
     needs = ("pred_to_truth", "truth_to_pred")
 
     def __call__(self, organ: Organ) -> float:
@@ -30,12 +27,9 @@ class HD95(Measure):
 
 
 @MEASURES.register_module()
-class ASD(Measure):
+class ASD(Distance):
     """Average surface distance from P to T in voxels or mm: directed, as MedPy's ``asd``."""
 
-    unit = "distance"
-    higher_is_better = False
-    absent = LIKE_DISTANCE
     needs = ("pred_to_truth",)
 
     def __call__(self, organ: Organ) -> float:
@@ -43,7 +37,7 @@ class ASD(Measure):
 
 
 @MEASURES.register_module()
-class NSD(Measure):
+class NSD(Fraction):
     """Normalised surface Dice: the part of the two surfaces, in [0, 1], that lies within a tolerance of the other one.
 
     Nikolov et al., JMIR 2021. Surface voxels are MedPy's and count alike, as in MONAI's ``compute_surface_dice``.
@@ -58,9 +52,6 @@ class NSD(Measure):
         UserError: a tolerance is none, or the unit is not known.
     """
 
-    unit = "percent"
-    higher_is_better = True
-    absent = LIKE_DICE
     needs = ("pred_to_truth", "truth_to_pred")
 
     def __init__(self, tolerance: float | Mapping[str, float], measured_in: str = "mm") -> None:
