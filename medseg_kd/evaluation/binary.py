@@ -5,8 +5,8 @@ Use :func:`medseg_kd.evaluation.score_case` for all organs of a labelled case: i
 
 import numpy as np
 
-from medseg_kd.evaluation.case import score_case
-from medseg_kd.evaluation.surface import Spacing, directed_distances, foreground_box, surface_indices, voxel_size
+from .case import score_case
+from .surface import Spacing, directed_distances, foreground_box, surface_indices, voxel_size
 
 
 def surface_distances(pred: np.ndarray, truth: np.ndarray, spacing: Spacing = None) -> np.ndarray:

@@ -8,17 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.errors import UserError
-from medseg_kd.evaluation.measures.base import DEFAULT, PROTOCOLS, Measure, Organ, build_all
-from medseg_kd.evaluation.surface import (
-    Size,
-    Spacing,
-    directed_distances,
-    foreground_box,
-    slabs,
-    surface_indices,
-    voxel_size,
-)
+from ..errors import UserError
+from .measures.base import DEFAULT, PROTOCOLS, Measure, Organ, build_all
+from .surface import Size, Spacing, directed_distances, foreground_box, slabs, surface_indices, voxel_size
 
 Scores = dict[int, dict[str, float | str]]
 """``{class_index: {"dice", "jaccard", "hd95", "asd": float, "status": str}}``, of the measures that were asked for."""
@@ -40,12 +32,7 @@ class CaseMeasure:
     organs: Mapping[str, Sequence[Organ]]
 
     def score(self, protocol: str, unit: str) -> Scores:
-        """Scores of the foreground classes; what is shown in percent is a fraction.
-
-        Args:
-            protocol: ``transunet`` or ``strict``, see :func:`score_case`.
-            unit: the name of the spacing that is taken, but by measures with a unit of their own.
-        """
+        """Scores under a protocol, in the named unit but for measures with a unit of their own."""
         scores: Scores = {}
         for index, organ in enumerate(self.organs[unit]):
             scores[index + 1] = {
@@ -90,8 +77,7 @@ def score_case(
         names: of all classes, for measures that have options by organ.
 
     Returns:
-        ``{class_index: {"dice", "jaccard", "hd95", "asd", "status"}}`` for the foreground classes, Dice and Jaccard as
-        fractions, distances in voxels or in the unit of ``spacing``.
+        :data:`Scores` of the foreground classes, Dice and Jaccard as fractions, distances in voxels or mm.
 
     Raises:
         UserError: shapes differ, a label lies outside the classes, or an argument is not known.

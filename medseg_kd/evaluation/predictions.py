@@ -10,9 +10,9 @@ import SimpleITK as sitk  # noqa: N813
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from medseg_kd.errors import UserError, last_line
-from medseg_kd.files import whole_file
-from medseg_kd.registry import METRICS
+from ..errors import UserError, last_line
+from ..files import whole_file
+from ..registry import METRICS
 
 DEFAULTS = {"spacing": "1 mm", "geometry": "origin (0, 0, 0) and LPS axes"}
 """What is written where a case does not have it, for the log."""
@@ -38,11 +38,7 @@ class PredictionWriter(BaseMetric):
         self.saving_seconds = 0.0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Write the predictions of a batch.
-
-        Raises:
-            UserError: a case has a geometry that is none, or a file cannot be written.
-        """
+        """Write the predictions of a batch; a UserError where a geometry is none or a file cannot be written."""
         started = time.perf_counter()
         if not self.results:
             self.saving_seconds = 0.0

@@ -1,4 +1,4 @@
-"""Means over the cases of a test set, and the two files that hold them."""
+"""Means over the cases of a test set, as text for a terminal or a log, and in two files."""
 
 import csv
 import io
@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg_kd.evaluation.case import Scores
-from medseg_kd.evaluation.measures.base import DEFAULT, Measure, build_all
-from medseg_kd.files import write_text
+from prettytable import PrettyTable
+
+from .case import Scores
+from .measures.base import DEFAULT, Measure, build_all
+from ..files import write_text
+
+UNITS = {"voxel": "voxels", "mm": "mm"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,43 @@ class Summary:
         """Number of organ-cases of a status."""
         return sum(count[status] for count in self.counts.values())
 
+    @property
+    def heading(self) -> str:
+        """Protocol, number of cases and units, such as ``protocol strict, 4 case(s): Dice in %; HD95 in mm``."""
+        titles: dict[str, list[str]] = {}
+        for measure in self.measures:
+            titles.setdefault(unit_of(measure, self.unit), []).append(str(measure))
+        units = [f"{', '.join(names)} in {unit}" for unit, names in titles.items()]
+        return f"protocol {self.protocol}, {len(self.cases)} case(s): {'; '.join(units)}"
+
+    @property
+    def organ_cases(self) -> str:
+        """How many organ-cases there are and how many of them lack the organ somewhere."""
+        said = {"ok": "in both", "missed": "missed", "false_alarm": "false alarms", "empty": "empty in both"}
+        numbers = [f"{self.total(status)} {words}" for status, words in said.items()]
+        return f"{len(self.cases) * len(self.per_class)} organ-cases: {', '.join(numbers)}"
+
+    @property
+    def table(self) -> str:
+        """A row for each organ and one for their mean, between heading and counts."""
+        text = PrettyTable(["organ", *self.mean, "missed", "false alarms"], align="r")
+        text.align["organ"] = "l"
+        for name, values in self.per_class.items():
+            count = self.counts[name]
+            text.add_row([name, *map(_cell, values.values()), count["missed"], count["false_alarm"]])
+        text.add_divider()
+        text.add_row(["mean", *map(_cell, self.mean.values()), self.total("missed"), self.total("false_alarm")])
+        return f"{self.heading}\n{text}\n{self.organ_cases}"
+
+    @property
+    def lines(self) -> str:
+        """One line for each metric, for the validation during training."""
+        lines = [f"{self.heading}; {self.organ_cases}"]
+        for title, mean in self.mean.items():
+            organs = ", ".join(f"{name} {_cell(values[title])}" for name, values in self.per_class.items())
+            lines.append(f"{title}: mean {_cell(mean)} ({organs})")
+        return "\n".join(lines)
+
 
 def summarise(
     protocol: str, unit: str, cases: Sequence[tuple[str, Scores]], organs: Iterable[str], metrics: Sequence[Any]
@@ -54,6 +95,11 @@ def summarise(
         counts[name] = Counter(str(score["status"]) for score in scores)
     mean = {m.title: nan_mean([values[m.title] for values in per_class.values()]) for m in measures}
     return Summary(protocol, unit, cases, measures, per_class, mean, counts)
+
+
+def unit_of(measure: Measure | type[Measure], unit: str) -> str:
+    """The unit in which a measure is shown, where distances are in ``unit``."""
+    return {"percent": "%", "distance": UNITS.get(unit, unit)}.get(measure.unit, measure.unit)
 
 
 def nan_mean(values: Sequence[float]) -> float:
@@ -90,3 +136,7 @@ def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
 
 def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
     return {title: None if math.isnan(value) else value for title, value in values.items()}
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

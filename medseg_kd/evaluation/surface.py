@@ -58,10 +58,7 @@ def slabs(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 def surface_indices(labels: np.ndarray, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Surface voxels of all non-zero labels in ``labels[start:stop]``.
 
-    Args:
-        labels: labels in a box, any number of axes; what lies outside the box counts as another label.
-        start: first index along the first axis.
-        stop: index after the last one along the first axis; None is the end.
+    What lies outside ``labels``, of any number of axes, counts as another label.
 
     Returns:
         (n,) int64, ascending flat indices into ``labels`` in C order.
@@ -86,11 +83,9 @@ def directed_distances(source: np.ndarray, target: np.ndarray, shape: tuple[int,
     Args:
         source: (n,) flat indices into an array of ``shape``, without repeats.
         target: (m,) the same, m > 0.
-        shape: shape of the array that both index.
-        size: voxel size along each axis.
 
     Returns:
-        (n,) float64 distances in the order of ``source``, in the unit of ``size``.
+        (n,) float64 distances in the order of ``source``, in the unit of the voxel size.
     """
 
     def points(flat: np.ndarray) -> np.ndarray:

@@ -12,12 +12,11 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from medseg_kd.errors import UserError
-from medseg_kd.evaluation import tables
-from medseg_kd.evaluation.case import checked_labels, measure_case, units_of
-from medseg_kd.evaluation.measures.base import DEFAULT, PROTOCOLS, build_all
-from medseg_kd.evaluation.summary import Summary, summarise, write_metrics_json, write_per_case_csv
-from medseg_kd.registry import METRICS
+from ..errors import UserError
+from .case import checked_labels, measure_case, units_of
+from .measures.base import DEFAULT, PROTOCOLS, build_all
+from .summary import Summary, summarise, write_metrics_json, write_per_case_csv
+from ..registry import METRICS
 
 WAITING = 2
 """Cases handed over and not yet scored, at most: the volumes of more would fill the memory."""
@@ -37,7 +36,7 @@ class VolumeMetric(BaseMetric):
 
     Args:
         measures: names (``Dice``), classes or ``dict(type=NSD, tolerance=2)``. Unless one needs them, no surface is
-            looked at.
+            looked at, and the log has short lines in place of tables.
         protocols: which of ``transunet``, ``strict`` (see :func:`medseg_kd.evaluation.score_case`). The first gives
             the returned values.
         output_dir: folder for ``metrics.json`` and ``per_case.csv``; None writes no files.
@@ -162,11 +161,10 @@ class VolumeMetric(BaseMetric):
         if not results:
             return {}
         summaries = [self._summary(protocol, results) for protocol in self.protocols]
-        # Short lines where there are no distances: the validation during training.
-        as_text = tables.table if any(measure.needs for measure in self.measures) else tables.line
         note = (self.dataset_meta or {}).get("note")
         for summary in summaries:
-            print_log(as_text(summary) + (f"\nNote: {note}" if note else ""), logger="current")
+            text = summary.table if any(measure.needs for measure in self.measures) else summary.lines
+            print_log(f"{text}\nNote: {note}" if note else text, logger="current")
         if self.output_dir is not None:
             files = [Path(self.output_dir, name) for name in ("metrics.json", "per_case.csv")]
             write_metrics_json(files[0], summaries)

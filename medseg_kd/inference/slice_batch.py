@@ -31,12 +31,7 @@ def probe(device: torch.device, predict: Callable[[], object], slices: int) -> i
 
 
 def fitting(needed: float, free: float) -> int:
-    """Slices that fit together, from the probe's number, which did fit, up to ``MOST``.
-
-    Args:
-        needed: Bytes for one slice.
-        free: Bytes that are free.
-    """
+    """Slices of ``needed`` bytes each that fit into ``free`` bytes, from ``PROBE``, which did fit, to ``MOST``."""
     return max(PROBE, _power_of_two(int(min(MOST, SHARE * free / max(needed, 1)))))
 
 

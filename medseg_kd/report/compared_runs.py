@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from medseg_kd.evaluation.measures.base import Measure
-from medseg_kd.evaluation.tables import unit_of
+from medseg_kd.evaluation.summary import unit_of
 from medseg_kd.experiments.comparison import RESAMPLES, RunScores, differences
 from medseg_kd.report.markdown import table
 

@@ -26,9 +26,7 @@ class Organ:
 
     Attributes:
         name: of its class; the number of the class where the names are not known.
-        predicted: voxels of P.
-        true: voxels of T.
-        both: voxels of P and T.
+        predicted, true, both: voxels of P, of T, and of P and T.
         voxel_size: along each axis of the array, in mm; ones where voxels are measured.
         pred_to_truth: (n,) distance of each surface voxel of P to the surface of T; empty where no measure needs it.
         truth_to_pred: (m,) the other way round.
@@ -123,11 +121,7 @@ class Distance(Measure):
 
 
 def kind_of(name: str | type | LazyObject) -> type[Measure]:
-    """The class of a measure, by its title, key or path (``my_measures.Recall``), or the class itself.
-
-    Raises:
-        UserError: it is none, or does not say what a measure says.
-    """
+    """The class of a measure, by its title, key or path (``my_measures.Recall``), or the class itself."""
     MEASURES.import_from_location()
     known = {kind.title: kind for kind in MEASURES.module_dict.values()}
     found: Any = name.build() if isinstance(name, LazyObject | LazyAttr) else name  # a class in a tuple of a config
@@ -143,11 +137,7 @@ def kind_of(name: str | type | LazyObject) -> type[Measure]:
 
 
 def build_all(given: Iterable[Any]) -> list[Measure]:
-    """Measures from a config: each a name or class, ``dict(type=..., option=...)`` or a measure.
-
-    Raises:
-        UserError: one is not known or there twice, or an option is.
-    """
+    """Measures from a config: each a name or class, ``dict(type=..., option=...)`` or a measure; none twice."""
     if isinstance(given, str | Mapping) or not given:
         raise UserError(f"measures={given!r}: expected a list of one or more, such as {list(DEFAULT)}")
     built = [each if isinstance(each, Measure) else _build(each) for each in given]
