@@ -12,9 +12,9 @@ from typing import Any
 
 from prettytable import PrettyTable
 
+from ..files import write_text
 from .case import Scores
 from .measures.base import DEFAULT, Measure, build_all
-from ..files import write_text
 
 UNITS = {"voxel": "voxels", "mm": "mm"}
 

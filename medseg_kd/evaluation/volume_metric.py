@@ -13,10 +13,10 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from ..errors import UserError
+from ..registry import METRICS
 from .case import checked_labels, measure_case, units_of
 from .measures.base import DEFAULT, PROTOCOLS, build_all
 from .summary import Summary, summarise, write_metrics_json, write_per_case_csv
-from ..registry import METRICS
 
 WAITING = 2
 """Cases handed over and not yet scored, at most: the volumes of more would fill the memory."""
