@@ -1,5 +1,6 @@
-"""From slices to labels: prediction of a case in slice batches."""
+"""From a checkpoint and slices to labels."""
 
 from medseg_kd.inference.case import CasePredictor
+from medseg_kd.inference.predictor import Prediction, Predictor
 
-__all__ = ["CasePredictor"]
+__all__ = ["CasePredictor", "Prediction", "Predictor"]
