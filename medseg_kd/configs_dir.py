@@ -6,14 +6,7 @@ from medseg_kd.errors import UserError
 
 
 def configs_dir() -> Path:
-    """Find the folder of the project's configs.
-
-    Returns:
-        ``configs/`` of the clone that holds this package, else ``medseg_kd/configs`` of the installed wheel.
-
-    Raises:
-        UserError: Neither folder exists.
-    """
+    """``configs/`` of the clone that holds this package, else of the installed wheel; a UserError if neither exists."""
     package = Path(__file__).resolve().parent
     candidates = (package.parent / "configs", package / "configs")
     for folder in candidates:

@@ -19,16 +19,9 @@ def last_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", in_lines: bool = False) -> str:
-    """The end of a message about an unknown name: the known ones that are nearest to it.
+    """The end of a message about an unknown name: ``; did you mean a or b?``, or ``otherwise`` where none is near.
 
-    Args:
-        name: The name that is not known.
-        known: Those that are.
-        otherwise: What to say where none of them is near.
-        in_lines: Each name in a line of its own, for long ones.
-
-    Returns:
-        ``; did you mean a or b?``
+    ``in_lines`` gives each known name a line of its own, for long ones.
     """
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     if not near:

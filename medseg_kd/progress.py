@@ -12,13 +12,7 @@ T = TypeVar("T")
 
 
 def progress(items: Sequence[T], title: str, seconds: float = 5.0) -> Iterator[T]:
-    """Yields the items and shows on stderr how many are done.
-
-    Args:
-        items: What is worked on.
-        title: What is done to them.
-        seconds: Least time between two lines of a log.
-    """
+    """Yields the items and shows on stderr how many are done, in a log at most every so many ``seconds``."""
     if sys.stderr.isatty():
         yield from track(items, title, console=Console(stderr=True))
         return

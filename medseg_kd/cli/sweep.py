@@ -8,7 +8,7 @@ from pathlib import Path
 from medseg_kd.cli.experiment_arguments import add_experiment_arguments, settings_of
 from medseg_kd.errors import UserError
 from medseg_kd.experiments import execute, plan_sweep, spread_cases
-from medseg_kd.report.sweep_table import sweep_table
+from medseg_kd.report.markdown import sweep_table
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,17 +1,7 @@
 """Scores of segmented volumes: surface distances, whole cases, and the metric of the test loop."""
 
 from .binary import asd, dice, hd95, jaccard, surface_distances
-from .case import CaseMeasure, measure_case, score_case
+from .case import measure_case, score_case
 from .volume_metric import VolumeMetric
 
-__all__ = [
-    "CaseMeasure",
-    "VolumeMetric",
-    "asd",
-    "dice",
-    "hd95",
-    "jaccard",
-    "measure_case",
-    "score_case",
-    "surface_distances",
-]
+__all__ = ["VolumeMetric", "asd", "dice", "hd95", "jaccard", "measure_case", "score_case", "surface_distances"]

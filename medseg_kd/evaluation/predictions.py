@@ -26,9 +26,6 @@ class PredictionWriter(BaseMetric):
     ``geometry`` (``origin``, ``direction``, ``orientation``), the file lies where the case does, its axes as in the
     file that the case was prepared from. Otherwise only the spacing is set, or 1 mm where that is not known either.
 
-    Args:
-        output_dir: folder of the files.
-
     Attributes:
         saving_seconds: what writing took in this process.
     """
@@ -41,16 +38,12 @@ class PredictionWriter(BaseMetric):
         self.saving_seconds = 0.0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Write the predictions of a batch.
-
-        Raises:
-            UserError: a case has a geometry that is none, or a file cannot be written.
-        """
+        """Write the predictions of a batch; a UserError where a geometry is none or a file cannot be written."""
         started = time.perf_counter()
         if not self.results:
             self.saving_seconds = 0.0
         for sample in data_samples:
-            _write(_image(sample), self.folder / f"{sample['case_name']}.nii.gz")
+            write_image(image_of(sample), self.folder / f"{sample['case_name']}.nii.gz")
             lacks = [key for key in DEFAULTS if sample.get(key) is None]
             self.results.append({"case": str(sample["case_name"]), "lacks": lacks})
         self.saving_seconds += time.perf_counter() - started
@@ -65,13 +58,13 @@ class PredictionWriter(BaseMetric):
         return {}
 
 
-def _image(sample: Mapping[str, Any]) -> sitk.Image:
+def image_of(sample: Mapping[str, Any]) -> sitk.Image:
     """The prediction of a case with its geometry."""
     image = sitk.GetImageFromArray(np.asarray(sample["pred_sem_seg"]["data"], np.uint8))
-    geometry = sample.get("geometry")
+    spacing, geometry = sample.get("spacing"), sample.get("geometry")
     try:
-        if sample.get("spacing") is not None:
-            image.SetSpacing(sample["spacing"][::-1])
+        if spacing is not None:
+            image.SetSpacing(spacing[::-1])
         if geometry is not None:
             image.SetOrigin(geometry["origin"])
             image.SetDirection(geometry["direction"])
@@ -79,14 +72,13 @@ def _image(sample: Mapping[str, Any]) -> sitk.Image:
                 image = sitk.DICOMOrient(image, geometry["orientation"])
     except (RuntimeError, TypeError) as error:
         raise UserError(
-            f"case {sample['case_name']}: spacing {sample.get('spacing')} and geometry {geometry} cannot be written "
-            f"({error}). Expected three spacings, an origin of three numbers and nine direction cosines; prepare the "
-            "case again"
+            f"case {sample['case_name']}: spacing {spacing} and geometry {geometry} cannot be written ({error}). "
+            "Expected three spacings, an origin of three numbers and nine direction cosines; prepare the case again"
         ) from error
     return image
 
 
-def _write(image: sitk.Image, path: Path) -> None:
+def write_image(image: sitk.Image, path: Path) -> None:
     """Write a file, whole or not at all."""
     try:
         with whole_file(path) as draft:

@@ -1,27 +1,22 @@
-"""Means over the cases of a test set, and the two files that hold them."""
+"""Means over the cases of a test set, as text for a terminal or a log, and in two files."""
 
 import csv
 import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prettytable import PrettyTable
+
 from ..files import write_text
 from .case import Scores
-from .measures.base import DEFAULT, STATUSES, Measure, build_all
+from .measures.base import DEFAULT, Measure, build_all
 
-
-@dataclass(frozen=True)
-class CaseScores:
-    """Scores of one case under one protocol, in the unit in which its distances were measured."""
-
-    case: str
-    unit: str
-    scores: Scores
+UNITS = {"voxel": "voxels", "mm": "mm"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +25,8 @@ class Summary:
 
     Attributes:
         protocol: ``transunet`` or ``strict``.
-        unit: unit of the distances, ``voxel`` or ``mm``.
-        cases: the scores behind the means.
+        unit: of the distances of all cases, ``voxel`` or ``mm``.
+        cases: names and the scores behind the means.
         measures: what was measured.
         per_class: {organ: {title of a measure: mean over the cases that count}}, as shown; nan when none counts.
         mean: {title: mean over the organs that have a value}.
@@ -40,7 +35,7 @@ class Summary:
 
     protocol: str
     unit: str
-    cases: Sequence[CaseScores]
+    cases: Sequence[tuple[str, Scores]]
     measures: Sequence[Measure]
     per_class: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float]
@@ -50,28 +45,61 @@ class Summary:
         """Number of organ-cases of a status."""
         return sum(count[status] for count in self.counts.values())
 
+    @property
+    def heading(self) -> str:
+        """Protocol, number of cases and units, such as ``protocol strict, 4 case(s): Dice in %; HD95 in mm``."""
+        titles: dict[str, list[str]] = {}
+        for measure in self.measures:
+            titles.setdefault(unit_of(measure, self.unit), []).append(str(measure))
+        units = [f"{', '.join(names)} in {unit}" for unit, names in titles.items()]
+        return f"protocol {self.protocol}, {len(self.cases)} case(s): {'; '.join(units)}"
 
-def summarise(protocol: str, cases: Sequence[CaseScores], classes: Sequence[str], metrics: Sequence[Any]) -> Summary:
-    """Means over cases, then over organs.
+    @property
+    def organ_cases(self) -> str:
+        """How many organ-cases there are and how many of them lack the organ somewhere."""
+        said = {"ok": "in both", "missed": "missed", "false_alarm": "false alarms", "empty": "empty in both"}
+        numbers = [f"{self.total(status)} {words}" for status, words in said.items()]
+        return f"{len(self.cases) * len(self.per_class)} organ-cases: {', '.join(numbers)}"
 
-    Args:
-        protocol: the protocol that gave the scores.
-        cases: at least one case, all in one unit.
-        classes: class names, the first is background.
-        metrics: what was measured, as for ``score_case``.
+    @property
+    def table(self) -> str:
+        """A row for each organ and one for their mean, between heading and counts."""
+        text = PrettyTable(["organ", *self.mean, "missed", "false alarms"], align="r")
+        text.align["organ"] = "l"
+        for name, values in self.per_class.items():
+            count = self.counts[name]
+            text.add_row([name, *map(_cell, values.values()), count["missed"], count["false_alarm"]])
+        text.add_divider()
+        text.add_row(["mean", *map(_cell, self.mean.values()), self.total("missed"), self.total("false_alarm")])
+        return f"{self.heading}\n{text}\n{self.organ_cases}"
 
-    Returns:
-        The means; not-a-number is left out of each of them.
-    """
+    @property
+    def lines(self) -> str:
+        """One line for each metric, for the validation during training."""
+        lines = [f"{self.heading}; {self.organ_cases}"]
+        for title, mean in self.mean.items():
+            organs = ", ".join(f"{name} {_cell(values[title])}" for name, values in self.per_class.items())
+            lines.append(f"{title}: mean {_cell(mean)} ({organs})")
+        return "\n".join(lines)
+
+
+def summarise(
+    protocol: str, unit: str, cases: Sequence[tuple[str, Scores]], organs: Iterable[str], metrics: Sequence[Any]
+) -> Summary:
+    """Means over at least one case, then over organs; not-a-number is left out of each of them."""
     measures = build_all(metrics)
     per_class, counts = {}, {}
-    for index, name in enumerate(classes[1:], start=1):
-        scores = [case.scores[index] for case in cases]
+    for index, name in enumerate(organs, start=1):
+        scores = [case[index] for _, case in cases]
         per_class[name] = {m.title: m.shown(nan_mean([float(score[m.key]) for score in scores])) for m in measures}
-        seen = Counter(str(score["status"]) for score in scores)
-        counts[name] = {status: seen[status] for status in STATUSES}
+        counts[name] = Counter(str(score["status"]) for score in scores)
     mean = {m.title: nan_mean([values[m.title] for values in per_class.values()]) for m in measures}
-    return Summary(protocol, cases[0].unit, cases, measures, per_class, mean, counts)
+    return Summary(protocol, unit, cases, measures, per_class, mean, counts)
+
+
+def unit_of(measure: Measure | type[Measure], unit: str) -> str:
+    """The unit in which a measure is shown, where distances are in ``unit``."""
+    return {"percent": "%", "distance": UNITS.get(unit, unit)}.get(measure.unit, measure.unit)
 
 
 def nan_mean(values: Sequence[float]) -> float:
@@ -82,13 +110,12 @@ def nan_mean(values: Sequence[float]) -> float:
 
 def write_metrics_json(path: Path, summaries: Sequence[Summary]) -> None:
     """Write the means of each protocol; not-a-number becomes null."""
-    content: dict[str, Any] = {}
+    content = {}
     for summary in summaries:
-        table: dict[str, Any] = _numbers(summary.mean, "m")
+        table: dict[str, Any] = {f"m{title}": value for title, value in _numbers(summary.mean).items()}
         table["per_class"] = {name: _numbers(values) for name, values in summary.per_class.items()}
         if summary.protocol == "strict":
-            table["missed"] = summary.total("missed")
-            table["false_alarms"] = summary.total("false_alarm")
+            table |= {"missed": summary.total("missed"), "false_alarms": summary.total("false_alarm")}
         content[summary.protocol] = table
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -100,13 +127,16 @@ def write_per_case_csv(path: Path, summaries: Sequence[Summary]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["protocol", "case", "class", *(each.key for each in measured), "unit", "status"])
     for summary in summaries:
-        for case in summary.cases:
-            for index, name in enumerate(summary.per_class, start=1):
-                score = case.scores[index]
+        for case, scores in summary.cases:
+            for name, score in zip(summary.per_class, scores.values(), strict=True):
                 values = [repr(each.shown(float(score.get(each.key, math.nan)))) for each in measured]
-                writer.writerow([summary.protocol, case.case, name, *values, case.unit, score["status"]])
+                writer.writerow([summary.protocol, case, name, *values, summary.unit, score["status"]])
     write_text(path, text.getvalue())
 
 
-def _numbers(values: Mapping[str, float], prefix: str = "") -> dict[str, float | None]:
-    return {f"{prefix}{title}": None if math.isnan(value) else value for title, value in values.items()}
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {title: None if math.isnan(value) else value for title, value in values.items()}
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -12,19 +12,17 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from .. import registry
 from ..errors import UserError
-from . import tables
-from .case import Scores, measure_case
+from ..registry import METRICS
+from .case import checked_labels, measure_case, units_of
 from .measures.base import DEFAULT, PROTOCOLS, build_all
-from .regions import region_of, without_ignored
-from .summary import CaseScores, Summary, summarise, write_metrics_json, write_per_case_csv
+from .summary import Summary, summarise, write_metrics_json, write_per_case_csv
 
 WAITING = 2
 """Cases handed over and not yet scored, at most: the volumes of more would fill the memory."""
 
 
-@registry.METRICS.register_module()
+@METRICS.register_module()
 class VolumeMetric(BaseMetric):
     """Dice, Jaccard, HD95, ASD or other measures per organ of whole volumes, under one or more protocols.
 
@@ -34,21 +32,18 @@ class VolumeMetric(BaseMetric):
     ``dataset_meta['regions']`` (name to class values) has any, those are scored in place of the classes.
     ``dataset_meta['note']`` is printed with every table.
 
-    A case is reduced to its scores by a thread of its own while the next one is predicted;
-    no volume is kept or sent to a process.
+    A case is reduced to its scores by a thread of its own while the next one is predicted; no volume is kept or sent.
 
     Args:
         measures: names (``Dice``), classes or ``dict(type=NSD, tolerance=2)``. Unless one needs them, no surface is
-            looked at.
+            looked at, and the log has short lines in place of tables.
         protocols: which of ``transunet``, ``strict`` (see :func:`medseg_kd.evaluation.score_case`). The first gives
             the returned values.
         output_dir: folder for ``metrics.json`` and ``per_case.csv``; None writes no files.
         per_class: return ``Dice_<organ>`` and so on beside the means.
         threads: threads for one case; None is one for each core that the process may use.
-        ignore_index: value of the ground truth where voxels are not scored.
-        prefix: put before the returned names; none by default.
-        collect_device: as in MMEngine's ``BaseMetric``.
-        collect_dir: as in MMEngine's ``BaseMetric``.
+        ignore_index: value of the ground truth where voxels are not scored: nnU-Net too leaves them out of its counts.
+        prefix, collect_device, collect_dir: as in MMEngine's ``BaseMetric``; no prefix by default.
 
     Attributes:
         scoring_seconds: what the thread took for the cases of this process.
@@ -72,17 +67,14 @@ class VolumeMetric(BaseMetric):
         collect_device: str = "cpu",
         collect_dir: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        super().__init__(collect_device, prefix, collect_dir)
         if isinstance(protocols, str) or not protocols or set(protocols) - set(PROTOCOLS):
             raise UserError(
                 f"VolumeMetric(protocols={protocols!r}): expected a list of one or more of {', '.join(PROTOCOLS)}."
             )
-        self.measures = build_all(measures)
-        self.protocols = list(protocols)
-        self.output_dir = output_dir
-        self.per_class = per_class
-        self.threads = threads
-        self.ignore_index = ignore_index
+        self.measures, self.protocols = build_all(measures), list(protocols)
+        self.output_dir, self.per_class = output_dir, per_class
+        self.threads, self.ignore_index = threads, ignore_index
         self.scoring_seconds = self.waited_seconds = 0.0
         self._scorer: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[dict[str, Any]]] = deque()
@@ -101,14 +93,9 @@ class VolumeMetric(BaseMetric):
         return (self.dataset_meta or {}).get("regions") or {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Hand the cases of a batch to the scoring thread.
+        """Hand the cases of a batch, as ``SegDataSample.to_dict()`` gives them, to the scoring thread.
 
-        Args:
-            data_batch: not used.
-            data_samples: cases, as ``SegDataSample.to_dict()`` gives them.
-
-        Raises:
-            UserError: of this or an earlier case the shapes differ or a label lies outside the classes.
+        A UserError may be that of an earlier case.
         """
         started = time.perf_counter()
         classes = self.classes
@@ -116,21 +103,12 @@ class VolumeMetric(BaseMetric):
             self._scorer = ThreadPoolExecutor(1, thread_name_prefix="scoring")
             self.scoring_seconds = self.waited_seconds = 0.0
         for sample in data_samples:
-            if sample.get("gt_sem_seg") is None:
-                self._waiting.append(
-                    self._scorer.submit(lambda case: {"case": case, "scores": None}, sample["case_name"])
-                )
-                continue
             self._collect(WAITING - 1)
             self._waiting.append(self._scorer.submit(self._score, sample, classes))
         self.waited_seconds += time.perf_counter() - started
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Wait for the cases that are not yet scored, then go on as MMEngine does.
-
-        Raises:
-            UserError: as in :meth:`process` and :meth:`compute_metrics`.
-        """
+        """Wait for the cases that are not yet scored, then go on as MMEngine does."""
         try:
             self._collect(0)
         finally:
@@ -146,59 +124,52 @@ class VolumeMetric(BaseMetric):
             self.results.append(self._waiting.popleft().result())
 
     def _score(self, sample: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-        """The scores of one case."""
-        started = time.perf_counter()
+        """The scores of one case by protocol and unit; None where it has no label."""
         case = str(sample["case_name"])
-        spacing = sample.get("spacing")
-        units = {"voxel": None} if spacing is None else {"voxel": None, "mm": spacing}
+        if sample.get("gt_sem_seg") is None:
+            return {"case": case, "scores": None}
+        started = time.perf_counter()
         pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
-        pred, truth = without_ignored(pred, truth, self.ignore_index)
-        names, pairs = [list(classes)], [(pred, truth)]
+        if pred.shape == truth.shape and (ignored := truth == self.ignore_index).any():
+            pred, truth = np.where(ignored, 0, pred), np.where(ignored, 0, truth)
+        volumes = [(pred, truth, list(classes))]
         if self.regions:
-            what = f"case {case}: the prediction", f"case {case}: the ground truth"
-            names = [[classes[0], region] for region in self.regions]
-            pairs = [
-                (region_of(pred, each, len(classes), what[0]), region_of(truth, each, len(classes), what[1]))
-                for each in self.regions.values()
-            ]
-        measures = [
-            measure_case(*pair, len(known), units, self.measures, case, self.threads, known)
-            for known, pair in zip(names, pairs, strict=True)
+            pred = checked_labels(pred, len(classes), f"case {case}: the prediction")
+            truth = checked_labels(truth, len(classes), f"case {case}: the ground truth")
+            regions = self.regions.items()
+            volumes = [(np.isin(pred, each), np.isin(truth, each), [classes[0], name]) for name, each in regions]
+        units = units_of(sample.get("spacing"))
+        measured = [
+            measure_case(pred, truth, len(names), units, self.measures, case, self.threads, names)
+            for pred, truth, names in volumes
         ]
-        scores = {
-            protocol: {unit: _joined([each.score(protocol, unit) for each in measures]) for unit in units}
-            for protocol in self.protocols
-        }
+        scores: dict[str, dict[str, Any]] = {protocol: {} for protocol in self.protocols}
+        for protocol in self.protocols:
+            for unit in ["voxel"] if protocol == "transunet" else units:
+                organs = [organ for each in measured for organ in each.score(protocol, unit).values()]
+                scores[protocol][unit] = dict(enumerate(organs, start=1))
         self.scoring_seconds += time.perf_counter() - started
         return {"case": case, "scores": scores}
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
-        """Print the tables, write the files and return the means.
-
-        Args:
-            results: what :meth:`process` kept, of all cases.
-
-        Returns:
-            ``mDice`` and so on of the first protocol, fractions in percent; with ``per_class`` also ``Dice_<organ>``.
-
-        Raises:
-            UserError: there is no case.
-        """
+        """Print the tables, write the files and return the means of the first protocol, fractions in percent."""
         if not results:
             raise UserError("VolumeMetric: no case was scored; the data set is empty.")
-        without = [result["case"] for result in results if result["scores"] is None]
-        results = [result for result in results if result["scores"] is not None]
-        if without:
-            print_log(f"Not scored, as they have no label: {', '.join(map(str, without))}", logger="current")
+        if without := [result["case"] for result in results if result["scores"] is None]:
+            print_log(f"Not scored, as they have no label: {', '.join(without)}", logger="current")
+            results = [result for result in results if result["scores"] is not None]
         if not results:
             return {}
         summaries = [self._summary(protocol, results) for protocol in self.protocols]
-        self._print(summaries)
+        note = (self.dataset_meta or {}).get("note")
+        for summary in summaries:
+            text = summary.table if any(measure.needs for measure in self.measures) else summary.lines
+            print_log(f"{text}\nNote: {note}" if note else text, logger="current")
         if self.output_dir is not None:
-            folder = Path(self.output_dir)
-            write_metrics_json(folder / "metrics.json", summaries)
-            write_per_case_csv(folder / "per_case.csv", summaries)
-            print_log(f"Scores are in {folder / 'metrics.json'} and {folder / 'per_case.csv'}", logger="current")
+            files = [Path(self.output_dir, name) for name in ("metrics.json", "per_case.csv")]
+            write_metrics_json(files[0], summaries)
+            write_per_case_csv(files[1], summaries)
+            print_log(f"Scores are in {files[0]} and {files[1]}", logger="current")
         first = summaries[0]
         values = {f"m{title}": value for title, value in first.mean.items()}
         if self.per_class:
@@ -208,30 +179,16 @@ class VolumeMetric(BaseMetric):
 
     def _summary(self, protocol: str, results: list[dict[str, Any]]) -> Summary:
         """Distances in voxels under ``transunet``, else in mm, unless a case does not know its spacing."""
-        measured: list[dict[str, Scores]] = [result["scores"][protocol] for result in results]
-        without = [r["case"] for r, units in zip(results, measured, strict=True) if "mm" not in units]
-        unit = "voxel" if protocol == "transunet" or without else "mm"
-        if protocol != "transunet" and 0 < len(without) < len(results):
+        without = [result["case"] for result in results if "mm" not in result["scores"][protocol]]
+        unit = "voxel" if without else "mm"
+        if 0 < len(without) < len(results):
             print_log(
                 f"{len(without)} of {len(results)} cases have no spacing ({', '.join(without)}): "
                 f"all distances of protocol {protocol} are in voxels.",
                 logger="current",
             )
-        cases = [CaseScores(r["case"], unit, units[unit]) for r, units in zip(results, measured, strict=True)]
-        return summarise(protocol, cases, [self.classes[0], *(self.regions or self.classes[1:])], self.measures)
-
-    def _print(self, summaries: list[Summary]) -> None:
-        """A table for each protocol, or short lines where there are no distances (validation during training)."""
-        as_text = tables.table if any(measure.needs for measure in self.measures) else tables.line
-        note = (self.dataset_meta or {}).get("note")
-        for summary in summaries:
-            text = as_text(summary)
-            print_log(f"{text}\nNote: {note}" if note else text, logger="current")
-
-
-def _joined(scores: Sequence[Scores]) -> Scores:
-    """Scores of the classes of one label, or of the masks of several regions, numbered from 1."""
-    return scores[0] if len(scores) == 1 else {index: each[1] for index, each in enumerate(scores, start=1)}
+        cases = [(result["case"], result["scores"][protocol][unit]) for result in results]
+        return summarise(protocol, unit, cases, self.regions or self.classes[1:], self.measures)
 
 
 def _labels(data: torch.Tensor | np.ndarray) -> np.ndarray:

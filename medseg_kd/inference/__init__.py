@@ -1,6 +1,6 @@
-"""From slices to labels: prediction of a case, slice batches, decoding."""
+"""From a checkpoint and slices to labels."""
 
 from medseg_kd.inference.case import CasePredictor
-from medseg_kd.inference.decoding import to_labels
+from medseg_kd.inference.predictor import Prediction, Predictor
 
-__all__ = ["CasePredictor", "to_labels"]
+__all__ = ["CasePredictor", "Prediction", "Predictor"]

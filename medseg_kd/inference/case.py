@@ -7,8 +7,8 @@ from torch import Tensor
 
 from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.errors import UserError
-from medseg_kd.inference.decoding import to_labels
 from medseg_kd.inference.slice_batch import PROBE, batch_sizes, on_cpu, probe
+from medseg_kd.models.resizing import resize
 from medseg_kd.registry import TASK_UTILS
 
 
@@ -67,4 +67,4 @@ def _predict(model: Any, slices: Tensor, device: torch.device) -> Tensor:
     slices = slices.to(device, torch.float32, non_blocking=True)
     logits = model(model.data_preprocessor.resize(slices))
     logits = logits[0] if isinstance(logits, tuple) else logits
-    return to_labels(logits, slices.shape[-2:], model.decode)
+    return model.decode(resize(logits, slices.shape[-2:]))

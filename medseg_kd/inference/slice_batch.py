@@ -1,4 +1,4 @@
-"""How many slices of a case go through a network together."""
+"""How many slices of a case go through a network together: always a power of two."""
 
 from collections.abc import Callable
 
@@ -6,33 +6,20 @@ import torch
 
 ON_CPU, PIXELS_ON_CPU = 8, 1 << 17
 """On the CPU as many slices as have these pixels, whose maps stay in the cache; one where it has more."""
-PROBE = 4
-MOST = 64
+PROBE, MOST = 4, 64
 SHARE = 0.5
 """Of the memory that is free after the probe; the rest is for what the allocator cannot place."""
 
 
 def on_cpu(pixels: int) -> int:
-    """Slices to predict together on the CPU, a power of two.
-
-    Args:
-        pixels: Of a slice.
-    """
+    """Slices of so many pixels to predict together on the CPU."""
     return max(1, _power_of_two(min(ON_CPU, PIXELS_ON_CPU // pixels)))
 
 
 def probe(device: torch.device, predict: Callable[[], object], slices: int) -> int:
-    """Predict a few slices on a GPU and tell from the memory that they took how many fit.
+    """Slices that fit on a GPU together, by the memory that ``predict`` takes for a few ``slices``.
 
-    ``predict`` runs twice: the first run also tries convolution algorithms, whose work space would count.
-
-    Args:
-        device: A GPU.
-        predict: Predicts the probe.
-        slices: Slices of the probe.
-
-    Returns:
-        The number of slices to predict together, a power of two.
+    It runs twice: the first run also tries convolution algorithms, whose work space would count.
     """
     predict()
     before = torch.cuda.memory_allocated(device)
@@ -44,14 +31,8 @@ def probe(device: torch.device, predict: Callable[[], object], slices: int) -> i
 
 
 def fitting(needed: float, free: float) -> int:
-    """Slices that fit together: a power of two, from the probe's number, which did fit, up to ``MOST``.
-
-    Args:
-        needed: Bytes for one slice.
-        free: Bytes that are free.
-    """
-    most = int(min(MOST, SHARE * free / max(needed, 1)))
-    return max(PROBE, _power_of_two(most))
+    """Slices of ``needed`` bytes each that fit into ``free`` bytes, from ``PROBE``, which did fit, to ``MOST``."""
+    return max(PROBE, _power_of_two(int(min(MOST, SHARE * free / max(needed, 1)))))
 
 
 def batch_sizes(slices: int, batch: int) -> list[int]:
@@ -60,9 +41,8 @@ def batch_sizes(slices: int, batch: int) -> list[int]:
     A remainder of any size would be a new shape in nearly every case, and on a GPU each new shape starts a search for
     the fastest convolution.
     """
-    sizes = [batch] * (slices // batch)
     rest = slices % batch
-    return sizes + [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
+    return [batch] * (slices // batch) + [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
 
 
 def _power_of_two(number: int) -> int:

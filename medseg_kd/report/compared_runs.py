@@ -4,15 +4,23 @@ import math
 from collections.abc import Sequence
 
 from medseg_kd.evaluation.measures.base import Measure
-from medseg_kd.evaluation.tables import unit_of
+from medseg_kd.evaluation.summary import unit_of
 from medseg_kd.experiments.comparison import RESAMPLES, RunScores, differences
 from medseg_kd.report.markdown import table
+
+Cell = tuple[str, bool]
+"""Text, and whether no run has a better one as printed."""
+
+OF_ABSENT = {
+    "transunet": " This protocol gives them a distance of 0, and Dice 100 to an invented organ; see --protocol strict.",
+    "strict": " They have no distance: a run that misses an organ is spared its HD95 there.",
+}
 
 
 def compared_runs(
     runs: Sequence[RunScores], protocol: str, metrics: Sequence[type[Measure]], latex: bool = False, seed: int = 0
 ) -> str:
-    """Everything about the runs, as Markdown.
+    """The table of runs, then for each further run and metric the paired differences to the first, as Markdown.
 
     Args:
         runs: at least two, from :func:`read_runs`; the first is the baseline.
@@ -20,19 +28,17 @@ def compared_runs(
         metrics: the metrics to show; the first is also shown for each organ.
         latex: add the table of runs for LaTeX.
         seed: seed of the bootstrap.
-
-    Returns:
-        The table of runs, then for each further run and metric the paired differences to the first.
     """
-    organ_metric = metrics[0].title
     best = ", ".join(f"{'highest' if m.higher_is_better else 'lowest'} {m.title}" for m in metrics)
     absent = "; ".join(f"{run.name} {run.missed} and {run.false_alarms}" for run in runs)
-    header, rows = _table(runs, metrics)
+    header = ["run", *(f"{m.title} ({_unit(m, runs[0])})" for m in metrics), *runs[0].organs]
+    rows = _cells(runs, metrics)
     parts = [
-        f"Protocol {protocol}, {len(runs[0].cases)} case(s). {organ_metric} of each organ on the right. "
+        f"Protocol {protocol}, {len(runs[0].cases)} case(s). {metrics[0].title} of each organ on the right. "
         f"Best in bold: {best}.",
-        table(header, [[run.name, *_marked(row, "**{}**")] for run, row in zip(runs, rows, strict=True)]),
-        f"Organ-cases missed and invented: {absent}.{_absent_convention(runs, protocol)}",
+        table(header, _marked(runs, rows, "**{}**")),
+        f"Organ-cases missed and invented: {absent}."
+        f"{OF_ABSENT[protocol] if any(run.missed or run.false_alarms for run in runs) else ''}",
     ]
     if latex:
         parts.append(_latex(runs, header, rows))
@@ -47,33 +53,24 @@ def compared_runs(
     return "\n\n".join(parts) + "\n"
 
 
-def _table(
-    runs: Sequence[RunScores], metrics: Sequence[type[Measure]]
-) -> tuple[list[str], list[list[tuple[str, bool]]]]:
-    """Header, and for each run its cells: text, and whether no run has a better one as printed."""
-    header = ["run", *(f"{m.title} ({_unit(m, runs[0])})" for m in metrics), *runs[0].organs]
-    columns = [[run.mean(metric.key) for run in runs] for metric in metrics]
-    columns += [list(column) for column in zip(*(run.organ_means(metrics[0].key) for run in runs), strict=True)]
+def _cells(runs: Sequence[RunScores], metrics: Sequence[type[Measure]]) -> list[tuple[Cell, ...]]:
+    """For each run the means of the metrics, then the first metric of each organ."""
+    columns = [(metric, [run.mean(metric.key) for run in runs]) for metric in metrics]
+    of_organs = zip(*(run.organ_means(metrics[0].key) for run in runs), strict=True)
+    columns += [(metrics[0], list(column)) for column in of_organs]
     cells = []
-    for metric, column in zip([*metrics, *[metrics[0]] * len(runs[0].organs)], columns, strict=True):
+    for metric, column in columns:
         numbers = [value for value in column if not math.isnan(value)]
         best = f"{max(numbers) if metric.higher_is_better else min(numbers):.2f}" if numbers else ""
         texts = ["-" if math.isnan(value) else f"{value:.2f}" for value in column]
         cells.append([(text, text == best) for text in texts])
-    return header, [list(row) for row in zip(*cells, strict=True)]
+    return list(zip(*cells, strict=True))
 
 
-def _marked(row: Sequence[tuple[str, bool]], mark: str) -> list[str]:
-    return [mark.format(text) if best else text for text, best in row]
-
-
-def _absent_convention(runs: Sequence[RunScores], protocol: str) -> str:
-    """What the protocol makes of absent organs, said where there are any."""
-    if not any(run.missed or run.false_alarms for run in runs):
-        return ""
-    if protocol == "transunet":
-        return " This protocol gives them a distance of 0, and Dice 100 to an invented organ; see --protocol strict."
-    return " They have no distance: a run that misses an organ is spared its HD95 there."
+def _marked(runs: Sequence[RunScores], rows: Sequence[Sequence[Cell]], mark: str) -> list[list[str]]:
+    """A line for each run, the best cells marked."""
+    marked = [[mark.format(text) if best else text for text, best in row] for row in rows]
+    return [[run.name, *row] for run, row in zip(runs, marked, strict=True)]
 
 
 def _difference_part(run: RunScores, baseline: RunScores, metric: type[Measure], seed: int) -> list[str]:
@@ -81,9 +78,7 @@ def _difference_part(run: RunScores, baseline: RunScores, metric: type[Measure],
     better = "above" if metric.higher_is_better else "below"
     rows = []
     for name, found in differences(run, baseline, metric.key, seed).items():
-        interval = "n/a: fewer than two pairs"
-        if found.interval is not None:
-            interval = f"{found.interval[0]:+.2f} to {found.interval[1]:+.2f}"
+        interval = "{:+.2f} to {:+.2f}".format(*found.interval) if found.interval else "n/a: fewer than two pairs"
         p = f"{found.p:.4g}" if found.p is not None else "n/a: all pairs are equal" if found.pairs else "n/a: no pair"
         mean = "-" if math.isnan(found.mean) else f"{found.mean:+.2f}"
         rows.append([name, mean, interval, p, str(found.pairs), str(found.left_out)])
@@ -97,15 +92,13 @@ def _unit(metric: type[Measure], run: RunScores) -> str:
     return unit_of(metric, next(iter(run.units)))
 
 
-def _latex(runs: Sequence[RunScores], header: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:
+def _latex(runs: Sequence[RunScores], header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """The table of runs as a ``tabular`` with the rules of booktabs."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     escapes = str.maketrans({**special, **{c: f"\\{c}" for c in "&%$#_{}"}})
-    lines = [
-        [[name.translate(escapes) for name in header]],
-        [[run.name.translate(escapes), *_marked(row, r"\textbf{{{}}}")] for run, row in zip(runs, rows, strict=True)],
-    ]
-    head, body = ("\n".join(" & ".join(line) + r" \\" for line in part) for part in lines)
+    lines = [[name.translate(escapes) for name in header]]
+    lines += [[run.translate(escapes), *cells] for run, *cells in _marked(runs, rows, r"\textbf{{{}}}")]
+    head, *body = (" & ".join(line) + r" \\" for line in lines)
     begin = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"
-    lines_of_table = "\n".join([begin, r"\toprule", head, r"\midrule", body, r"\bottomrule", r"\end{tabular}"])
-    return f"```latex\n% needs \\usepackage{{booktabs}}\n{lines_of_table}\n```"
+    rules = [begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(["```latex", r"% needs \usepackage{booktabs}", *rules, "```"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from medseg_kd.distill.taps import Tap, find_taps
+from medseg_kd.distill.taps import find_taps
 
 _BATCH = 2  # BatchNorm in training mode needs more than one value a channel.
 
@@ -24,30 +24,22 @@ def taps_page(model: Any, size: Sequence[int] | None = None) -> str:
     size = size or getattr(student.data_preprocessor, "size", None) or (512, 512)
     inputs = torch.zeros(_BATCH, student.in_channels, *size)
     parts = [f"Shapes for an input of {tuple(inputs.shape)}"]
-    parts.append(_table("student" if student is not model else "", student.train(), inputs))
-    parts += [_table(name, teacher, inputs) for name, teacher in getattr(model, "tapped_teachers", {}).items()]
+    parts.append(_table("" if student is model else "student: ", student.train(), inputs))
+    parts += [_table(f"{name}: ", teacher, inputs) for name, teacher in getattr(model, "tapped_teachers", {}).items()]
     return "\n\n".join(parts)
 
 
 def _table(whose: str, model: torch.nn.Module, inputs: torch.Tensor) -> str:
-    """The taps of one model."""
-    kind = type(getattr(model, "network", model)).__name__
-    lines = [f"{whose and f'{whose}: '}{kind}, {'training' if model.training else 'eval'} mode"]
-    rows = [row for tap in find_taps(model, inputs) for row in _rows(tap)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        lines.append("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return "\n".join(lines)
-
-
-def _rows(tap: Tap) -> list[tuple[str, str, str, str]]:
-    """Source, type, shape and remark of each tensor that a module gives."""
-    stage = [] if tap.stage is None else [f"stage {tap.stage} of feature_info"]
+    """Source, type, shape and remark of each tensor that a module of one model gives."""
     rows = []
-    for record, output in enumerate(tap.outputs):
-        for item, shape in output.items():
-            remarks = [*stage]
-            remarks += [f"record_idx={record}"] if len(tap.outputs) > 1 else []
-            remarks += [f"data_idx={item}"] if item is not None else []
-            rows.append((tap.source, tap.kind, shape, ", ".join(remarks)))
-    return rows
+    for tap in find_taps(model, inputs):
+        for record, output in enumerate(tap.outputs):
+            for item, shape in output.items():
+                remarks = [] if tap.stage is None else [f"stage {tap.stage} of feature_info"]
+                remarks += [f"record_idx={record}"] if len(tap.outputs) > 1 else []
+                remarks += [f"data_idx={item}"] if item is not None else []
+                rows.append((tap.source, tap.kind, shape, ", ".join(remarks)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    kind = type(getattr(model, "network", model)).__name__
+    return "\n  ".join([f"{whose}{kind}, {'training' if model.training else 'eval'} mode", *lines])

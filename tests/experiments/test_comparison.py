@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation.summary import CaseScores, summarise, write_metrics_json, write_per_case_csv
+from medseg_kd.evaluation.summary import summarise, write_metrics_json, write_per_case_csv
 from medseg_kd.experiments.comparison import differences, paired_difference, read_runs
 
 ORGANS = ("background", "aorta", "liver", "spleen")
@@ -30,8 +30,8 @@ def write_run(folder: Path, seed: int, unit: str = "mm", cases=CASES, organs=ORG
             dice, distance = rng.uniform(0.3, 1.0), rng.uniform(1, 30)
             found = {"dice": dice, "jaccard": dice / (2 - dice), "hd95": distance, "asd": distance / 4, "status": "ok"}
             scores[index] = dict(MISSED) if (case, index) in missed else found
-        scored.append(CaseScores(case, unit, scores))
-    summary = summarise(protocol, scored, organs, ("dice", "jaccard", "hd95", "asd"))
+        scored.append((case, scores))
+    summary = summarise(protocol, unit, scored, organs[1:], ("dice", "jaccard", "hd95", "asd"))
     write_metrics_json(folder / "test" / "metrics.json", [summary])
     write_per_case_csv(folder / "test" / "per_case.csv", [summary])
     return folder

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,18 +19,6 @@ STATUSES = ("ok", "missed", "false_alarm", "empty")
 DEFAULT = ("Dice", "Jaccard", "HD95", "ASD")
 """What is measured unless told otherwise; ``per_case.csv`` has a column for each of them in any case."""
 
-LIKE_DICE = {
-    "transunet": {"missed": 0.0, "false_alarm": 1.0, "empty": 0.0},
-    "strict": {"missed": 0.0, "false_alarm": 0.0, "empty": math.nan},
-}
-"""Fractions that are 1 for equal objects; ``transunet`` gives what the published code gives."""
-
-LIKE_DISTANCE = {
-    "transunet": {"missed": 0.0, "false_alarm": 0.0, "empty": 0.0},
-    "strict": {"missed": math.nan, "false_alarm": math.nan, "empty": math.nan},
-}
-"""Distances, which an absent object does not have; ``transunet`` gives what the published code gives."""
-
 
 @dataclass(frozen=True)
 class Organ:
@@ -38,11 +26,9 @@ class Organ:
 
     Attributes:
         name: of its class; the number of the class where the names are not known.
-        predicted: voxels of P.
-        true: voxels of T.
-        both: voxels of P and T.
+        predicted, true, both: voxels of P, of T, and of P and T.
         voxel_size: along each axis of the array, in mm; ones where voxels are measured.
-        pred_to_truth: (n,) distance of each surface voxel of P to the surface of T; only for measures that need it.
+        pred_to_truth: (n,) distance of each surface voxel of P to the surface of T; empty where no measure needs it.
         truth_to_pred: (m,) the other way round.
     """
 
@@ -50,9 +36,9 @@ class Organ:
     predicted: int
     true: int
     both: int
-    voxel_size: tuple[float, ...] = ()
-    pred_to_truth: np.ndarray = field(default_factory=lambda: np.empty(0))
-    truth_to_pred: np.ndarray = field(default_factory=lambda: np.empty(0))
+    voxel_size: tuple[float, ...]
+    pred_to_truth: np.ndarray
+    truth_to_pred: np.ndarray
 
     @property
     def status(self) -> str:
@@ -61,7 +47,10 @@ class Organ:
 
 
 class Measure:
-    """One number that says how well two objects agree. A subclass is called with an :class:`Organ`.
+    """One number that says how well two objects agree.
+
+    A subclass maps an :class:`Organ` to its value, and may add to ``str()``, the title, the options that a reader of
+    the table must know.
 
     Attributes:
         title: name in tables, JSON and configs: that of the class.
@@ -69,8 +58,9 @@ class Measure:
         unit: ``percent`` (a fraction in functions, percent in tables and files), ``distance`` (in voxels or mm, as the
             protocol says), or any other as it is to be shown.
         higher_is_better: whether the larger of two values is the better one.
-        absent: for each protocol the value of an organ that is ``missed``, a ``false_alarm`` or ``empty`` (in neither).
-            Not-a-number is not counted. A status that is left out is measured like a present organ.
+        absent: for each protocol (``transunet``: what the published code gives) the value of an organ that is
+            ``missed``, a ``false_alarm`` or ``empty``. Not-a-number is not counted. A status that is left out is
+            measured like a present organ.
         needs: which of ``pred_to_truth`` and ``truth_to_pred`` it looks at, most of the time of a score.
         measured_in: ``mm`` or ``voxel`` where it does not follow the protocol.
     """
@@ -87,23 +77,18 @@ class Measure:
         cls.title, cls.key = cls.__name__, cls.__name__.lower()
 
     def __call__(self, organ: Organ) -> float:
-        """The value for an organ that is in prediction and truth."""
         raise NotImplementedError
 
     def __str__(self) -> str:
-        """The title, with the options that a reader of the table must know."""
         return self.title
 
+    def score(self, organ: Organ, protocol: str) -> float:
+        """The value of an organ, present or absent."""
+        absent = self.absent[protocol]
+        return absent[organ.status] if organ.status in absent else self(organ)
+
     def check(self, organs: Sequence[str], units: Collection[str]) -> None:
-        """Refuse what it cannot measure.
-
-        Args:
-            organs: names of all organs.
-            units: those in which the case can be measured.
-
-        Raises:
-            UserError: its unit is not there.
-        """
+        """Refuse, as a UserError, what it cannot measure: these organs by name, a case that knows these units."""
         if self.measured_in not in (None, *units):
             raise UserError(
                 f"{self} is measured in {self.measured_in}, but the case has no spacing. Give it its spacing, or take "
@@ -116,15 +101,27 @@ class Measure:
         return 100.0 * value if cls.unit == "percent" else value
 
 
+class Fraction(Measure):
+    """A fraction that is 1 for equal objects; an absent object is worth what it is for Dice."""
+
+    unit = "percent"
+    higher_is_better = True
+    absent = {
+        "transunet": {"missed": 0.0, "false_alarm": 1.0, "empty": 0.0},
+        "strict": {"missed": 0.0, "false_alarm": 0.0, "empty": math.nan},
+    }
+
+
+class Distance(Measure):
+    """A distance of two objects, which an absent one does not have."""
+
+    unit = "distance"
+    higher_is_better = False
+    absent = {"transunet": dict.fromkeys(STATUSES[1:], 0.0), "strict": dict.fromkeys(STATUSES[1:], math.nan)}
+
+
 def kind_of(name: str | type | LazyObject) -> type[Measure]:
-    """The class of a measure.
-
-    Args:
-        name: title, key, path (``my_measures.Recall``) or the class itself.
-
-    Raises:
-        UserError: it is none.
-    """
+    """The class of a measure, by its title, key or path (``my_measures.Recall``), or the class itself."""
     MEASURES.import_from_location()
     known = {kind.title: kind for kind in MEASURES.module_dict.values()}
     found: Any = name.build() if isinstance(name, LazyObject | LazyAttr) else name  # a class in a tuple of a config
@@ -140,23 +137,18 @@ def kind_of(name: str | type | LazyObject) -> type[Measure]:
 
 
 def build_all(given: Iterable[Any]) -> list[Measure]:
-    """Measures from a config: each a name or class, ``dict(type=..., option=...)`` or a measure.
-
-    Raises:
-        UserError: one is not known or there twice, or an option is.
-    """
+    """Measures from a config: each a name or class, ``dict(type=..., option=...)`` or a measure; none twice."""
     if isinstance(given, str | Mapping) or not given:
         raise UserError(f"measures={given!r}: expected a list of one or more, such as {list(DEFAULT)}")
-    built = []
-    for each in given:
-        if isinstance(each, Measure):
-            built.append(each)
-            continue
-        options = dict(each) if isinstance(each, Mapping) else {"type": each}
-        kind = kind_of(options.pop("type", ""))
-        check_arguments(kind, options, f"measure {kind.title}")
-        built.append(kind(**options))
+    built = [each if isinstance(each, Measure) else _build(each) for each in given]
     titles = [measure.title for measure in built]
     if len(set(titles)) < len(titles):
         raise UserError(f"measures {', '.join(titles)}: one is there twice. Derive a class with a name of its own")
     return built
+
+
+def _build(given: Any) -> Measure:
+    options = dict(given) if isinstance(given, Mapping) else {"type": given}
+    kind = kind_of(options.pop("type", ""))
+    check_arguments(kind, options, f"measure {kind.title}")
+    return kind(**options)

@@ -11,7 +11,7 @@ from monai.metrics import compute_surface_dice
 
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import measure_case, score_case
-from medseg_kd.evaluation.measures.nsd import NSD
+from medseg_kd.evaluation.measures.surface_distance import NSD
 
 SPACING = (3.0, 0.76, 0.76)
 

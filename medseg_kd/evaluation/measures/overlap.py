@@ -1,14 +1,30 @@
-"""Differences of the two volumes, whatever their place."""
+"""Measures that count voxels: the overlap of the two objects, and their volumes whatever their place."""
 
 import math
 
-from medseg_kd.evaluation.measures.base import Measure, Organ
+from medseg_kd.evaluation.measures.base import Fraction, Measure, Organ
 from medseg_kd.registry import MEASURES
 
 
 @MEASURES.register_module()
+class Dice(Fraction):
+    """``2 |P & T| / (|P| + |T|)``, a fraction in [0, 1]."""
+
+    def __call__(self, organ: Organ) -> float:
+        return 2.0 * organ.both / (organ.predicted + organ.true)
+
+
+@MEASURES.register_module()
+class Jaccard(Fraction):
+    """Intersection over union ``|P & T| / |P | T|``, a fraction in [0, 1]."""
+
+    def __call__(self, organ: Organ) -> float:
+        return organ.both / (organ.predicted + organ.true - organ.both)
+
+
+@MEASURES.register_module()
 class RAVD(Measure):
-    """Relative absolute volume difference ``| |P| - |T| | / |T|``; MedPy's ``ravd`` without its sign.
+    """Relative absolute volume difference ``| |P| - |T| | / |T|``, 0 or more; MedPy's ``ravd`` without its sign.
 
     A missed organ differs by all of its volume. Without a true volume there is none to refer to.
     """
@@ -21,13 +37,12 @@ class RAVD(Measure):
     }
 
     def __call__(self, organ: Organ) -> float:
-        """A fraction, 0 or more."""
         return abs(organ.predicted - organ.true) / organ.true
 
 
 @MEASURES.register_module()
 class AVD(Measure):
-    """Absolute volume difference ``| |P| - |T| |`` in mL, whatever the protocol measures in.
+    """Absolute volume difference ``| |P| - |T| |`` in mL, whatever the protocol measures in, of three axes.
 
     A missed organ and a false alarm differ by all of their volume.
     """
@@ -38,5 +53,4 @@ class AVD(Measure):
     measured_in = "mm"
 
     def __call__(self, organ: Organ) -> float:
-        """In mL, of a volume with three axes."""
         return abs(organ.predicted - organ.true) * math.prod(organ.voxel_size) / 1000

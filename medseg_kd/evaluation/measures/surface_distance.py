@@ -1,4 +1,4 @@
-"""Normalised surface Dice."""
+"""Measures of the distances between the surfaces of the two objects."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation.measures.base import LIKE_DICE, Measure, Organ
+from medseg_kd.evaluation.measures.base import Distance, Fraction, Organ
 from medseg_kd.registry import MEASURES
 
 ROUNDING = 1 + 1e-9
@@ -14,11 +14,35 @@ ROUNDING = 1 + 1e-9
 
 
 @MEASURES.register_module()
-class NSD(Measure):
-    """Part of the two surfaces that lies within a tolerance of the other one (Nikolov et al., JMIR 2021).
+class HD95(Distance):
+    """95th percentile (linear) of the distances of both directions *pooled in one list*, in voxels or mm, as in MedPy.
 
-    Surface voxels are MedPy's and count alike, as in MONAI's ``compute_surface_dice``. DeepMind's surface-distance
-    (MONAI's ``use_subvoxels``) places the surface between voxels and weighs its pieces by their area.
+    MONAI and DeepMind's surface-distance take the larger of two percentiles and give other numbers.
+    """
+
+    needs = ("pred_to_truth", "truth_to_pred")
+
+    def __call__(self, organ: Organ) -> float:
+        return float(np.percentile(np.concatenate([organ.pred_to_truth, organ.truth_to_pred]), 95))
+
+
+@MEASURES.register_module()
+class ASD(Distance):
+    """Average surface distance from P to T in voxels or mm: directed, as MedPy's ``asd``."""
+
+    needs = ("pred_to_truth",)
+
+    def __call__(self, organ: Organ) -> float:
+        return float(organ.pred_to_truth.mean())
+
+
+@MEASURES.register_module()
+class NSD(Fraction):
+    """Normalised surface Dice: the part of the two surfaces, in [0, 1], that lies within a tolerance of the other one.
+
+    Nikolov et al., JMIR 2021. Surface voxels are MedPy's and count alike, as in MONAI's ``compute_surface_dice``.
+    DeepMind's surface-distance (MONAI's ``use_subvoxels``) places the surface between voxels and weighs its pieces by
+    their area.
 
     Args:
         tolerance: in ``measured_in``; one number, or one for each organ by its name.
@@ -28,9 +52,6 @@ class NSD(Measure):
         UserError: a tolerance is none, or the unit is not known.
     """
 
-    unit = "percent"
-    higher_is_better = True
-    absent = LIKE_DICE
     needs = ("pred_to_truth", "truth_to_pred")
 
     def __init__(self, tolerance: float | Mapping[str, float], measured_in: str = "mm") -> None:
@@ -42,12 +63,10 @@ class NSD(Measure):
         self.tolerance, self.measured_in = tolerance, measured_in
 
     def __call__(self, organ: Organ) -> float:
-        """A fraction in [0, 1]."""
         tolerance = self.tolerance[organ.name] if isinstance(self.tolerance, Mapping) else self.tolerance
         return float(np.mean(np.concatenate([organ.pred_to_truth, organ.truth_to_pred]) <= tolerance * ROUNDING))
 
     def __str__(self) -> str:
-        """With the tolerance."""
         given = self.tolerance.items() if isinstance(self.tolerance, Mapping) else [("within", self.tolerance)]
         return f"NSD ({', '.join(f'{name} {value:g}' for name, value in given)} {self.measured_in})"
 
