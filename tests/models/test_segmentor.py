@@ -185,7 +185,7 @@ class TestSizes:
         """A ramp stays the same ramp: cropping before resizing would stretch it."""
         network = Pointwise(1, 1, reduction=1)
         network.forward = lambda x: F.avg_pool2d(x, 2)
-        model = build(network, num_classes=1, size_divisor=8).eval()
+        model = build(network, num_classes=1, size_divisor=8, losses=None).eval()
         ramp = torch.arange(11.0).expand(1, 1, 10, 11)
         out = model(ramp, mode="tensor")[0, 0]
         torch.testing.assert_close(out[1:9, 1:9], ramp[0, 0, 1:9, 1:9])
