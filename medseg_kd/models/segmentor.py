@@ -132,7 +132,8 @@ class Segmentor(SegmentorBase, BaseModel):
             logits = _fit(logits.float(), padded, inputs)
             for loss, call in zip(self.losses, self.loss_calls, strict=True):
                 name = f"aux{index}.{call.name}" if index else call.name
-                values[name] = values.get(name, 0) + weight * call(loss, logits, labels)
+                value = (weight * call.weight) * call(loss, logits, labels)
+                values[name] = values[name] + value if name in values else value
         return values
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

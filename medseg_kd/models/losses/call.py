@@ -23,7 +23,7 @@ class LossCall:
         where: Its place in the config and its class, for messages.
         ignore_index: Label of pixels that take no part.
         name: Key in the log; MMEngine trains on those with "loss" in them.
-        weight: Multiplies the loss, beside what the loss does itself.
+        weight: What the segmentor multiplies the loss with.
         told: The arguments that tell the loss ``ignore_index``.
         channel: The label gets a channel axis, (N, 1, H, W), as MONAI's losses take it.
         regions: The classes of each region where the target is their masks, (N, R, H, W) float; else it is the label.
@@ -40,7 +40,7 @@ class LossCall:
     leaves_out: bool = False
 
     def __call__(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
-        """The loss of logits (N, C, H, W) and their label (N, H, W), int64: a scalar.
+        """The loss of logits (N, C, H, W) and their label (N, H, W), int64: a scalar, not weighted.
 
         Raises:
             UserError: The label holds ignored pixels, which the loss would count.
@@ -51,7 +51,7 @@ class LossCall:
                 f"{self.ignore_index} (model.ignore_index), that of the data or of padding. Take a loss that leaves "
                 "them out, such as CrossEntropyLoss and SoftDiceLoss, or give your own an argument ignore_index"
             )
-        return self.weight * self.value(loss, logits, label)
+        return self.value(loss, logits, label)
 
     def value(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
         """What the loss itself gives, whatever the label holds."""
