@@ -27,6 +27,7 @@ class LossCall:
         told: The arguments that tell the loss ``ignore_index``.
         channel: The label gets a channel axis, (N, 1, H, W), as MONAI's losses take it.
         regions: The classes of each region where the target is their masks, (N, R, H, W) float; else it is the label.
+        contiguous: It gets contiguous tensors, for losses of others may ask for a ``view``.
         leaves_out: Whether ignored pixels change nothing; False where that is not known.
     """
 
@@ -37,6 +38,7 @@ class LossCall:
     told: Mapping[str, int]
     channel: bool
     regions: Sequence[Sequence[int]]
+    contiguous: bool
     leaves_out: bool = False
 
     def __call__(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
@@ -55,7 +57,10 @@ class LossCall:
 
     def value(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
         """What the loss itself gives, whatever the label holds."""
-        return loss(logits, self.target(label), **self.told)
+        target = self.target(label)
+        if self.contiguous:
+            logits, target = logits.contiguous(), target.contiguous()
+        return loss(logits, target, **self.told)
 
     def target(self, label: Tensor) -> Tensor:
         """What logits are compared with: the label (N, H, W), (N, 1, H, W), or masks (N, R, H, W)."""
@@ -96,4 +101,5 @@ def call_of(
         told=dict.fromkeys(told, ignore_index),
         channel=any(name.startswith("monai.losses") for name in origins) and _NACL not in origins,
         regions=() if "regions" in inspect.signature(type(loss)).parameters else regions,
+        contiguous=not type(loss).__module__.startswith("medseg_kd."),
     )
