@@ -14,7 +14,7 @@ from medseg_kd.datasets.formats.base import opened
 from medseg_kd.datasets.formats.images import read_pixels
 from medseg_kd.datasets.formats.transunet import TransUNet
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
-from medseg_kd.datasets.resampling import zoom_planes
+from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours
 from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume

@@ -41,17 +41,7 @@ class SegmentorBase:
         return logits.argmax(1).to(torch.uint8)
 
     def forward(self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor") -> Any:
-        """Run the segmentor.
-
-        Args:
-            inputs: (N, C, H, W); in mode ``predict`` also a list of volumes (S, C, H, W).
-            labels: (N, H, W) integers, needed in mode ``loss``; in mode ``predict`` passed on, as is ``meta``.
-            meta: A dict for each slice or volume.
-            mode: ``tensor``, ``loss`` or ``predict``.
-
-        Returns:
-            ``tensor``: see :meth:`logits`. ``loss``: see :meth:`loss`. ``predict``: see :meth:`predict`.
-        """
+        """Run the segmentor: :meth:`logits` in mode ``tensor``, else :meth:`loss` or :meth:`predict`."""
         if mode == "loss":
             return self.loss(inputs, labels)
         if mode == "predict":
@@ -65,7 +55,7 @@ class SegmentorBase:
 
         Args:
             inputs: Slices or volumes.
-            labels: For each (S, H, W) or None; kept in the sample as ``gt_sem_seg``.
+            labels: For each (S, H, W), (H, W) or None; kept in the sample as ``gt_sem_seg``.
             meta: For each a dict, kept as meta information; ``ori_shape`` is the grid that the prediction comes on.
 
         Returns:
@@ -84,15 +74,7 @@ class SegmentorBase:
         return samples
 
     def predict_volume(self, volume: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Label map of a case, see :class:`~medseg_kd.inference.CasePredictor`.
-
-        Args:
-            volume: (S, C, H, W) slices on any device.
-            size: (height, width) to come out; None as they came in.
-
-        Returns:
-            (S, height, width) uint8 on the CPU.
-        """
+        """Labels (S, height, width) of a case (S, C, H, W), uint8 on the CPU; ``size`` None: as large as it came in."""
         if not callable(self.predictor):
             self.predictor = TASK_UTILS.build({"type": "medseg_kd.CasePredictor", **(self.predictor or {})})
         return self.predictor(self, volume, size)
@@ -100,7 +82,7 @@ class SegmentorBase:
     def pad(
         self, inputs: Tensor, labels: Tensor | None = None, divisor: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Pad a batch on the right and at the bottom to a multiple of ``divisor`` (default: what the network needs).
+        """Pad a batch right and below to a multiple of ``divisor`` (None: ``size_divisor``).
 
         The image is padded with 0, the labels with ``ignore_index``.
         """

@@ -1,18 +1,25 @@
 """MMSegmentation's segmentors as ours: tensor batches in, their own names, module paths and losses as they are."""
 
 import functools
+import logging
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import BaseSegmentor
+from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from medseg_kd.errors import UserError
 from medseg_kd.models.base import SegmentorBase
+from medseg_kd.models.losses import build_losses
+from medseg_kd.models.losses.call import LossCall, call_of
+from medseg_kd.models.losses.trial import try_loss
 from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.registry import MODELS
 
@@ -32,18 +39,17 @@ class _Adapted(SegmentorBase):
     def logits(self, inputs: Tensor) -> Tensor:
         """See :meth:`SegmentorBase.logits`; in windows where ``test_cfg.mode`` is ``slide``."""
         height, width = inputs.shape[-2:]
-        return self._padded_logits(self.pad(inputs)[0])[..., :height, :width]
-
-    def _padded_logits(self, inputs: Tensor) -> Tensor:
-        """Logits of slices that need no padding, at their size."""
-        size = tuple(inputs.shape[-2:])
+        padded, _ = self.pad(inputs)
+        size = tuple(padded.shape[-2:])
         if not self.training and (self.test_cfg or {}).get("mode") == "slide":  # type: ignore[attr-defined]
-            metas = [dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])] * len(inputs)
-            return self.inference(inputs, metas)  # type: ignore[attr-defined]
-        logits = self._forward(inputs)  # type: ignore[attr-defined]
-        # Some heads give what their auxiliary losses take, too.
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        return interpolate(logits, size=size, mode="bilinear", align_corners=_last_head(self).align_corners)
+            metas = [dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])] * len(padded)
+            logits = self.inference(padded, metas)  # type: ignore[attr-defined]
+        else:
+            logits = self._forward(padded)  # type: ignore[attr-defined]
+            # Some heads give what their auxiliary losses take, too.
+            logits = logits[0] if isinstance(logits, tuple) else logits
+            logits = resize(logits, size, mode="bilinear", align_corners=_last_head(self).align_corners)
+        return logits[..., :height, :width]
 
     def decode(self, logits: Tensor) -> Tensor:
         """See :meth:`SegmentorBase.decode`; a head of one output tells foreground by its ``threshold``."""
@@ -62,10 +68,11 @@ def adapt(model: Any) -> Any:
     """Give a segmentor of MMSegmentation the interface of ours, in place; any other model stays as it is.
 
     Its ``data_preprocessor`` becomes a :class:`SlicePreprocessor`, unless it is one, and the model pads to the
-    ``size_divisor`` that it had.
+    ``size_divisor`` that it had. Losses in its heads that are not made for them are called as those of ours.
 
     Raises:
-        UserError: See :func:`~medseg_kd.models.preprocessor.replace_mmseg`.
+        UserError: See :func:`~medseg_kd.models.preprocessor.replace_mmseg` and
+            :func:`~medseg_kd.models.losses.build_losses`.
     """
     if not isinstance(model, BaseSegmentor) or isinstance(model, _Adapted):
         return model
@@ -80,7 +87,55 @@ def adapt(model: Any) -> Any:
     model.data_preprocessor = replace_mmseg(given, head.ignore_index)
     if not isinstance(model.data_preprocessor, SlicePreprocessor):
         model.data_preprocessor = SlicePreprocessor(ignore_index=head.ignore_index)
+    for name, each in list(model.named_modules()):
+        if isinstance(each, BaseDecodeHead) and isinstance(getattr(each, "loss_decode", None), nn.Module):
+            _adapt_losses(each, f"model.{name}.loss_decode")
     return model
+
+
+class _HeadLoss(nn.Module):
+    """Any loss as a head of MMSegmentation calls its own."""
+
+    def __init__(self, loss: nn.Module, call: LossCall) -> None:
+        super().__init__()
+        self.loss, self.call, self.loss_name = loss, call, call.name
+
+    def forward(self, logits: Tensor, label: Tensor, weight: None = None, ignore_index: int = 255) -> Tensor:
+        """See :class:`LossCall`."""
+        return self.call(self.loss, logits, label)
+
+
+def _adapt_losses(head: Any, where: str) -> None:
+    """Wrap the losses of a head that have no ``loss_name``, and name those of MMSegmentation that count all pixels."""
+    given = head.loss_decode
+    losses = list(given) if isinstance(given, nn.ModuleList) else [given]
+    settings = head.out_channels, head.num_classes, head.ignore_index
+    for index, loss in enumerate(losses):
+        if not hasattr(loss, "loss_name"):
+            if head.sampler is not None:
+                raise UserError(
+                    f"{where}: {type(loss).__name__} takes no weights of pixels. Leave out the head's sampler"
+                )
+            _, (call,) = build_losses([loss], *settings, where=where)
+            losses[index] = _HeadLoss(loss, call)
+        elif not _leaves_out(loss, *settings):
+            print_log(
+                f"{where}: MMSegmentation's {type(loss).__name__} counts ignored pixels (label {head.ignore_index}: of "
+                "the data, or padding) like all others",
+                "current",
+                logging.WARNING,
+            )
+    head.loss_decode = nn.ModuleList(losses) if isinstance(given, nn.ModuleList) else losses[0]
+
+
+def _leaves_out(loss: nn.Module, outputs: int, classes: int, ignore_index: int) -> bool:
+    """Whether a loss leaves ignored pixels out; True too where its head calls it in a way of its own."""
+    call = call_of(loss, "", ignore_index)
+    try:
+        try_loss(loss, call, outputs, classes)
+    except UserError:
+        return True
+    return call.leaves_out
 
 
 def build_segmentor(model: dict[str, Any] | BaseModel) -> Any:

@@ -1,6 +1,5 @@
 """The segmentor of regions, which may overlap, where another one has classes."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +26,8 @@ class RegionSegmentor(Segmentor):
         num_classes: Classes with background of labels and predictions, see :class:`Segmentor`.
         regions: For each output the name of its region, the classes that it is made of, and the class that it becomes.
             The runner takes them from the data where a config does not say.
-        losses: Configs of losses of region logits, whose constructor takes ``regions``.
+        losses: Configs of modules called as ``loss(logits, masks)``, both (N, R, H, W), or, where the constructor takes
+            ``regions``, as ``loss(logits, label)``.
         options: See :class:`Segmentor`.
 
     Raises:
@@ -44,10 +44,8 @@ class RegionSegmentor(Segmentor):
         losses: Sequence[dict[str, Any]] | None = ({"type": RegionLoss},),
         **options: Any,
     ) -> None:
-        read = read_regions(regions)
-        losses = [_with_regions(loss, [members for _, members, _ in read]) for loss in losses or ()]
-        super().__init__(network, num_classes, losses, num_outputs=len(read), **options)
-        self.regions = read
+        self.regions = read_regions(regions)
+        super().__init__(network, num_classes, losses, **options)
 
     def decode(self, logits: Tensor) -> Tensor:
         """Classes (N, H, W) uint8 of logits (N, R, H, W)."""
@@ -73,14 +71,3 @@ def read_regions(regions: Any) -> Regions:
             "takes it from the data where the config leaves it out"
         )
     return read
-
-
-def _with_regions(loss: dict[str, Any], regions: Sequence[tuple[int, ...]]) -> dict[str, Any]:
-    """The config of a loss, told the regions."""
-    kind = MODELS.get(loss["type"]) if isinstance(loss["type"], str) else loss["type"]
-    if kind is not None and "regions" not in inspect.signature(kind).parameters:
-        raise UserError(
-            f"model.losses has {kind.__name__}, a loss of classes that exclude each other, but a RegionSegmentor has "
-            "outputs that overlap. Write losses=[dict(type='RegionLoss')]"
-        )
-    return {"regions": regions, **loss}

@@ -1,17 +1,19 @@
 """The segmentor: any network that maps slices to class logits, with its losses."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from medseg_kd.errors import UserError, did_you_mean
+from medseg_kd.errors import UserError
 from medseg_kd.models.base import SegmentorBase
+from medseg_kd.models.losses import build_losses
 from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.models.resizing import resize
-from medseg_kd.registry import MODELS, MONAI, check_arguments
+from medseg_kd.models.types import find_type
+from medseg_kd.registry import MODELS, check_arguments
 
 
 @MODELS.register_module()
@@ -26,8 +28,8 @@ class Segmentor(SegmentorBase, BaseModel):
             ``in_channels`` and ``spatial_dims=2`` are filled in where its constructor takes them and the config does
             not say.
         num_classes: Classes with background. The runner takes them from the data where a config does not say.
-        losses: Configs of losses called as ``loss(logits, label, ignore_index=...)`` with a ``loss_name``:
-            MMSegmentation's or ours. None builds a segmentor that cannot be trained.
+        losses: Configs of modules called as ``loss(logits, label)``, ours or anybody's, see
+            :func:`~medseg_kd.models.losses.build_losses`. None builds a segmentor that cannot be trained.
         output_weights: Weight of each output of the network in training, the main one first.
         in_channels: Channels of the input; None: what the network says, else 1. The runner takes them from the data
             where a config does not say.
@@ -35,9 +37,9 @@ class Segmentor(SegmentorBase, BaseModel):
         slice_batch: See :class:`~medseg_kd.inference.CasePredictor`.
         ignore_index: Label of pixels that take no part.
         data_preprocessor: Config of :class:`SlicePreprocessor`; its defaults where it is left out.
-        num_outputs: Channels of the network's output; None: one for each class.
     """
 
+    regions: Sequence[tuple[str, tuple[int, ...], int]] = ()
     _counted = "model.num_classes"
 
     def __init__(
@@ -52,7 +54,6 @@ class Segmentor(SegmentorBase, BaseModel):
         ignore_index: int = 255,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
-        num_outputs: int | None = None,
     ) -> None:
         for key, value in (("num_classes", num_classes), ("in_channels", 1 if in_channels is None else in_channels)):
             if type(value) is not int or value < 1:
@@ -72,9 +73,10 @@ class Segmentor(SegmentorBase, BaseModel):
             )
         super().__init__(data_preprocessor, init_cfg)
         self.num_classes = num_classes
-        self.num_outputs = num_outputs or num_classes
+        self.num_outputs = len(self.regions) or num_classes
         self.network, self.in_channels = _build_network(network, self.num_outputs, in_channels)
-        self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in losses or ())
+        members = [classes for _, classes, _ in self.regions]
+        self.losses, self.loss_calls = build_losses(losses, self.num_outputs, num_classes, ignore_index, members)
         self.output_weights = tuple(output_weights)
         self.size_divisor = size_divisor or int(getattr(self.network, "size_divisor", 1))
         self.predictor = {"slice_batch": slice_batch}
@@ -92,10 +94,7 @@ class Segmentor(SegmentorBase, BaseModel):
     def logits(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """See :meth:`SegmentorBase.logits`."""
         padded, _ = self.pad(inputs)
-        outputs = tuple(
-            resize(logits, padded.shape[-2:])[..., : inputs.shape[-2], : inputs.shape[-1]]
-            for logits in self.native_logits(padded)
-        )
+        outputs = tuple(_fit(logits, padded, inputs) for logits in self.native_logits(padded))
         return outputs if len(outputs) > 1 else outputs[0]
 
     def native_logits(self, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -120,46 +119,55 @@ class Segmentor(SegmentorBase, BaseModel):
 
         In eval mode a network that gives its main output alone is measured on that.
         """
-        inputs, padded = self.pad(inputs, labels)
-        label = (labels if padded is None else padded).long()
-        outputs = self.native_logits(inputs)
+        padded, _ = self.pad(inputs)
+        outputs = self.native_logits(padded)
         if len(outputs) != len(self.output_weights) and (self.training or len(outputs) > 1):
             raise UserError(
                 f"{type(self.network).__name__} gives {len(outputs)} outputs in training, but model.output_weights "
                 f"has {len(self.output_weights)}: one weight for each output is needed"
             )
+        labels = labels.long()
         values: dict[str, Tensor] = {}
         for index, (logits, weight) in enumerate(zip(outputs, self.output_weights, strict=False)):
-            logits = resize(logits.float(), label.shape[-2:])
-            for loss in self.losses:
-                name = f"aux{index}.{loss.loss_name}" if index else str(loss.loss_name)
-                value = weight * loss(logits, label, ignore_index=self.ignore_index)
+            logits = _fit(logits.float(), padded, inputs)
+            for loss, call in zip(self.losses, self.loss_calls, strict=True):
+                name = f"aux{index}.{call.name}" if index else call.name
+                value = (weight * call.weight) * call(loss, logits, labels)
                 values[name] = values[name] + value if name in values else value
         return values
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """See MMEngine's class."""
+        if not losses:
+            raise UserError("model.losses is empty: there is nothing to train on. Write losses=[dict(type=...)]")
+        return super().parse_losses(losses)
+
+
+def _fit(logits: Tensor, padded: Tensor, inputs: Tensor) -> Tensor:
+    """Logits (N, C, h, w) of a padded input at the size of the input."""
+    height, width = inputs.shape[-2:]
+    return resize(logits, padded.shape[-2:])[..., :height, :width]
 
 
 def _build_network(
     network: dict[str, Any] | nn.Module, num_outputs: int, in_channels: int | None
 ) -> tuple[nn.Module, int | None]:
-    """The network, and the channels that it takes (None: not known).
-
-    What every slice network is given is filled in where its constructor takes it.
-    """
+    """The network, and the channels that it takes (None: not known)."""
     if isinstance(network, nn.Module):
         built, said = network, None
     else:
-        constructor = _constructor(network)
-        accepted = inspect.signature(constructor).parameters
+        constructor = find_type(network, "model.network", "network")
         known = {
             "num_classes": num_outputs,
             "out_channels": num_outputs,
-            "in_channels": in_channels or _said(network) or 1,
+            "in_channels": in_channels or (network.get("backbone") or {}).get("in_channels") or 1,
             "spatial_dims": 2,
         }
-        options = {key: value for key, value in known.items() if key in accepted}
-        options.update({key: value for key, value in network.items() if key not in ("type", "_scope_")})
-        check_arguments(constructor, options, "model.network")
-        built, said = MODELS.build({**options, **network}), options.get("in_channels")
+        taken = inspect.signature(constructor).parameters
+        options = {key: value for key, value in {**known, **network}.items() if key in taken or key in network}
+        arguments = {key: value for key, value in options.items() if key not in ("type", "_scope_")}
+        check_arguments(constructor, arguments, "model.network")
+        built, said = MODELS.build(options), options.get("in_channels")
     if isinstance(built, BaseModel):
         raise UserError(
             f"model.network is a {type(built).__name__}, a whole model whose own losses and auxiliary heads would be "
@@ -173,29 +181,3 @@ def _build_network(
             "one out"
         )
     return built, own
-
-
-def _said(network: dict[str, Any]) -> int | None:
-    """Input channels that a network's config gives to its backbone."""
-    return (network.get("backbone") or {}).get("in_channels")
-
-
-def _constructor(network: dict[str, Any]) -> Callable[..., nn.Module]:
-    """What ``model.network.type`` names.
-
-    Raises:
-        UserError: It names nothing.
-    """
-    kind = network.get("type")
-    if callable(kind):
-        return kind
-    try:
-        constructor = MODELS.get(kind) if kind else None
-    except RuntimeError:
-        constructor = None
-    if constructor is None:
-        registry = MONAI if str(kind).startswith("monai.") else MODELS
-        otherwise = "; name a class, or a registered one by its name"
-        hint = did_you_mean(str(kind).removeprefix("monai."), registry.module_dict, otherwise)
-        raise UserError(f"model.network.type is {kind!r}, which is no network{hint}")
-    return constructor

@@ -13,7 +13,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 
 from medseg_kd.errors import UserError
-from medseg_kd.models import SlicePreprocessor
+from medseg_kd.models import SlicePreprocessor, mmseg_adapter
 from medseg_kd.models.mmseg_adapter import adapt, build_segmentor
 from medseg_kd.registry import MODELS
 
@@ -52,6 +52,35 @@ def test_losses_are_those_of_its_heads() -> None:
     assert list(values) == list(expected) and {"decode.loss_ce", "aux.loss_ce"} <= values.keys()
     for name, value in values.items():
         torch.testing.assert_close(value, expected[name])
+
+
+def test_losses_that_are_not_made_for_a_head() -> None:
+    losses = [dict(type="torch.nn.CrossEntropyLoss", ignore_index=255), dict(type="mmseg.TverskyLoss")]
+    head = {**HEAD, "loss_decode": losses, "dropout_ratio": 0}
+    model = adapt(seeded({**CONFIG, "decode_head": head, "auxiliary_head": None}))
+    data = batch()
+    data["labels"][:, :9] = 255
+    values = model(**data, mode="loss")
+    assert list(values) == ["decode.loss_crossentropy", "decode.loss_tversky", "decode.acc_seg"]
+    logits = model.train()(data["inputs"])
+    expected = F.cross_entropy(logits, data["labels"].long(), ignore_index=255)
+    torch.testing.assert_close(values["decode.loss_crossentropy"], expected)
+    for wrong, message in (
+        (dict(loss_decode=dict(type="torch.nn.MSELoss")), r"model.decode_head.loss_decode\[0\] \(MSELoss\) cannot be"),
+        (dict(sampler=dict(type="mmseg.OHEMPixelSampler")), "takes no weights of pixels. Leave out the head's sampler"),
+    ):
+        with pytest.raises(UserError, match=message):
+            adapt(seeded({**CONFIG, "decode_head": {**head, **wrong}}))
+
+
+def test_losses_that_count_ignored_pixels_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(mmseg_adapter, "print_log", lambda text, *_: printed.append(text))
+    losses = [dict(type="mmseg.CrossEntropyLoss"), dict(type="mmseg.DiceLoss")]
+    model = adapt(seeded({**CONFIG, "decode_head": {**HEAD, "loss_decode": losses}}))
+    (text,) = printed
+    assert text.startswith("model.decode_head.loss_decode: MMSegmentation's DiceLoss counts ignored pixels (label 255")
+    assert adapt(model) is model and len(printed) == 1
 
 
 def test_a_training_step() -> None:

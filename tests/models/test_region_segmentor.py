@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import mmseg.models.losses as mmseg_losses
+import monai.losses
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,12 +102,42 @@ def test_overlapping_regions_are_learned() -> None:
         (dict(regions=None), r"model.regions is None: expected \(name, classes, class that it becomes\)"),
         (dict(regions=[("whole", 1)]), r"model.regions is .*: expected"),
         (dict(losses=[dict(type="SoftDiceLoss")]), r"model.losses has SoftDiceLoss, a loss of classes .*'RegionLoss'"),
+        (dict(losses=[dict(type="CrossEntropyLoss")]), r"model.losses has CrossEntropyLoss, a loss of classes"),
+        (
+            dict(losses=[dict(type=nn.CrossEntropyLoss)]),
+            r"model.losses has CrossEntropyLoss, .* \(it forms a softmax\)",
+        ),
+        (dict(losses=[dict(type="monai.DiceLoss", softmax=True)]), r"DiceLoss, a loss of classes .*'RegionLoss'"),
+        (dict(losses=[dict(type="monai.DiceLoss")]), "takes logits for probabilities. Set sigmoid=True"),
+        (dict(losses=[dict(type="monai.DiceLoss", sigmoid=True, ignore_index=255)]), "pixels that are in no region"),
         (dict(num_classes=None), "model.num_classes is None"),
     ],
 )
 def test_what_makes_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(**options)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "loss"),
+    [
+        (dict(type=nn.BCEWithLogitsLoss, loss_weight=1), nn.BCEWithLogitsLoss()),
+        (dict(type="monai.losses.DiceLoss", sigmoid=True), monai.losses.DiceLoss(sigmoid=True)),
+        (dict(type="mmseg.DiceLoss"), mmseg_losses.DiceLoss()),
+    ],
+    ids=["PyTorch", "MONAI", "MMSegmentation"],
+)
+def test_losses_of_masks(cfg: dict[str, Any], loss: nn.Module) -> None:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (2, 8, 8), generator=rng).to(torch.uint8)
+    images = torch.rand(2, 1, 8, 8, generator=rng)
+    model = build(losses=[cfg])
+    masks = torch.stack((labels > 0, labels > 1, labels == 3), dim=1).float()
+    (value,) = model.loss(images, labels).values()
+    torch.testing.assert_close(value, loss(model(images), masks))
+    labels[0, 0, 0] = 255
+    with pytest.raises(UserError, match="counts all pixels"):
+        model.loss(images, labels)
 
 
 def test_options_of_the_loss_and_none() -> None:

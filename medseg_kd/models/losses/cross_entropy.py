@@ -21,19 +21,14 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
         loss = sum(weight_y * -log p_y) / sum(weight_y),  p = softmax over C of the logits
 
     The divisor is the sum of the weights, as in PyTorch and MMSegmentation, not the number of pixels: doubling all
-    weights changes nothing. MMSegmentation's class reads the number of valid pixels back from the device, and fails
-    with ``class_weight`` and ``avg_non_ignore`` together. Only what it has beyond this mean (sigmoid, masks, weights of
-    pixels, other reductions) is left to it, so that its configs work here.
+    weights changes nothing. MMSegmentation's class, whose configs work here, reads the number of valid pixels back from
+    the device, and fails with ``class_weight`` and ``avg_non_ignore`` together; only what it has beyond this mean
+    (sigmoid, masks, weights of pixels, other reductions) is left to it.
 
     Args:
-        loss_weight: Multiplies the result.
         class_weight: One weight for each class, background first, or a file that holds them (npy, json, yaml, pkl). It
             moves with the model and is not saved.
-        loss_name: Key in the training log.
         avg_non_ignore: False averages over all pixels, as MMSegmentation does by default.
-        use_sigmoid: See MMSegmentation's class.
-        use_mask: See there.
-        reduction: See there.
 
     Raises:
         UserError: ``class_weight`` does not hold finite numbers >= 0, or all are 0.
@@ -59,8 +54,8 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
 
         Args:
             logits: (N, C, H, W).
-            label: (N, H, W) class indices of any integer type; pixels of ``ignore_index`` take no part.
-            ignore_index: Their label.
+            label: (N, H, W) class indices of any integer type.
+            ignore_index: Label of pixels that take no part.
             others: Further arguments of MMSegmentation's class.
 
         Returns:
@@ -84,9 +79,8 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
             weight = self.class_weight.to(dtype)
             counted = (weight[label.masked_fill(~valid, 0)] * valid).sum()
         # Not summed by the loss itself: on a GPU its sums are not deterministic.
-        values = nll_loss(
-            logits.log_softmax(1, dtype=dtype), label, weight, ignore_index=ignore_index, reduction="none"
-        )
+        log_p = logits.log_softmax(1, dtype=dtype)
+        values = nll_loss(log_p, label, weight, ignore_index=ignore_index, reduction="none")
         return self.loss_weight * values.sum() / counted.clamp(min=torch.finfo(dtype).tiny)
 
 

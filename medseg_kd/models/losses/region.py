@@ -28,11 +28,8 @@ class RegionLoss(nn.Module):
 
     Args:
         regions: The classes of each region, in the order of the logits; a :class:`RegionSegmentor` fills them in.
-        bce_weight: Multiplies the cross-entropy.
-        dice_weight: Multiplies the Dice loss.
         batch_dice: Sum over the batch before the ratio; False gives the mean over images and regions.
         eps: Keeps a region that is absent from label and prediction at Dice 1.
-        loss_name: Key in the training log.
     """
 
     table: Tensor
@@ -58,15 +55,9 @@ class RegionLoss(nn.Module):
         self.loss_name = loss_name
 
     def forward(self, logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
-        """Compute the loss.
+        """Scalar, float32 or better, of logits (N, R, H, W) and labels (N, H, W) of any integer type.
 
-        Args:
-            logits: (N, R, H, W), one for each region.
-            label: (N, H, W) class indices of any integer type; pixels of ``ignore_index`` take no part.
-            ignore_index: Their label.
-
-        Returns:
-            Scalar, float32 or better; a zero that is connected to the graph where no pixel is valid.
+        Pixels of ``ignore_index`` take no part; where none is left, the loss is a zero connected to the graph.
         """
         ignored = (label == ignore_index)[:, None]
         # 0 is background, which no region has.

@@ -21,11 +21,9 @@ class SoftDiceLoss(nn.Module):
     training with several processes the batch is that of all of them, as in nnU-Net.
 
     Args:
-        loss_weight: Multiplies the result.
         batch_dice: Sum over the batch before the ratio; False gives the mean over images and classes.
         include_background: Count class 0 too.
         eps: Keeps a class that is absent from label and prediction at Dice 1.
-        loss_name: Key in the training log.
     """
 
     def __init__(
@@ -44,15 +42,9 @@ class SoftDiceLoss(nn.Module):
         self.loss_name = loss_name
 
     def forward(self, logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
-        """Compute the loss.
+        """Scalar, float32 or better, of logits (N, C, H, W) and labels (N, H, W) of any integer type.
 
-        Args:
-            logits: (N, C, H, W).
-            label: (N, H, W) class indices of any integer type; pixels of ``ignore_index`` take no part.
-            ignore_index: Their label.
-
-        Returns:
-            Scalar, float32 or better.
+        Pixels of ``ignore_index`` take no part.
         """
         first = 0 if self.include_background else 1
         label = label.long()[:, None]

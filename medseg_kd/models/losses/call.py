@@ -1,0 +1,105 @@
+"""How a segmentor calls a loss: any module that maps logits and what they should be to a number."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from medseg_kd.errors import UserError
+
+IGNORED = ("ignore_index", "ignore_label")
+"""Arguments that tell a loss the label of pixels that take no part."""
+_NACL = "monai.losses.nacl_loss"
+"""MONAI's one loss that takes a label without a channel axis."""
+
+
+@dataclass
+class LossCall:
+    """What a loss is called with, and its name in the training log.
+
+    Attributes:
+        where: Its place in the config and its class, for messages.
+        ignore_index: Label of pixels that take no part.
+        name: Key in the log; MMEngine trains on those with "loss" in them.
+        weight: What the segmentor multiplies the loss with.
+        told: The arguments that tell the loss ``ignore_index``.
+        channel: The label gets a channel axis, (N, 1, H, W), as MONAI's losses take it.
+        regions: The classes of each region where the target is their masks, (N, R, H, W) float; else it is the label.
+        contiguous: It gets contiguous tensors, for losses of others may ask for a ``view``.
+        leaves_out: Whether ignored pixels change nothing; False where that is not known.
+    """
+
+    where: str
+    ignore_index: int
+    name: str
+    weight: float
+    told: Mapping[str, int]
+    channel: bool
+    regions: Sequence[Sequence[int]]
+    contiguous: bool
+    leaves_out: bool = False
+
+    def __call__(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss of logits (N, C, H, W) and their label (N, H, W), int64: a scalar, not weighted.
+
+        Raises:
+            UserError: The label holds ignored pixels, which the loss would count.
+        """
+        if not self.leaves_out and (label == self.ignore_index).any():
+            raise UserError(
+                f"{self.where} counts all pixels, but some of this batch are to be ignored: their label is "
+                f"{self.ignore_index} (model.ignore_index), that of the data or of padding. Take a loss that leaves "
+                "them out, such as CrossEntropyLoss and SoftDiceLoss, or give your own an argument ignore_index"
+            )
+        return self.value(loss, logits, label)
+
+    def value(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
+        """What the loss itself gives, whatever the label holds."""
+        target = self.target(label)
+        if self.contiguous:
+            logits, target = logits.contiguous(), target.contiguous()
+        return loss(logits, target, **self.told)
+
+    def target(self, label: Tensor) -> Tensor:
+        """What logits are compared with: the label (N, H, W), (N, 1, H, W), or masks (N, R, H, W)."""
+        if self.regions:
+            masks = [torch.stack([label == value for value in members]).any(0) for members in self.regions]
+            return torch.stack(masks, dim=1).float()
+        return label[:, None] if self.channel else label
+
+
+def call_of(
+    loss: nn.Module,
+    where: str,
+    ignore_index: int,
+    regions: Sequence[Sequence[int]] = (),
+    loss_name: str | None = None,
+    loss_weight: float = 1.0,
+) -> LossCall:
+    """How a loss wants to be called, by the arguments of its ``forward`` and by where it comes from.
+
+    Args:
+        loss: Any module.
+        where: Its place in the config.
+        ignore_index: Label of pixels that take no part.
+        regions: The classes of each output where the outputs are regions.
+        loss_name: Its name; None: its own, which is empty where it has none.
+        loss_weight: Multiplies it.
+    """
+    takes = inspect.signature(loss.forward).parameters
+    told = [key for key in IGNORED if key in takes]
+    if not told and any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+        told = ["ignore_index"]
+    origins = {base.__module__ for base in type(loss).__mro__}
+    return LossCall(
+        where=f"{where} ({type(loss).__name__})",
+        ignore_index=ignore_index,
+        name=str(loss_name or getattr(loss, "loss_name", "")),
+        weight=loss_weight,
+        told=dict.fromkeys(told, ignore_index),
+        channel=any(name.startswith("monai.losses") for name in origins) and _NACL not in origins,
+        regions=() if "regions" in inspect.signature(type(loss)).parameters else regions,
+        contiguous=not type(loss).__module__.startswith("medseg_kd."),
+    )
