@@ -6,9 +6,10 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import ConfigParsingError
 from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
 
 from medseg_kd.configs_dir import configs_dir
-from medseg_kd.configuration.types import type_errors_explained
+from medseg_kd.configuration.checking import type_errors_explained
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.registry import MODELS
 
@@ -17,9 +18,24 @@ def read_config(name: str | Path) -> Config:
     """Read a config by its path, from here or from the packaged configs.
 
     Raises:
-        UserError: No such file, or an error in it.
+        UserError: No such file, or an error in it, whose file and line are told.
     """
-    return _parse(_find(str(name)))
+    path = _find(str(name))
+    try:
+        cfg = Config.fromfile(path)
+        import_custom(cfg)
+        return cfg
+    except SyntaxError as error:
+        file = path if error.filename in (None, "<unknown>") else error.filename
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+    except (ConfigParsingError, ImportError, NameError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
+
+
+def import_custom(cfg: Any) -> None:
+    """Import what a config names in ``custom_imports``, which MMEngine does for configs in text style alone."""
+    if cfg.get("custom_imports"):
+        import_modules_from_strings(**cfg["custom_imports"])
 
 
 def build_model(cfg: Config) -> Any:
@@ -54,14 +70,3 @@ def _find(name: str) -> Path:
         return packaged
     names = [found.as_posix() for found in Path("configs").rglob("*.py") if "_base_" not in found.parts]
     raise UserError(f"config not found: {name}{did_you_mean(path.as_posix(), names, in_lines=True)}")
-
-
-def _parse(path: Path) -> Config:
-    """Read a config file; an error in it names the file and the line."""
-    try:
-        return Config.fromfile(path)
-    except SyntaxError as error:
-        file = path if error.filename in (None, "<unknown>") else error.filename
-        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
-    except (ConfigParsingError, ImportError, NameError, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error

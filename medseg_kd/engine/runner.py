@@ -15,12 +15,14 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import BaseLoop
+from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
-from medseg_kd.configuration import complete_run, find_teachers, type_errors_explained
+from medseg_kd.configuration import complete_run, find_teachers, native_precision, type_errors_explained
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.compilation import check_compilation
@@ -28,10 +30,11 @@ from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.environment import log_environment
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
+from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
-from medseg_kd.registry import HOOKS, RUNNERS
+from medseg_kd.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 
@@ -99,6 +102,21 @@ class Runner(mmengine.runner.Runner):
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
 
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build the visualizer; one that names no back end writes files, as that of a config without one does."""
+        if isinstance(visualizer, dict):
+            visualizer = {"vis_backends": [dict(type=LocalVisBackend)], **visualizer}
+        return super().build_visualizer(visualizer)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the wrapper; MMEngine's ``AmpOptimWrapper``, which refuses the CPU, is ours there."""
+        if isinstance(optim_wrapper, dict) and get_device() == "cpu":
+            kind = optim_wrapper.get("type")
+            kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+            if kind is AmpOptimWrapper:
+                optim_wrapper = native_precision(optim_wrapper)
+        return super().build_optim_wrapper(optim_wrapper)
+
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model; one of MMSegmentation learns to take this project's batches."""
         return adapt(super().build_model(model))
@@ -136,12 +154,11 @@ class Runner(mmengine.runner.Runner):
         self.register_hook(NormStatisticsHook())
 
     def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
-        """Register a hook; where a config names MMEngine's ``EMAHook`` it gets this project's."""
+        """Register a hook; where a config names one of others that this project has of that name, it gets ours."""
         if isinstance(hook, dict):
             kind = hook.get("type")
             kind = HOOKS.get(kind) if isinstance(kind, str) else kind
-            if kind is mmengine.hooks.EMAHook:
-                hook = {**hook, "type": EMAHook}
+            hook = {**hook, "type": {own.__base__: own for own in (EMAHook, SegVisualizationHook)}.get(kind, kind)}
         super().register_hook(hook, priority)
 
     def average_statistics(self) -> None:
@@ -156,22 +173,15 @@ class Runner(mmengine.runner.Runner):
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         super().dump_config()
-        with type_errors_explained(self.cfg):
-            return super().train()
+        return super().train()
 
     def val(self) -> dict[str, float]:
         """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
         hooks, self._hooks = self.hooks, [hook for hook in self.hooks if not isinstance(hook, CheckpointHook)]
         try:
-            with type_errors_explained(self.cfg):
-                return super().val()
+            return super().val()
         finally:
             self._hooks = hooks
-
-    def test(self) -> dict[str, float]:
-        """Test."""
-        with type_errors_explained(self.cfg):
-            return super().test()
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -298,3 +308,20 @@ class Runner(mmengine.runner.Runner):
     def _log_env(self, env_cfg: dict) -> None:
         """One line on the terminal, the details beside the log file."""
         log_environment(self)
+
+
+_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__  # type: ignore[attr-defined]
+
+
+def _from_cfg(cls: type[mmengine.runner.Runner], cfg: Any) -> mmengine.runner.Runner:
+    """MMEngine's ``Runner.from_cfg``, which gives a config that names a runner of this project that runner."""
+    if cls is mmengine.runner.Runner:
+        named = cfg.get("runner_type", Runner if cfg.get("default_scope") == "medseg_kd" else cls)
+        named = RUNNERS.get(named) if isinstance(named, str) else named
+        if issubclass(named, Runner):
+            return named.from_cfg(cfg)
+    return _mmengines_from_cfg(cls, cfg)
+
+
+# Without this it would train such a config on the cases that are held out, and save what cannot be read safely.
+mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)  # type: ignore[assignment]
