@@ -16,6 +16,7 @@ from medseg_kd import registry as registries
 from medseg_kd.configuration.names import TOP_LEVEL, check_names
 from medseg_kd.datasets import SeededSampler
 from medseg_kd.errors import UserError, did_you_mean
+from medseg_kd.evaluation import VolumeMetric
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _REGISTRIES = [value for value in vars(registries).values() if isinstance(value, Registry)]
@@ -84,6 +85,7 @@ def check_config(cfg: Any) -> None:
             if key in _KEYS and isinstance(cfg[key], Mapping):
                 _check_keys(cfg, key, cfg[key], _KEYS[key])
             _check(cfg, key, cfg[key], key)
+        _check_scores(cfg)
         loop, sampler = (
             _kind(cfg, key, part, key) if isinstance(part, Mapping) else None
             for key, part in (
@@ -98,11 +100,25 @@ def check_config(cfg: Any) -> None:
         )
 
 
+def _check_scores(cfg: Any) -> None:
+    """Refuse two metrics that give an mDice of one name, which MMEngine tells when the first validation is over."""
+    for key in ("val_evaluator", "test_evaluator"):
+        given = cfg.get(key)
+        several = given.get("metrics", ()) if isinstance(given, Mapping) else given or ()
+        unnamed = [each for each in several if isinstance(each, Mapping) and not each.get("prefix")]
+        kinds = [(_kind(cfg, key, each, key), each.get("iou_metrics", ())) for each in unnamed]
+        same = [kind.__name__ for kind, asked in kinds if "mDice" in asked or _is(kind, VolumeMetric)]
+        if len(same) > 1:
+            raise UserError(f"{file_of(cfg)}: {key}: {' and '.join(same)} give an mDice. Add prefix='other' to one")
+
+
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
     """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty inside of a model."""
     if isinstance(node, Sequence) and not isinstance(node, str):
         for index, each in enumerate(node):
             _check(cfg, f"{where}[{index}]", each, key)
+    if isinstance(node, (str, int, float)) and key in _PARTS and where.partition("[")[0] == key:
+        raise UserError(f"{file_of(cfg)}: {where} is {node!r}, expected dict(type=...). Write it in a config file")
     if not isinstance(node, Mapping):
         return
     named = key == "default_hooks" and where == key
@@ -148,8 +164,9 @@ def _find(registry: Registry, name: str) -> Any:
 def _check_arguments(cfg: Any, where: str, node: Mapping[str, Any], kind: Any, part: _Part | None) -> None:
     """Refuse arguments that a class or function does not take; of parts also the lack of those that it needs."""
     parameters = inspect.signature(kind).parameters.values()
-    if part is None and not kind.__module__.startswith("medseg_kd.") and any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return  # which may go anywhere: what builds the model tells
+    theirs = not kind.__module__.startswith(("medseg_kd.", "mmseg.")) or kind.__name__ == "TIMMBackbone"
+    if part is None and theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return  # these may go anywhere: what builds the model tells
     others = set(part.others if part else ())
     if (known := accepted_arguments(kind, node)) is not None:
         _check_keys(cfg, where, node, known | others | {"type", "_scope_"}, kind)
@@ -185,12 +202,12 @@ def _check_keys(cfg: Any, where: str, node: Mapping[str, Any], known: set[str], 
     """Refuse a key of a dict that is not known."""
     for key in sorted(node.keys() - known):
         names = sorted(known - _NOT_TOLD)
-        hint = did_you_mean(key, [name for name in names if name not in node], f"; it takes {', '.join(names)}")
+        hint = did_you_mean(key, names, f"; it takes {', '.join(names)}")
         if kind and key in _arguments_of_namesake(kind):
             hint = f"; MMSegmentation's has: type='mmseg.{kind.__name__}'"
+        what = f"{kind.__name__} has no argument" if kind else "there is no key"
         raise UserError(
-            f"{file_of(cfg)}: {where}: {kind.__name__ if kind else 'it'} has no argument {key!r}{hint} (what a base "
-            "config brings goes away with _delete_=True)"
+            f"{file_of(cfg)}: {where}: {what} {key!r}{hint} (where a base config brings it: write the part anew)"
         )
 
 
@@ -227,13 +244,12 @@ def type_errors_explained(cfg: Any) -> Iterator[None]:
 def unknown_type(cfg: Any, name: str, kind: str) -> UserError:
     """The message for a type that the registries of a kind do not have, with the nearest that they do."""
     own = [each for each in _REGISTRIES if each.name == kind]
+    at = f"{file_of(cfg)}: type={name!r} is not known as {kind}"
     if any(name in each.module_dict for each in own):
-        hint = f" in default_scope={cfg.get('default_scope')!r}: write type='medseg_kd.{name}'."
-    else:
-        hint = did_you_mean(name, {known for each in own for known in _names(each)}, ".")
+        return UserError(f"{at} in default_scope={cfg.get('default_scope')!r}: write type='medseg_kd.{name}'")
+    hint = did_you_mean(name, {known for each in own for known in _names(each)}, ".")
     return UserError(
-        f"{file_of(cfg)}: type={name!r} is not known as {kind}{hint} A class of your own is imported in the config and "
-        "written without quotes: type=MyClass"
+        f"{at}{hint} A class of your own is imported in the config and written without quotes: type=MyClass"
     )
 
 

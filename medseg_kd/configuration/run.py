@@ -9,7 +9,7 @@ from mmengine.config import Config
 from medseg_kd.configuration.checking import LOADERS, check_config, file_of
 from medseg_kd.configuration.names import lookalikes
 from medseg_kd.configuration.options import set_options
-from medseg_kd.configuration.reading import import_custom, read_config
+from medseg_kd.configuration.reading import read_config
 from medseg_kd.configuration.run_folder import run_folder
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.errors import UserError
@@ -54,7 +54,6 @@ def complete_run(cfg: Any) -> None:
     Raises:
         UserError: Parts do not agree, or there is no name for the run folder.
     """
-    import_custom(cfg)
     cfg["work_dir"] = run_folder(cfg)
     if isinstance(cfg["model"], Mapping) and cfg["model"].get("_scope_") == "mmrazor":
         raise UserError(
@@ -67,6 +66,9 @@ def complete_run(cfg: Any) -> None:
         for dataset in _innermost((cfg.get(name) or {}).get("dataset")):
             _keep_order(dataset)
     check_config(cfg)
+    imports = cfg.get("custom_imports") or {}
+    own = dict.fromkeys(["medseg_kd.engine", *imports.get("imports", ())])  # so that MMEngine finds the runner
+    cfg["custom_imports"] = {"allow_failed_imports": False, **imports, "imports": list(own)}
     for name in lookalikes(cfg):
         cfg.pop(name)  # a variable: in the config that is written nothing uses it any more
 

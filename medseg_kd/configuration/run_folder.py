@@ -1,6 +1,5 @@
 """Rules of the run folder: where it lies, what a run goes on from, what of it is tested."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from mmengine.config import Config
 from medseg_kd.configuration.checking import LOADERS
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
+from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.predictions import PredictionWriter
 from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
 from medseg_kd.registry import METRICS
@@ -88,7 +88,7 @@ def set_test(cfg: Config, checkpoint: Path, save_predictions: bool = False) -> N
     metrics = list(given) if isinstance(given, (list, tuple)) else given.get("metrics", [given])
     for metric in metrics:
         kind = METRICS.get(metric["type"]) if isinstance(metric["type"], str) else metric["type"]
-        if "output_dir" in inspect.signature(kind).parameters:
+        if isinstance(kind, type) and issubclass(kind, VolumeMetric):
             metric.setdefault("output_dir", str(folder))
     if save_predictions:
         metrics.append(dict(type=PredictionWriter, output_dir=str(folder / "predictions")))

@@ -22,7 +22,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
-from medseg_kd.configuration import complete_run, find_teachers, native_precision, type_errors_explained
+from medseg_kd.configuration import (
+    complete_run,
+    find_teachers,
+    native_precision,
+    settle_imports,
+    type_errors_explained,
+)
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.compilation import check_compilation
@@ -59,6 +65,7 @@ class Runner(mmengine.runner.Runner):
         """Build a runner as ``train.py`` does: ``val_cases`` are held out, the run folder has its name, the config is
         checked, and what it leaves to the data (classes, channels) is taken from them.
         """
+        settle_imports(cfg)
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
         find_teachers(cfg)
