@@ -24,14 +24,17 @@ FINDERS: dict[str, Callable[[str], Any]] = {}
 
 
 class _Registry(Registry):
-    """A registry that asks :data:`FINDERS` first."""
+    """A registry that asks :data:`FINDERS` first, and has MMSegmentation's names at hand without their prefix."""
 
     def get(self, key: str) -> Any:
         """See MMEngine's class."""
         if "." in key:
             MODELS.import_from_location()  # which brings the finders
-        find = FINDERS.get(key.partition(".")[0])
-        return find(key) if find else super().get(key)
+        if find := FINDERS.get(key.partition(".")[0]):
+            return find(key)
+        if self.parent is not None and key not in self.module_dict:
+            self.parent.import_from_location()  # MMEngine looks into a parent without filling it
+        return super().get(key)
 
 
 def check_arguments(kind: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:

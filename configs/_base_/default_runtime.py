@@ -1,3 +1,5 @@
+from importlib import import_module
+
 from mmengine.hooks import CheckpointHook, DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook
 
 from medseg_kd.engine import (
@@ -9,6 +11,8 @@ from medseg_kd.engine import (
     TrainLogProcessor,
 )
 
+# Classes are imported when they are built; this now, so that MMEngine's Runner.from_cfg knows the runner_type below.
+import_module("medseg_kd.engine")
 default_scope = "medseg_kd"
 runner_type = Runner
 randomness = dict(seed=0, deterministic=False)

@@ -3,7 +3,7 @@
 import argparse
 
 from medseg_kd.cli.run_arguments import add_run_arguments, load_config
-from medseg_kd.configuration import resume
+from medseg_kd.configuration import native_precision, resume
 from medseg_kd.engine import Runner
 
 
@@ -20,8 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cfg = load_config(args)
     if args.amp:
-        # By its name: the run folder's config could not be read again with a class in it.
-        cfg.optim_wrapper.type = "medseg_kd.NativeAmpOptimWrapper"
+        cfg.optim_wrapper = native_precision(cfg.optim_wrapper)
     if args.resume and not resume(cfg):
         print(f"{cfg.work_dir} holds no iter_<N>.pth to resume from: training starts at iteration 0")
     Runner.from_cfg(cfg).train()

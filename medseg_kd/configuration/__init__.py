@@ -1,18 +1,20 @@
 """Reading, changing, completing and checking configs: a library, the same for the commands and for a notebook."""
 
+from medseg_kd.configuration.checking import check_config, type_errors_explained
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.pairs import write_pair
-from medseg_kd.configuration.reading import build_model, network_name, read_config, segmentor_of
-from medseg_kd.configuration.run import complete_run, find_teachers, load_run
+from medseg_kd.configuration.reading import build_model, network_name, read_config, segmentor_of, settle_imports
+from medseg_kd.configuration.run import complete_run, find_teachers, load_run, native_precision
 from medseg_kd.configuration.run_folder import choose_checkpoint, resume, run_folder, set_test
-from medseg_kd.configuration.types import type_errors_explained
 
 __all__ = [
     "build_model",
+    "check_config",
     "choose_checkpoint",
     "complete_run",
     "find_teachers",
     "load_run",
+    "native_precision",
     "network_name",
     "read_config",
     "resume",
@@ -20,6 +22,7 @@ __all__ = [
     "segmentor_of",
     "set_options",
     "set_test",
+    "settle_imports",
     "type_errors_explained",
     "write_pair",
 ]

@@ -1,65 +1,42 @@
 """Options: keys of a config that are changed for one run."""
 
-import inspect
+import copy
 from collections.abc import Mapping
 from typing import Any
 
-import mmengine.runner
 from mmengine.config import Config
 
-from medseg_kd.configuration.types import accepted_arguments
+from medseg_kd.configuration.checking import check_config
+from medseg_kd.configuration.names import TOP_LEVEL
 from medseg_kd.errors import UserError, did_you_mean
-
-_TOP_LEVEL = {
-    *inspect.signature(mmengine.runner.Runner).parameters,
-    *("val_cases", "sync_bn", "find_unused_parameters", "model_wrapper_cfg", "compile", "activation_checkpointing"),
-}
 
 
 def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Change keys of a config.
+    """Change keys of a config, or add such as the types that it names take.
 
     Args:
         cfg: The config that is changed.
         options: Such as ``{"train_cfg.max_iters": 2000}``.
 
     Raises:
-        UserError: The config has no such key and the type that it belongs to does not take it.
+        UserError: Nothing takes such a key, or the config itself is wrong, see
+            :func:`~medseg_kd.configuration.checking.check_config`.
     """
+    check_config(cfg)
     for key in options:
-        _check_key(cfg, key)
-    try:
-        cfg.merge_from_dict(dict(options))
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"--cfg-options: {error}") from error
-
-
-def _check_key(cfg: Config, key: str) -> None:
-    """Refuse an option whose key the config does not have and the type that it belongs to does not take."""
-    node: Any = cfg._cfg_dict
-    *parents, leaf = key.split(".")
-    if (top := key.split(".")[0]) not in _TOP_LEVEL:
-        if top in node:
+        top = key.split(".")[0]
+        if top not in TOP_LEVEL and top in cfg:
             raise UserError(
                 f"--cfg-options {key}: {top} is a variable that the config files use among themselves; changing it "
                 "here would do nothing. Change the key that it went into, such as train_dataloader.dataset.data_root"
             )
-        raise UserError(_unknown(key, "", top, dict.fromkeys(_TOP_LEVEL)))
-    for depth, part in enumerate(parents):
-        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, Mapping) and depth and part in accepted_arguments(node):
-            return
-        else:
-            raise UserError(_unknown(key, ".".join(parents[:depth]), part, node))
-    if isinstance(node, Mapping) and leaf not in node and parents and leaf not in accepted_arguments(node):
-        raise UserError(_unknown(key, ".".join(parents), leaf, {**node, **dict.fromkeys(accepted_arguments(node))}))
-
-
-def _unknown(key: str, parent: str, part: str, node: Any) -> str:
-    """The message for a key that does not exist, with the nearest that do."""
-    names = [str(name) for name in node] if isinstance(node, Mapping) else []
-    hint = did_you_mean(part, names, f"; known keys: {', '.join(sorted(names)) or 'none'}")
-    return f"--cfg-options {key}: {parent or 'the config'} has no key {part!r}{hint}"
+        if top not in TOP_LEVEL:
+            known = f"; known keys: {', '.join(sorted(TOP_LEVEL))}"
+            raise UserError(f"--cfg-options {key}: the config has no key {top!r}{did_you_mean(top, TOP_LEVEL, known)}")
+    changed = copy.deepcopy(cfg)
+    try:
+        changed.merge_from_dict(dict(options))
+        check_config(changed)
+    except (KeyError, TypeError, IndexError, UserError) as error:
+        raise UserError(f"--cfg-options {' '.join(options)}: {error}") from error
+    cfg.merge_from_dict(dict(options))

@@ -1,25 +1,59 @@
 """Reading a config, and building its model."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.config.utils import ConfigParsingError
+from mmengine.config.utils import MODULE2PACKAGE, ConfigParsingError
 from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings, is_installed
 
 from medseg_kd.configs_dir import configs_dir
-from medseg_kd.configuration.types import type_errors_explained
+from medseg_kd.configuration.checking import type_errors_explained
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.registry import MODELS
+
+if not is_installed("mmsegmentation"):
+    MODULE2PACKAGE["mmseg"] = "onedl-mmsegmentation"  # so that _base_ = ["mmseg::..."] is found
+# What the code of a config may end in.
+_BROKEN = (
+    ConfigParsingError,
+    ImportError,
+    NameError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ValueError,
+    RecursionError,
+)
 
 
 def read_config(name: str | Path) -> Config:
     """Read a config by its path, from here or from the packaged configs.
 
     Raises:
-        UserError: No such file, or an error in it.
+        UserError: No such file, or an error in it, whose file and line are told.
     """
-    return _parse(_find(str(name)))
+    path = _find(str(name))
+    try:
+        cfg = Config.fromfile(path)
+        settle_imports(cfg)
+        return cfg
+    except SyntaxError as error:
+        file = path if error.filename in (None, "<unknown>") else error.filename
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+    except _BROKEN as error:
+        raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
+
+
+def settle_imports(cfg: Any) -> None:
+    """Import what ``custom_imports`` names, as MMEngine does for text style alone, and drop modules, which cannot be
+    copied."""
+    if cfg.get("custom_imports"):
+        import_modules_from_strings(**cfg["custom_imports"])
+    for name in [key for key, value in cfg.items() if isinstance(value, ModuleType)]:
+        cfg.pop(name)
 
 
 def build_model(cfg: Config) -> Any:
@@ -54,14 +88,3 @@ def _find(name: str) -> Path:
         return packaged
     names = [found.as_posix() for found in Path("configs").rglob("*.py") if "_base_" not in found.parts]
     raise UserError(f"config not found: {name}{did_you_mean(path.as_posix(), names, in_lines=True)}")
-
-
-def _parse(path: Path) -> Config:
-    """Read a config file; an error in it names the file and the line."""
-    try:
-        return Config.fromfile(path)
-    except SyntaxError as error:
-        file = path if error.filename in (None, "<unknown>") else error.filename
-        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
-    except (ConfigParsingError, ImportError, NameError, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error

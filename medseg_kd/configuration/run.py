@@ -6,15 +6,13 @@ from typing import Any
 
 from mmengine.config import Config
 
+from medseg_kd.configuration.checking import LOADERS, check_config, file_of
+from medseg_kd.configuration.names import lookalikes
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import read_config
 from medseg_kd.configuration.run_folder import run_folder
-from medseg_kd.configuration.types import file_of, unknown_type
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.errors import UserError
-from medseg_kd.registry import OPTIMIZERS
-
-_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def load_run(
@@ -38,9 +36,9 @@ def load_run(
     set_options(cfg, options or {})
     if work_dir:
         cfg.work_dir = work_dir
-    for name in _LOADERS:
-        if data_root and cfg.get(name):
-            cfg[name].dataset.data_root = data_root
+    for name in LOADERS if data_root else ():
+        if cfg.get(name):
+            _set_root(name, cfg[name]["dataset"], data_root)
     complete_run(cfg)
     return cfg
 
@@ -57,11 +55,29 @@ def complete_run(cfg: Any) -> None:
         UserError: Parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
+    if isinstance(cfg["model"], Mapping) and cfg["model"].get("_scope_") == "mmrazor":
+        raise UserError(
+            f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
+            "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
+            "docs/mmrazor.md has the rest"
+        )
     _hold_out(cfg)
-    for name in _LOADERS:
-        _keep_order((cfg.get(name) or {}).get("dataset"))
-    _check_scope(cfg)
-    _check_optimizer(cfg)
+    for name in LOADERS:
+        for dataset in _innermost((cfg.get(name) or {}).get("dataset")):
+            _keep_order(dataset)
+    check_config(cfg)
+    imports = cfg.get("custom_imports") or {}
+    own = dict.fromkeys(["medseg_kd.engine", *imports.get("imports", ())])  # so that MMEngine finds the runner
+    cfg["custom_imports"] = {"allow_failed_imports": False, **imports, "imports": list(own)}
+    for name in lookalikes(cfg):
+        cfg.pop(name)  # a variable: in the config that is written nothing uses it any more
+
+
+def native_precision(optim_wrapper: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of an optimizer wrapper, with the precision that the device has natively in place of its own."""
+    kept = {key: value for key, value in optim_wrapper.items() if key not in ("dtype", "loss_scale", "use_fsdp")}
+    # By its name: the run folder's config could not be read again with a class in it.
+    return {**kept, "type": "medseg_kd.NativeAmpOptimWrapper"}
 
 
 def find_teachers(cfg: Any) -> None:
@@ -78,37 +94,42 @@ def find_teachers(cfg: Any) -> None:
             entry[key] = find_weights(entry[key])
 
 
+def _innermost(dataset: Any) -> list[Any]:
+    """The data set of a config, or those that it wraps."""
+    if not isinstance(dataset, MutableMapping):
+        return []
+    inner = [dataset[key] for key in ("dataset",) if key in dataset] + list(dataset.get("datasets") or ())
+    return [each for one in inner for each in _innermost(one)] or [dataset]
+
+
+def _set_root(loader: str, dataset: Any, root: str) -> None:
+    """Let a data set, or the one that it wraps, read another folder."""
+    parts = _innermost(dataset)
+    if len({part.get("data_root") for part in parts}) > 1:
+        folders = ", ".join(str(part.get("data_root")) for part in parts)
+        raise UserError(
+            f"--data-root {root} would take the place of several folders of {loader}: {folders}. Name each by "
+            f"--cfg-options, such as {loader}.dataset.datasets.0.data_root={root}"
+        )
+    for part in parts:
+        part["data_root"] = root
+
+
 def _hold_out(cfg: Any) -> None:
     """Validate on the training cases named in ``val_cases`` and leave them out of training."""
     if cases := list(cfg.get("val_cases") or ()):
-        trained = cfg["train_dataloader"]["dataset"]
+        (trained, *more), (validated, *_) = (_innermost(cfg[name]["dataset"]) for name in LOADERS[:2])
+        if more:
+            raise UserError(
+                f"{file_of(cfg)}: val_cases does not say in which of {len(more) + 1} training data sets the cases are. "
+                "Set exclude_cases in that one, and split and cases in val_dataloader.dataset"
+            )
         trained["exclude_cases"] = list(dict.fromkeys([*(trained.get("exclude_cases") or ()), *cases]))
-        cfg["val_dataloader"]["dataset"].update(split="train", cases=cases)
+        validated.update(split="train", cases=cases)
 
 
 def _keep_order(dataset: Any) -> None:
-    """Make pairs of the channels of a data set, or of those that it wraps: MMEngine sorts the dicts that it writes."""
-    if not isinstance(dataset, MutableMapping):
-        return
+    """Make pairs of the channels of a data set: MMEngine sorts the dicts that it writes."""
     spec = dataset.get("spec")
     if isinstance(spec, MutableMapping) and isinstance(spec.get("channels"), Mapping):
         spec["channels"] = list(spec["channels"].items())
-    for inner in (dataset.get("dataset"), *(dataset.get("datasets") or ())):
-        _keep_order(inner)
-
-
-def _check_scope(cfg: Any) -> None:
-    """Refuse a model that is to be built by MMRazor itself, which does not import."""
-    if isinstance(cfg["model"], Mapping) and cfg["model"].get("_scope_") == "mmrazor":
-        raise UserError(
-            f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
-            "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
-            "docs/mmrazor.md has the rest"
-        )
-
-
-def _check_optimizer(cfg: Any) -> None:
-    """Refuse an unknown optimizer, which MMEngine only notices when it calls it."""
-    kind = (cfg.get("optim_wrapper") or {}).get("optimizer", {}).get("type")
-    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
-        raise unknown_type(cfg, kind, OPTIMIZERS.name)

@@ -5,10 +5,13 @@ from typing import Any
 
 from mmengine.config import Config
 
+from medseg_kd.configuration.checking import LOADERS
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
+from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.predictions import PredictionWriter
 from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
+from medseg_kd.registry import METRICS
 
 
 def run_folder(cfg: Any) -> str:
@@ -50,18 +53,22 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
     if given and not Path(given).is_dir():
         raise UserError("--best chooses the checkpoint: give no checkpoint file beside it")
     run = given or cfg.work_dir
-    found = best_checkpoint(run)
+    hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
+    metrics = hook.get("save_best") or "mDice"
+    metric = metrics if isinstance(metrics, str) else metrics[0]
+    found = best_checkpoint(run, "*" if metric == "auto" else metric)
     if found is None:
         raise UserError(
-            f"{run} holds no best_mDice_iter_<N>.pth: the run was never validated. Train with train_cfg.val_interval "
+            f"{run} holds no best_{metric}_iter_<N>.pth: the run was never validated. Train with train_cfg.val_interval "
             "at most train_cfg.max_iters, or test the last checkpoint by leaving --best out"
         )
-    leak = cfg.val_dataloader.dataset.split == cfg.test_dataloader.dataset.split
+    validated, tested = (cfg.get(name) and cfg[name]["dataset"].get("split") for name in LOADERS[1:])
+    if validated != tested:
+        return found, ""
     return found, (
-        "this checkpoint was chosen by its Dice on the test cases, so its test score is optimistic. Report the last "
-        "checkpoint (leave --best out), or hold training cases out with val_cases=[...] and train again"
-        if leak
-        else ""
+        f"this checkpoint was chosen by its {metric.removeprefix('m')} on the test cases, so its test score is "
+        "optimistic. Report the last checkpoint (leave --best out), or hold training cases out with val_cases=[...] and "
+        "train again"
     )
 
 
@@ -77,7 +84,12 @@ def set_test(cfg: Config, checkpoint: Path, save_predictions: bool = False) -> N
     cfg.load_from = str(checkpoint)
     cfg.resume = False
     folder = Path(cfg.work_dir, "test")
-    cfg.test_evaluator.output_dir = str(folder)
+    given = cfg.test_evaluator
+    metrics = list(given) if isinstance(given, (list, tuple)) else given.get("metrics", [given])
+    for metric in metrics:
+        kind = METRICS.get(metric["type"]) if isinstance(metric["type"], str) else metric["type"]
+        if isinstance(kind, type) and issubclass(kind, VolumeMetric):
+            metric.setdefault("output_dir", str(folder))
     if save_predictions:
-        writer = dict(type=PredictionWriter, output_dir=str(folder / "predictions"))
-        cfg.test_evaluator = [cfg.test_evaluator, writer]
+        metrics.append(dict(type=PredictionWriter, output_dir=str(folder / "predictions")))
+    cfg.test_evaluator = {**given, "metrics": metrics} if "metrics" in given else metrics

@@ -7,6 +7,7 @@ from medseg_kd.engine.log_processor import TrainLogProcessor
 from medseg_kd.engine.runner import Runner
 from medseg_kd.engine.statistics import NormStatisticsHook
 from medseg_kd.engine.timing import StageTimesHook
+from medseg_kd.engine.visualization import SegVisualizationHook
 
 __all__ = [
     "BFloat16OptimWrapper",
@@ -16,6 +17,7 @@ __all__ = [
     "NativeAmpOptimWrapper",
     "NormStatisticsHook",
     "Runner",
+    "SegVisualizationHook",
     "StageTimesHook",
     "TeacherCheckHook",
     "TrainLogProcessor",

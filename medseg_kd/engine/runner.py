@@ -15,12 +15,20 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import BaseLoop
+from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
-from medseg_kd.configuration import complete_run, find_teachers, type_errors_explained
+from medseg_kd.configuration import (
+    complete_run,
+    find_teachers,
+    native_precision,
+    settle_imports,
+    type_errors_explained,
+)
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.cached_slices import cached_loader
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
@@ -32,10 +40,11 @@ from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
+from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
-from medseg_kd.registry import HOOKS, RUNNERS
+from medseg_kd.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 
@@ -60,6 +69,7 @@ class Runner(mmengine.runner.Runner):
         """Build a runner as ``train.py`` does: ``val_cases`` are held out, the run folder has its name, the config is
         checked, and what it leaves to the data (classes, channels) is taken from them.
         """
+        settle_imports(cfg)
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
         find_teachers(cfg)
@@ -105,6 +115,25 @@ class Runner(mmengine.runner.Runner):
         if torch.cuda.is_available() and env_cfg.get("tf32", True):
             torch.set_float32_matmul_precision("high")
 
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build the visualizer; one that names no back end writes files, as that of a config without one does."""
+        if isinstance(visualizer, dict):
+            visualizer = {"vis_backends": [dict(type=LocalVisBackend)], **visualizer}
+        return super().build_visualizer(visualizer)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the wrapper; on the CPU ours for MMEngine's ``AmpOptimWrapper``, on a GPU with a fused optimizer."""
+        device = torch.device(get_device())
+        if isinstance(optim_wrapper, dict) and device.type == "cpu":
+            kind = optim_wrapper.get("type")
+            kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+            if kind is AmpOptimWrapper:
+                optim_wrapper = native_precision(optim_wrapper)
+        built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
+        if device.type == "cuda" and hasattr(built, "optimizer"):
+            built.optimizer.register_step_pre_hook(align_gradients)
+        return built
+
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model; one of MMSegmentation learns to take this project's batches."""
         return adapt(super().build_model(model))
@@ -143,11 +172,11 @@ class Runner(mmengine.runner.Runner):
         self.register_hook(NormStatisticsHook())
 
     def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
-        """Register a hook; where a config names MMEngine's ``EMAHook`` it gets this project's."""
+        """Register a hook; where a config names one of others that this project has of that name, it gets ours."""
         if isinstance(hook, dict):
             kind = hook.get("type")
             kind = HOOKS.get(kind) if isinstance(kind, str) else kind
-            own = {mmengine.hooks.EMAHook: EMAHook, mmengine.hooks.RuntimeInfoHook: TrainInfoHook}
+            own = {each.__base__: each for each in (EMAHook, SegVisualizationHook, TrainInfoHook)}
             hook = {**hook, "type": own.get(kind, kind)}
         super().register_hook(hook, priority)
 
@@ -163,30 +192,15 @@ class Runner(mmengine.runner.Runner):
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         super().dump_config()
-        with type_errors_explained(self.cfg):
-            return super().train()
-
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build the optimizer, fused where the GPU has such a one, and the step that it ends."""
-        device = next(self.model.parameters()).device
-        built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
-        if device.type == "cuda" and hasattr(built, "optimizer"):
-            built.optimizer.register_step_pre_hook(align_gradients)
-        return built
+        return super().train()
 
     def val(self) -> dict[str, float]:
         """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
         hooks, self._hooks = self.hooks, [hook for hook in self.hooks if not isinstance(hook, CheckpointHook)]
         try:
-            with type_errors_explained(self.cfg):
-                return super().val()
+            return super().val()
         finally:
             self._hooks = hooks
-
-    def test(self) -> dict[str, float]:
-        """Test."""
-        with type_errors_explained(self.cfg):
-            return super().test()
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -322,3 +336,20 @@ class Runner(mmengine.runner.Runner):
     def _log_env(self, env_cfg: dict) -> None:
         """One line on the terminal, the details beside the log file."""
         log_environment(self)
+
+
+_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__  # type: ignore[attr-defined]
+
+
+def _from_cfg(cls: type[mmengine.runner.Runner], cfg: Any) -> mmengine.runner.Runner:
+    """MMEngine's ``Runner.from_cfg``, which gives a config that names a runner of this project that runner."""
+    if cls is mmengine.runner.Runner:
+        named = cfg.get("runner_type", Runner if cfg.get("default_scope") == "medseg_kd" else cls)
+        named = RUNNERS.get(named) if isinstance(named, str) else named
+        if issubclass(named, Runner):
+            return named.from_cfg(cfg)
+    return _mmengines_from_cfg(cls, cfg)
+
+
+# Without this it would train such a config on the cases that are held out, and save what cannot be read safely.
+mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)  # type: ignore[assignment]

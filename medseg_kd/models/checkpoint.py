@@ -22,7 +22,6 @@ from medseg_kd.errors import UserError, did_you_mean, first_line
 from medseg_kd.files import whole_file
 
 _ITERATION = re.compile(r"^iter_(\d+)\.pth$")
-_BEST = re.compile(r"^best_.*iter_\d+\.pth$")
 _SHOWN_KEYS = 8
 # What PyTorch raises on damaged content; its restricted unpickler checks little before it works.
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
@@ -138,9 +137,11 @@ def last_checkpoint(run: str | os.PathLike) -> Path | None:
     return max(found)[1] if found else None
 
 
-def best_checkpoint(run: str | os.PathLike) -> Path | None:
-    """The ``best_<metric>_iter_<N>.pth`` of a run folder, the newest of several, or None."""
-    found = [path for path in Path(run).glob("*.pth") if _BEST.match(path.name)]
+def best_checkpoint(run: str | os.PathLike, metric: str = "*") -> Path | None:
+    """The ``best_<metric>_iter_<N>.pth``, or ``_epoch_<N>``, of a run folder; of several the newest, or None."""
+    found = [
+        path for unit in ("iter", "epoch") for path in Path(run).glob(f"best_{metric.replace('/', '_')}_{unit}_*.pth")
+    ]
     return max(found, key=lambda path: path.stat().st_mtime) if found else None
 
 

@@ -1,0 +1,267 @@
+"""A config against the classes that it names: what they do not know is told with its place, before anything is built."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import mmengine.runner
+from mmengine.dataset import InfiniteSampler
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.registry import DefaultScope, Registry
+from mmengine.runner import EpochBasedTrainLoop
+from torch.utils.data import DataLoader
+
+from medseg_kd import registry as registries
+from medseg_kd.configuration.names import TOP_LEVEL, check_names
+from medseg_kd.datasets import SeededSampler
+from medseg_kd.errors import UserError, did_you_mean
+from medseg_kd.evaluation import VolumeMetric
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+_REGISTRIES = [value for value in vars(registries).values() if isinstance(value, Registry)]
+# Dicts whose keys are names, or arguments of what no ``type`` beside them names.
+_OPAQUE = {"spec", "metainfo", "format_options", "env_cfg", "compile", "model_wrapper_cfg", "collate_fn"}
+
+
+# What a message does not list: what a config need not say, or cannot.
+_NOT_TOLD = {"self", "type", "_scope_", "by_epoch", "runner", "dataloader", "evaluator", "params"}
+
+
+class _Part(NamedTuple):
+    """What builds the dicts of one place: a registry, the class of those that name none, and the keys that are not, or
+    not only, for the config to give."""
+
+    registry: Registry
+    default: str | None = None
+    others: tuple[str, ...] = ()
+
+
+_DATASET = _Part(registries.DATASETS)
+_LOOP = ("by_epoch", "runner", "dataloader", "evaluator")
+_HOOK = _Part(registries.HOOKS, others=("priority",))
+_METRIC = _Part(registries.METRICS)
+_PARTS = {
+    "dataset": _DATASET,
+    "datasets": _DATASET,
+    "pipeline": _Part(registries.TRANSFORMS),
+    "sampler": _Part(registries.DATA_SAMPLERS, others=("dataset", "seed")),
+    "batch_sampler": _Part(registries.DATA_SAMPLERS, others=("sampler", "batch_size")),
+    "optim_wrapper": _Part(registries.OPTIM_WRAPPERS, "OptimWrapper", ("constructor", "paramwise_cfg", "optimizer")),
+    "optimizer": _Part(registries.OPTIMIZERS, others=("params",)),
+    "param_scheduler": _Part(registries.PARAM_SCHEDULERS, others=("convert_to_iter_based", "optimizer")),
+    "train_cfg": _Part(registries.LOOPS, "EpochBasedTrainLoop", _LOOP),
+    "val_cfg": _Part(registries.LOOPS, "ValLoop", _LOOP),
+    "test_cfg": _Part(registries.LOOPS, "TestLoop", _LOOP),
+    "default_hooks": _HOOK,
+    "custom_hooks": _HOOK,
+    "val_evaluator": _METRIC,
+    "test_evaluator": _METRIC,
+    "metrics": _METRIC,
+    "evaluator": _Part(registries.EVALUATOR, "Evaluator"),
+    "visualizer": _Part(registries.VISUALIZERS),
+    "vis_backends": _Part(registries.VISBACKENDS, others=("save_dir",)),
+    "log_processor": _Part(registries.LOG_PROCESSORS, "LogProcessor"),
+}
+_KEYS = {
+    **dict.fromkeys(LOADERS, {*inspect.signature(DataLoader).parameters, "num_batch_per_epoch"}),
+    "randomness": {"seed", "diff_rank_seed", "deterministic"},
+    "auto_scale_lr": {"enable", "base_batch_size"},
+}
+
+
+def check_config(cfg: Any) -> None:
+    """Refuse names, types and arguments that nothing knows, with the nearest that are known.
+
+    Args:
+        cfg: A whole config.
+
+    Raises:
+        UserError: The first of them; the message names the file, the place and what is taken there.
+    """
+    check_names(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
+        for key in sorted(TOP_LEVEL & cfg.keys()):
+            if key in _KEYS and isinstance(cfg[key], Mapping):
+                _check_keys(cfg, key, cfg[key], _KEYS[key])
+            _check(cfg, key, cfg[key], key)
+        _check_scores(cfg)
+        loop, sampler = (
+            _kind(cfg, key, part, key) if isinstance(part, Mapping) else None
+            for key, part in (
+                ("train_cfg", cfg.get("train_cfg")),
+                ("sampler", (cfg.get("train_dataloader") or {}).get("sampler")),
+            )
+        )
+    if _is(loop, EpochBasedTrainLoop) and _is(sampler, SeededSampler, InfiniteSampler):
+        raise UserError(
+            f"{file_of(cfg)}: train_cfg is an {loop.__name__}, but the end of an epoch never comes: "
+            f"train_dataloader.sampler is a {sampler.__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
+        )
+
+
+def _check_scores(cfg: Any) -> None:
+    """Refuse two metrics that give an mDice of one name, which MMEngine tells when the first validation is over."""
+    for key in ("val_evaluator", "test_evaluator"):
+        given = cfg.get(key)
+        several = given.get("metrics", ()) if isinstance(given, Mapping) else given or ()
+        unnamed = [each for each in several if isinstance(each, Mapping) and not each.get("prefix")]
+        kinds = [(_kind(cfg, key, each, key), each.get("iou_metrics", ())) for each in unnamed]
+        same = [kind.__name__ for kind, asked in kinds if "mDice" in asked or _is(kind, VolumeMetric)]
+        if len(same) > 1:
+            raise UserError(f"{file_of(cfg)}: {key}: {' and '.join(same)} give an mDice. Add prefix='other' to one")
+
+
+def _check(cfg: Any, where: str, node: Any, key: str) -> None:
+    """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty inside of a model."""
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        for index, each in enumerate(node):
+            _check(cfg, f"{where}[{index}]", each, key)
+    if isinstance(node, (str, int, float)) and key in _PARTS and where.partition("[")[0] == key:
+        raise UserError(f"{file_of(cfg)}: {where} is {node!r}, expected dict(type=...). Write it in a config file")
+    if not isinstance(node, Mapping):
+        return
+    named = key == "default_hooks" and where == key
+    if not named and (kind := _kind(cfg, where, node, key)) is not None:
+        _check_arguments(cfg, where, node, kind, _PARTS.get(key))
+    in_model = key in ("model", "data_preprocessor", "")
+    for name, value in node.items():
+        if name not in _OPAQUE and not (in_model and name.endswith("_cfg")):
+            _check(cfg, f"{where}.{name}", value, key if named else "" if in_model else name)
+
+
+def _kind(cfg: Any, where: str, node: Mapping[str, Any], key: str) -> Any:
+    """The class or function that a dict is for; None where it is for none, or where its builder tells what is wrong.
+
+    Raises:
+        UserError: Its ``type`` is not known at this place, or lacks.
+    """
+    part = _PARTS["evaluator"] if key.endswith("_evaluator") and "metrics" in node else _PARTS.get(key)
+    kind = node.get("type", part and part.default)
+    if "type" not in node and key == "train_cfg" and not node.get("by_epoch", True):
+        kind = "IterBasedTrainLoop"
+    if "type" not in node and key == "optim_wrapper" and "optimizer" not in node:
+        return None  # several optimizers, of whom their constructor knows
+    if part is not None and kind is None:
+        raise UserError(f"{file_of(cfg)}: a part has no type: {where} is {dict(node)}")
+    if not isinstance(kind, str):
+        return kind
+    found = next(filter(None, (_find(each, kind) for each in ([part.registry] if part else _REGISTRIES))), None)
+    if found is None and (part or kind in registries.MODELS.module_dict):
+        raise unknown_type(cfg, kind, part.registry.name if part else registries.MODELS.name)
+    return found
+
+
+def _find(registry: Registry, name: str) -> Any:
+    """What a name stands for in the scope of the config."""
+    try:
+        with registry.switch_scope_and_registry(None) as scoped:
+            return scoped.get(name)
+    except RuntimeError:
+        return None
+
+
+def _check_arguments(cfg: Any, where: str, node: Mapping[str, Any], kind: Any, part: _Part | None) -> None:
+    """Refuse arguments that a class or function does not take; of parts also the lack of those that it needs."""
+    parameters = inspect.signature(kind).parameters.values()
+    theirs = not kind.__module__.startswith(("medseg_kd.", "mmseg.")) or kind.__name__ == "TIMMBackbone"
+    if part is None and theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return  # these may go anywhere: what builds the model tells
+    others = set(part.others if part else ())
+    if (known := accepted_arguments(kind, node)) is not None:
+        _check_keys(cfg, where, node, known | others | {"type", "_scope_"}, kind)
+    needed = {
+        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    if part and (lacks := needed - others - node.keys()):
+        raise UserError(f"{file_of(cfg)}: {where}: {kind.__name__} needs {' and '.join(sorted(lacks))}")
+
+
+def accepted_arguments(kind: Any, node: Mapping[str, Any]) -> set[str] | None:
+    """Arguments of a class, whose ``**kwargs`` go to its bases, or of a function; None where any are taken.
+
+    Args:
+        kind: The class or function.
+        node: The config of what it is to build.
+    """
+    names: set[str] = set()
+    for owner in getattr(kind, "__mro__", (kind,))[: -1 if isinstance(kind, type) else None]:
+        call = vars(owner).get("__init__") if isinstance(owner, type) else owner
+        parameters = inspect.signature(call).parameters.values() if call else ()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if owner is CheckpointHook:
+            return names | {*inspect.signature(mmengine.runner.Runner.save_checkpoint).parameters}
+        if owner is EMAHook:
+            averaged = node.get("ema_type", "ExponentialMovingAverage")
+            averaged = registries.MODELS.get(averaged) if isinstance(averaged, str) else averaged
+            return names | (accepted_arguments(averaged, {}) or set())
+        if call and all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            return names
+    return None
+
+
+def _check_keys(cfg: Any, where: str, node: Mapping[str, Any], known: set[str], kind: Any = None) -> None:
+    """Refuse a key of a dict that is not known."""
+    for key in sorted(node.keys() - known):
+        names = sorted(known - _NOT_TOLD)
+        hint = did_you_mean(key, names, f"; it takes {', '.join(names)}")
+        if kind and key in _arguments_of_namesake(kind):
+            hint = f"; MMSegmentation's has: type='mmseg.{kind.__name__}'"
+        what = f"{kind.__name__} has no argument" if kind else "there is no key"
+        raise UserError(
+            f"{file_of(cfg)}: {where}: {what} {key!r}{hint} (where a base config brings it: write the part anew)"
+        )
+
+
+def _arguments_of_namesake(kind: Any) -> set[str]:
+    """Arguments of the class of MMSegmentation that one of this project has taken the name of."""
+    name = kind.__name__
+    theirs = [
+        each.parent.module_dict.get(name) for each in _REGISTRIES if each.module_dict.get(name) is kind and each.parent
+    ]
+    return set().union(*(accepted_arguments(other, {}) or () for other in theirs if other))
+
+
+def _is(kind: Any, *bases: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, bases)
+
+
+@contextmanager
+def type_errors_explained(cfg: Any) -> Iterator[None]:
+    """Turn what the registries say of an unknown or missing ``type`` into a message that names the config.
+
+    Raises:
+        UserError: Something in the block was to be built from a type that is not registered, or from none.
+    """
+    try:
+        yield
+    except KeyError as error:
+        text = str(error.args[0]) if error.args else ""
+        name, unknown, registry = text.partition(" is not in the ")
+        if unknown:
+            raise unknown_type(cfg, name, registry.partition("::")[2].partition(" registry")[0]) from error
+        if 'must contain the key "type"' in text:
+            raise UserError(f"{file_of(cfg)}: a part has no type: {text}") from error
+        raise
+
+
+def unknown_type(cfg: Any, name: str, kind: str) -> UserError:
+    """The message for a type that the registries of a kind do not have, with the nearest that they do."""
+    own = [each for each in _REGISTRIES if each.name == kind]
+    at = f"{file_of(cfg)}: type={name!r} is not known as {kind}"
+    if any(name in each.module_dict for each in own):
+        return UserError(f"{at} in default_scope={cfg.get('default_scope')!r}: write type='medseg_kd.{name}'")
+    hint = did_you_mean(name, {known for each in own for known in _names(each)}, ".")
+    return UserError(
+        f"{at}{hint} A class of your own is imported in the config and written without quotes: type=MyClass"
+    )
+
+
+def file_of(cfg: Any) -> str:
+    """The file of a config, for messages."""
+    return getattr(cfg, "filename", None) or "the config"
+
+
+def _names(registry: Registry) -> set[str]:
+    """Names of a registry and of its parents."""
+    return set(registry.module_dict) | (set() if registry.parent is None else _names(registry.parent))

@@ -1,0 +1,60 @@
+"""The names at the top of a config: keys of a run, and variables of its files."""
+
+import ast
+import difflib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mmengine.runner
+
+from medseg_kd.errors import UserError
+
+TOP_LEVEL = {
+    *inspect.signature(mmengine.runner.Runner).parameters,
+    *("val_cases", "sync_bn", "find_unused_parameters", "model_wrapper_cfg", "compile", "activation_checkpointing"),
+    *("runner_type", "custom_imports"),
+}
+"""Keys that mean something to a run."""
+
+
+def lookalikes(cfg: Any) -> dict[str, str]:
+    """Names at the top of a config that are nearly a key of a run, and that key."""
+    own = set(cfg.keys()) - TOP_LEVEL - getattr(cfg, "_imported_names", set())
+    near = {name: difflib.get_close_matches(name, TOP_LEVEL, n=1, cutoff=0.8) for name in sorted(own)}
+    return {name: keys[0] for name, keys in near.items() if keys}
+
+
+def check_names(cfg: Any) -> None:
+    """Refuse a misspelt key; a variable that the files of the config use may have any name.
+
+    Raises:
+        UserError: A name that is nearly a key is set and never used.
+    """
+    found = lookalikes(cfg)
+    used = _used_names(Path(cfg.filename)) if found and getattr(cfg, "filename", None) else set()
+    for name, key in found.items():
+        if name not in used:
+            raise UserError(
+                f"{getattr(cfg, 'filename', None) or 'the config'}: {name} is no key of a config, and nothing uses it; "
+                f"did you mean {key}?"
+            )
+
+
+def _used_names(file: Path) -> set[str]:
+    """Names that a config file or one of its bases reads."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return used.union(*(_used_names(base) for base in _bases(file, nodes)))
+
+
+def _bases(file: Path, nodes: list[ast.AST]) -> Iterator[Path]:
+    """The files that a config inherits from, in Python style or in text style."""
+    for node in nodes:
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.level and node.module:
+            names = ["../" * (node.level - 1) + node.module.replace(".", "/") + ".py"]
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "_base_":
+            names = [each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
+        yield from (base for name in names if (base := file.parent / name).is_file())
