@@ -15,6 +15,7 @@ from medseg_kd.distill.pair_config import find_method, pair_config
 from medseg_kd.errors import UserError
 from medseg_kd.registry import DATASETS, MODELS
 from tests.distill.pairs import batch
+from tests.models.network_contract import without_values
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RUNNABLE = sorted(path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts)
@@ -49,13 +50,7 @@ def cfg(path: Path) -> Config:
 
 @pytest.fixture
 def model(cfg: Config) -> BaseModel:
-    return without_values(cfg)
-
-
-def without_values(cfg: Config) -> BaseModel:
-    """The model of a config, its parameters without memory."""
-    with torch.device("meta"):
-        return MODELS.build(cfg.model)
+    return without_values(cfg.model)
 
 
 def shapes(model: BaseModel) -> dict[str, torch.Size]:
@@ -65,7 +60,7 @@ def shapes(model: BaseModel) -> dict[str, torch.Size]:
 def test_it_survives_a_dump(cfg, model, tmp_path):
     cfg.dump(tmp_path / "dumped.py")
     with DefaultScope.overwrite_default_scope("medseg_kd"):
-        again = without_values(Config.fromfile(tmp_path / "dumped.py"))
+        again = without_values(Config.fromfile(tmp_path / "dumped.py").model)
     assert shapes(again) == shapes(model)
 
 
@@ -133,7 +128,7 @@ def test_a_distillation_is_short_and_names_no_module_and_no_channel(pair):
     text = pair.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 15
     assert not re.search(r"channels|source|layer\d|recorders|connectors", text)
-    model = without_values(Config.fromfile(pair))
+    model = without_values(Config.fromfile(pair).model)
     assert isinstance(model, SingleTeacherDistill if pair in PAIRS else MultiTeacherDistill)
     stems = [Path(name.replace(".", "/")).name for name in re.findall(r"from ([\w.]+) import model as", text)]
     assert [teacher.ckpt for teacher in model.teachers] == [f"work_dirs/{stem}" for stem in stems]
@@ -167,5 +162,5 @@ def test_a_text_style_config_builds_the_same_network(tmp_path):
         "norm_cfg=dict(type='BN'))), losses=[dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True), "
         "dict(type='SoftDiceLoss')], output_weights=(4 / 7, 1 / 7))\n"
     )
-    ours, theirs = (without_values(Config.fromfile(file)) for file in (CONFIGS / SEED[2], text))
+    ours, theirs = (without_values(Config.fromfile(file).model) for file in (CONFIGS / SEED[2], text))
     assert shapes(ours) == shapes(theirs)
