@@ -7,17 +7,21 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 TEACHER := configs/demo/unet_r18_phantom.py
 STUDENT := configs/demo/cwd_unet_r18_phantom.py
+# Processes that share the tests; each runs one thread.
+WORKERS ?= 2
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadscope
 CONFIGS := $(shell find configs -name '*.py')
 
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test test-all lint clean
 
 help:
 	@echo "make install  create .venv and install the package with the tested versions"
 	@echo "make demo     install, train a teacher on the phantom, distil a student from it, test both"
-	@echo "make test     install, run the tests"
+	@echo "make test     install, run the tests in two processes (WORKERS=8: in eight)"
+	@echo "make test-all the same with all repetitions"
 	@echo "make lint     install, check style, types and the import contract"
 	@echo "make clean    delete .venv and the tools' caches (not data/, not work_dirs/)"
 
@@ -28,7 +32,10 @@ demo: $(INSTALLED) work_dirs/cwd_unet_r18_phantom/.trained
 	$(PY) test.py $(STUDENT)
 
 test: $(INSTALLED_DEV)
-	$(PY) -m pytest
+	$(PYTEST) -m "not full"
+
+test-all: $(INSTALLED_DEV)
+	$(PYTEST)
 
 lint: $(INSTALLED_DEV)
 	$(PY) -m ruff check .

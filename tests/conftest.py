@@ -1,7 +1,11 @@
 """Fixtures for the whole suite."""
 
+import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when PyTorch is imported, here and in the processes of tests
 
 import pytest
 import torch
@@ -12,6 +16,12 @@ from medseg_kd.datasets.phantom import write_phantom
 # With more threads than free cores, small operations wait for each other.
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """MMEngine collects garbage for each data set that it builds: not again among all that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,14 +140,14 @@ class SliceDataset(_FolderDataset):
     ) -> None:
         if cache not in (None, "auto", "device", "host"):
             raise UserError(f"dataset.cache is {cache!r}: expected auto, device, host or None")
-        if own_pipeline := bool(options.get("pipeline")):
+        if options.get("pipeline"):
             if cache in ("device", "host"):
                 raise UserError(
                     f"dataset.cache is {cache!r}, but dataset.pipeline is one of your own, whose steps are not cached. "
                     "Leave one of the two out"
                 )
             cache = None
-        self.cache, self.cache_dir, self.own_pipeline = cache, cache_dir, own_pipeline
+        self.cache, self.cache_dir = cache, cache_dir
         super().__init__(data_root, split, **options)
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:

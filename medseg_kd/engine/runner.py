@@ -228,7 +228,7 @@ class Runner(mmengine.runner.Runner):
         if target == "train_step" and not self.cfg.get("compile"):
             asked, batch_size = self.cfg.get("cuda_graph", "auto"), self.train_dataloader.batch_size
             if (step := graphed_step(self.model, self.optim_wrapper, asked, batch_size)) is not None:
-                self.model.train_step = step  # type: ignore[assignment]
+                self.model.train_step = step
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """MMEngine's logger without its warnings about its own deprecated file client."""
@@ -338,7 +338,7 @@ class Runner(mmengine.runner.Runner):
         log_environment(self)
 
 
-_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__  # type: ignore[attr-defined]
+_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__
 
 
 def _from_cfg(cls: type[mmengine.runner.Runner], cfg: Any) -> mmengine.runner.Runner:
@@ -352,4 +352,4 @@ def _from_cfg(cls: type[mmengine.runner.Runner], cfg: Any) -> mmengine.runner.Ru
 
 
 # Without this it would train such a config on the cases that are held out, and save what cannot be read safely.
-mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)  # type: ignore[assignment]
+mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)

@@ -14,9 +14,8 @@ from medseg_kd.datasets.formats.base import opened
 from medseg_kd.datasets.formats.images import read_pixels
 from medseg_kd.datasets.formats.transunet import TransUNet
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
-from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.datasets.spec import DataSpec
-from medseg_kd.datasets.transforms import stack_neighbours
+from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
 from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.predictions import image_of
@@ -177,7 +176,7 @@ class Predictor:
             raise UserError(f"{path}: not the images that the model was trained on:\n  " + "\n  ".join(differences))
         ndim = 2 if path.suffix == ".npz" else 3
         if ndim == 3:
-            found._volumes({path.name: path})  # which refuses a volume whose slices are not its first axis
+            found._volume(path.name, path)  # which refuses a volume whose slices are not its first axis
         raw = replace(opened(path, found.load), label=None)
         pixels = to_pixels(raw, self.spec, ndim, path, prepared=True)
         return self._predicted(pixels, path)

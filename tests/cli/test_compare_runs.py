@@ -83,5 +83,5 @@ def test_mistakes_are_named(runs: list[str], tmp_path: Path) -> None:
         main([*runs, "--out", str(tmp_path)])
     with pytest.raises(UserError, match="--seed -1"):
         main([*runs, "--seed", "-1"])
-    message = fail("tools/compare_runs.py", runs[0], "nowhere", cwd=tmp_path)
+    message = fail("tools/compare_runs.py", runs[0], "nowhere", cwd=tmp_path, forked=False)
     assert "python test.py CONFIG --work-dir nowhere" in message

@@ -71,5 +71,5 @@ def test_the_input_has_the_model_s_channels(capsys, tmp_path):
 def test_mistakes_are_refused(tmp_path):
     with pytest.raises(UserError, match="--size 0 8"):
         main([str(ROOT / "configs/demo/unet_r18_phantom.py"), "--size", "0", "8"])
-    done = command("tools/list_taps.py", "configs/unet/unet.py", cwd=tmp_path)
+    done = command("tools/list_taps.py", "configs/unet/unet.py", cwd=tmp_path, forked=False)
     assert done.returncode == 2 and done.stderr.startswith("error: config not found")

@@ -15,6 +15,22 @@ from tests.cli.commands import ROOT, SHORT, command, fail, succeed
 from tests.configs.test_configs import SEED
 
 STUDENT = "configs/fcn/fcn_r18_d8_40k_synapse.py"
+NARROW = {
+    "medical_seg/mednext": {"channels": 4, "block_counts": [1] * 9},
+    "medical_seg/missformer": {"channels": [16, 32, 80, 128], "depths": [1, 1, 1, 1], "bridge_layers": 1},
+    "medical_seg/swin_unetr": {"feature_size": 12},
+    "medical_seg/transunet": {
+        "width": 32,
+        "depths": [1, 1, 1],
+        "hidden_channels": 24,
+        "num_layers": 1,
+        "num_heads": 3,
+        "mlp_channels": 40,
+        "middle_channels": 16,
+        "decoder_channels": [16, 8, 8, 8],
+    },
+}
+"""Options of a network that make a small one of it; of the others it is their backbone that is narrow."""
 
 
 def _options(*more):
@@ -29,12 +45,20 @@ def home(tmp_path_factory):
     return folder
 
 
+def _narrow(config):
+    """Options that make the network of a seed config small."""
+    stem = config.removesuffix("_40k_synapse.py").removesuffix("_base")
+    network = NARROW.get(stem, {"backbone.base_channels": 8, "backbone.stem_channels": 8})
+    return [f"model.network.{key}={value}".replace(" ", "") for key, value in network.items()]
+
+
 @pytest.mark.parametrize("config", SEED)
 def test_each_seed_config_trains_and_resumes(config, home, phantom, tmp_path):
     path, common = f"configs/{config}", ("--data-root", phantom, "--work-dir", tmp_path)
-    succeed("train.py", path, *common, *_options("train_cfg.max_iters=2"), cwd=home)
+    narrow = _narrow(config)
+    succeed("train.py", path, *common, *_options("train_cfg.max_iters=2", *narrow), cwd=home)
     assert torch.load(tmp_path / "iter_2.pth", weights_only=True)["meta"]["iter"] == 2
-    log = succeed("train.py", path, *common, "--resume", *_options("train_cfg.max_iters=4"), cwd=home)
+    log = succeed("train.py", path, *common, "--resume", *_options("train_cfg.max_iters=4", *narrow), cwd=home)
     assert "[3/4]" in log
     assert "[1/4]" not in log
     assert torch.load(tmp_path / "iter_4.pth", weights_only=True)["meta"]["iter"] == 4
@@ -150,7 +174,7 @@ class TestMistakes:
 
     def test_a_config_that_is_not_there(self, home):
         assert "did you mean\n    configs/unet/unet_r18v1c_d8_40k_synapse.py" in fail(
-            "train.py", "configs/unet/unet_r18_d8_40k_synapse.py", cwd=home
+            "train.py", "configs/unet/unet_r18_d8_40k_synapse.py", cwd=home, forked=False
         )
 
     def test_a_syntax_error_names_file_and_line(self, home, tmp_path):
@@ -171,7 +195,7 @@ class TestMistakes:
         assert "would do nothing" in message
 
     def test_a_test_before_the_training(self, home):
-        message = fail("test.py", STUDENT, cwd=home)
+        message = fail("test.py", STUDENT, cwd=home, forked=False)
         assert "python train.py configs/fcn/fcn_r18_d8_40k_synapse.py" in message
 
     def test_a_teacher_that_was_never_trained(self, home, phantom):

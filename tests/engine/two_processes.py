@@ -1,6 +1,5 @@
 """Two processes of a distributed run on the CPU."""
 
-import multiprocessing
 import os
 import socket
 import traceback
@@ -10,6 +9,8 @@ from unittest import mock
 
 import torch
 
+from tests.fork_server import CONTEXT
+
 _SECONDS = 240
 
 
@@ -18,17 +19,13 @@ def in_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]
 
     Both must return; an error in one of them is raised here, with its traceback.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["medseg_kd.engine", "medseg_kd.distill", "medseg_kd.datasets", "medseg_kd.inference"]
-    )
-    results = context.Queue()
+    results = CONTEXT.Queue()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with mock.patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ""}):
         processes = [
-            context.Process(target=_run, args=(rank, port, results, function, arguments), daemon=True)
+            CONTEXT.Process(target=_run, args=(rank, port, results, function, arguments), daemon=True)
             for rank in range(2)
         ]
         for process in processes:

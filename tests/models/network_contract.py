@@ -13,6 +13,16 @@ from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
 
+def without_values(config: dict[str, Any]) -> nn.Module:
+    """The network or model of a config, its parameters without memory."""
+    with torch.device("meta"):
+        return MODELS.build(config)
+
+
+GRAPHS = [(True, None), *(pytest.param(training, True, marks=pytest.mark.full) for training in (False, True))]
+"""Training or not, of any size or not; that the export takes all sizes is always seen."""
+
+
 class NetworkContract:
     """Derive, set ``network`` (a config) and ``reduction`` (input over logits size), and the tests run."""
 
@@ -93,11 +103,11 @@ class NetworkContract:
         with torch.no_grad():
             _assert_alike(other.eval()(x.to(memory_format=torch.channels_last)), net.eval()(x))
 
-    @pytest.mark.parametrize("training", [False, True])
-    def test_it_compiles_without_graph_break(self, net, training):
+    @pytest.mark.parametrize(("training", "dynamic"), GRAPHS)
+    def test_it_compiles_without_graph_break(self, net, training, dynamic):
         torch._dynamo.reset()
         x = torch.rand(2, 1, 64, 96)
-        compiled = torch.compile(copy.deepcopy(net).train(training), fullgraph=True, backend="eager", dynamic=True)
+        compiled = torch.compile(copy.deepcopy(net).train(training), fullgraph=True, backend="eager", dynamic=dynamic)
         with torch.set_grad_enabled(training):
             outputs = compiled(x)
         if not training:
@@ -129,6 +139,19 @@ class NetworkContract:
         x = torch.rand(1, 1, 64, 64)
         with torch.no_grad():
             assert torch.equal(net.eval()(x), other.eval()(x))
+
+
+class VariantContract(NetworkContract):
+    """For other settings of a network whose graphs are looked at already: theirs, only where all is asked for."""
+
+    @pytest.mark.full
+    @pytest.mark.parametrize(("training", "dynamic"), GRAPHS)
+    def test_it_compiles_without_graph_break(self, net, training, dynamic):
+        super().test_it_compiles_without_graph_break(net, training, dynamic)
+
+    @pytest.mark.full
+    def test_the_exported_network_takes_every_size(self, net, tmp_path):
+        super().test_the_exported_network_takes_every_size(net, tmp_path)
 
 
 def _assert_feature_info(net: nn.Module, channels: int) -> None:

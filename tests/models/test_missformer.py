@@ -18,8 +18,8 @@ class TestMISSFormer(NetworkContract):
         num_classes=9,
         channels=(16, 32, 80),
         heads=(1, 2, 5),
-        depths=(1, 2, 1),
-        bridge_layers=2,
+        depths=(1, 1, 1),
+        bridge_layers=1,
     )
 
     def test_decoder_starts_from_xavier_and_encoder_does_not(self):
