@@ -228,7 +228,7 @@ class Runner(mmengine.runner.Runner):
         if target == "train_step" and not self.cfg.get("compile"):
             asked, batch_size = self.cfg.get("cuda_graph", "auto"), self.train_dataloader.batch_size
             if (step := graphed_step(self.model, self.optim_wrapper, asked, batch_size)) is not None:
-                self.model.train_step = step
+                self.model.train_step = step  # type: ignore[assignment]
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """MMEngine's logger without its warnings about its own deprecated file client."""
