@@ -19,6 +19,8 @@ from medseg_kd.models.precision import native_dtype, native_dtype_reason
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()}
+_CAST = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Whose weights autocast would cast in every step, and nothing else is done with: theirs are cast once."""
 
 
 class Teacher:
@@ -96,6 +98,10 @@ class Teacher:
         device = next(self.model.parameters()).device
         if self._dtype == "auto" and device.type != "cpu":
             print_log(f"The teacher runs in {native_dtype_reason(device)}", "current")
+        if not self._is_given and (dtype := self._computed_in(device)) is not None:
+            for module in self.model.modules():
+                if type(module) in _CAST:
+                    module.to(dtype)
         self._is_ready = True
 
     @torch.no_grad()
@@ -104,19 +110,23 @@ class Teacher:
 
         Returns logits (N, classes, h, w), at the native resolution where recorders need no more than the network.
         """
-        with self._precision(inputs.device):
+        with self.precision(inputs.device):
             output = self._run(inputs)
         return output[0] if isinstance(output, (list, tuple)) else output
 
-    def _precision(self, device: torch.device) -> AbstractContextManager:
-        """Autocast, or none."""
-        dtype = self._dtype
-        if dtype == "auto":
-            native = torch.float32 if device.type == "cpu" else native_dtype(device)
-            dtype = None if native == torch.float32 else native
+    def precision(self, device: torch.device) -> AbstractContextManager:
+        """Autocast, or none; once the weights are loaded the model runs within it."""
+        dtype = self._computed_in(device)
         if dtype is None:
             return nullcontext()
         return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+    def _computed_in(self, device: torch.device) -> torch.dtype | None:
+        """The precision on a device; None for that of the surroundings."""
+        if self._dtype != "auto":
+            return self._dtype
+        native = torch.float32 if device.type == "cpu" else native_dtype(device)
+        return None if native == torch.float32 else native
 
     def _forward(self, inputs: Tensor) -> Any:
         return self.model.network(inputs) if self._network_suffices else self.model(inputs, mode="tensor")

@@ -102,7 +102,8 @@ class TeacherCheckHook(Hook):
         item = runner.val_dataloader.dataset[0]
         for teacher in teachers:
             if item["labels"] is not None and isinstance(teacher.model, SegmentorBase):
-                self._check(runner, teacher.model, teacher.source, item)
+                with teacher.precision(next(teacher.model.parameters()).device):
+                    self._check(runner, teacher.model, teacher.source, item)
 
     def _check(self, runner: Any, teacher: SegmentorBase, source: str, item: dict[str, Any]) -> None:
         """Score one teacher on a case, an item of the data set; ignored voxels do not count."""

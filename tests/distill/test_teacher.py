@@ -1,12 +1,15 @@
 """How a teacher runs: its precision, and its compiled forward pass with recorders inside."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pairs import Plain, batch, plain, segmentor
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 
+from medseg_kd.configuration import read_config
 from medseg_kd.distill import AT, CWD, KD, MultiTeacherDistill, SingleTeacherDistill
 from medseg_kd.distill.recorders import build_recorders
 from medseg_kd.distill.teacher import Teacher
@@ -52,11 +55,11 @@ def test_auto_is_what_a_gpu_does_natively(monkeypatch):
     monkeypatch.setattr("medseg_kd.distill.teacher.native_dtype", lambda device: native[device.type])
     for dtype in (torch.bfloat16, torch.float16):
         native.update(cuda=dtype, cpu=dtype)
-        context = Teacher(plain())._precision(torch.device("cuda"))
+        context = Teacher(plain()).precision(torch.device("cuda"))
         assert (context.device, context.fast_dtype) == ("cuda", dtype)
-        assert not isinstance(Teacher(plain())._precision(torch.device("cpu")), torch.autocast)
+        assert not isinstance(Teacher(plain()).precision(torch.device("cpu")), torch.autocast)
     native["cuda"] = torch.float32
-    assert not isinstance(Teacher(plain())._precision(torch.device("cuda")), torch.autocast)
+    assert not isinstance(Teacher(plain()).precision(torch.device("cuda")), torch.autocast)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +121,22 @@ def test_several_compiled_teachers(combine):
 def test_wrong_options_of_compile_are_refused():
     with pytest.raises(UserError, match="teacher_compile={'mod': 'max-autotune'}.*mode"):
         Teacher(plain(), compiled={"mod": "max-autotune"})
+
+
+@pytest.mark.parametrize("network", ["unet/unet_r50_s4_d8_40k", "medical_seg/transunet_40k", "medical_seg/mednext_40k"])
+def test_weights_that_are_cast_once_compute_the_same(network: str) -> None:
+    """To the bit what autocast computes, which casts them in every step."""
+    model = read_config(f"configs/{network}_synapse.py").model
+    model.num_classes = 9
+    torch.manual_seed(0)
+    teacher = Teacher(model, dtype="bf16")
+    teacher.watch(SimpleNamespace(recorders={}))
+    uncast = deepcopy(teacher)
+    torch.manual_seed(1)
+    teacher.load()
+    torch.manual_seed(1)
+    uncast.model.init_weights()
+    uncast._is_ready = True
+    assert {each.weight.dtype for each in teacher.model.modules() if type(each) is nn.Conv2d} == {torch.bfloat16}
+    x = torch.rand(1, 1, 64, 64)
+    assert torch.equal(teacher(x), uncast(x))
