@@ -1,9 +1,11 @@
 """The line that training prints."""
 
 import datetime
+import math
 import resource
 from typing import Any
 
+from mmengine.dist import get_world_size
 from mmengine.runner import LogProcessor
 
 from medseg_kd.registry import LOG_PROCESSORS
@@ -11,7 +13,8 @@ from medseg_kd.registry import LOG_PROCESSORS
 
 @LOG_PROCESSORS.register_module()
 class TrainLogProcessor(LogProcessor):
-    """Iteration, loss and its terms, learning rate, time, share of it spent waiting for data, memory, time left.
+    """Iteration, loss and its terms, learning rate, time, images a second (of all processes), share of the time spent
+    waiting for data, memory, time left.
 
     Args:
         window_size: Iterations that the shown values are averaged over.
@@ -31,13 +34,15 @@ class TrainLogProcessor(LogProcessor):
         # MMEngine has read the GPU's peak, and reset it.
         tag.setdefault("memory", _resident_megabytes())
         tag["data_share"] = tag["data_time"] / max(tag["time"], 1e-9)
+        batch_size = runner.train_dataloader.batch_size or math.nan  # None where a batch sampler decides
+        tag["images_per_second"] = batch_size * get_world_size() / max(tag["time"], 1e-9)
         terms = {key: value for key, value in tag.items() if "loss" in key and key != "loss"}
         shown = [
             f"[{runner.iter + 1:>{len(str(runner.max_iters))}}/{runner.max_iters}]",
             f"loss {tag['loss']:.4f}",
             f"({', '.join(f'{key} {value:.4f}' for key, value in terms.items())})",
             f"lr {tag['lr']:.2e}",
-            f"{tag['time']:.3f} s/iter",
+            f"{1e3 * tag['time']:.1f} ms/iter ({tag['images_per_second']:.1f} images/s)",
             f"data wait {tag['data_share']:.0%}",
             f"memory {tag['memory']} MB",
             f"eta {datetime.timedelta(seconds=int(runner.message_hub.get_info('eta')))}",
