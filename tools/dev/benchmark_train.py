@@ -101,20 +101,19 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    table = PrettyTable(
-        ["config", "step", "ms", "images/s", "Mpx/s", "over recipe", "of bare loop", "peak MB"], align="r"
-    )
-    table.align["config"] = table.align["step"] = "l"
-    for path in arguments.configs:
-        with tempfile.TemporaryDirectory() as folder:
-            for row in _rows(path, arguments, Path(folder), device):
-                table.add_row([Path(path).stem, *row])
     precision = "float32" if arguments.float32 else str(native_dtype(device)).removeprefix("torch.")
     print(
         f"batches of {arguments.batch}, train.py and bare loop in {precision}, {device_name(device)}, PyTorch "
-        f"{torch.__version__}, {arguments.blocks} blocks of {arguments.iterations} iterations\n{table}",
+        f"{torch.__version__}, {arguments.blocks} blocks of {arguments.iterations} iterations",
         flush=True,
     )
+    for path in arguments.configs:
+        name = Path(path).stem
+        table = PrettyTable([name, "ms", "images/s", "Mpx/s", "over recipe", "of bare loop", "peak MB"], align="r")
+        table.align[name] = "l"
+        with tempfile.TemporaryDirectory() as folder:
+            table.add_rows(_rows(path, arguments, Path(folder), device))
+        print(table, flush=True)
 
 
 def _rows(path: str, arguments: argparse.Namespace, folder: Path, device: torch.device) -> list[list[str]]:
