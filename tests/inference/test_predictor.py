@@ -165,7 +165,8 @@ def test_the_student_of_a_distillation(tmp_path: Path) -> None:
         ({"network": {"type": "subprocess.run", "args": ["touch", "hacked"]}}, "type 'subprocess.run', which is not"),
         ({"network": {"type": "hacking.UNet"}}, "type 'hacking.UNet', which is not registered"),
         ({"losses": [{"type": "builtins.exec"}], "data_preprocessor": {"type": "builtins.exec"}}, "'builtins.exec'"),
-        ({"cfg_path": "hacking.py"}, r"another config file \(hacking.py\), which is not run"),
+        ({"cfg_path": "hacking.py"}, "names 'hacking.py'; what is not in the checkpoint is neither read nor fetched"),
+        ({"network": {"type": "mmseg.TIMMBackbone", "model_name": "hf_hub:a/b"}}, "names 'hf_hub:a/b'"),
     ],
 )
 def test_no_type_of_a_checkpoint_is_imported(
