@@ -221,6 +221,12 @@ def test_what_a_checkpoint_lacks_is_said(predictor: Predictor, tmp_path: Path) -
         Predictor.from_checkpoint(write_checkpoint(tmp_path / "b.pth", CT), "cpu", "RAS")
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there(device: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used"):
+        Predictor.from_checkpoint(write_checkpoint(tmp_path / "a.pth", CT), device)
+
+
 def test_inputs_that_are_none(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file: .*absent\.nii\.gz"):
         predictor(tmp_path / "absent.nii.gz")
