@@ -16,7 +16,7 @@ Scores = dict[int, dict[str, float | str]]
 """``{class_index: {"dice", "jaccard", "hd95", "asd": float, "status": str}}``, of the measures that were asked for."""
 
 WAYS = ("pred_to_truth", "truth_to_pred")
-NONE = np.empty(0)
+NO_DISTANCES = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def score_case(
         num_classes: number of classes with background; labels are 0..num_classes-1.
         spacing: voxel size for each axis of the array: (z, y, x) in mm.
         protocol: ``transunet`` or ``strict``.
-        metrics: names (``dice`` or ``Dice``), classes, ``dict(type=..., option=...)`` or measures; those that need
+        metrics: names (``dice`` or ``Dice``), classes, ``dict(type=NSD, tolerance=2)`` or measures; those that need
             distances cost most of the time.
-        case: name of the case, for error messages.
-        threads: threads to use; None is one for each core that this process may use.
+        case: its name, for error messages.
+        threads: None is one for each core that this process may use.
         names: of all classes, for measures that have options by organ.
 
     Returns:
@@ -137,7 +137,7 @@ def measure_case(
     organs: dict[str, list[Organ]] = {unit: [] for unit in sizes}
     for unit, size in sizes.items():
         for k, (found, true, both) in enumerate(counts[1:], start=1):
-            ways = (distances.get((size, way, k), NONE) for way in WAYS)
+            ways = (distances.get((size, way, k), NO_DISTANCES) for way in WAYS)
             organs[unit].append(Organ(names[k], found, true, both, size, *ways))
     return CaseMeasure(measures, organs)
 

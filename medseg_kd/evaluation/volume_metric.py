@@ -35,10 +35,8 @@ class VolumeMetric(BaseMetric):
     A case is reduced to its scores by a thread of its own while the next one is predicted; no volume is kept or sent.
 
     Args:
-        measures: names (``Dice``), classes or ``dict(type=NSD, tolerance=2)``. Unless one needs them, no surface is
-            looked at, and the log has short lines in place of tables.
-        protocols: which of ``transunet``, ``strict`` (see :func:`medseg_kd.evaluation.score_case`). The first gives
-            the returned values.
+        measures: as for ``score_case``. Unless one needs distances, the log has short lines in place of tables.
+        protocols: which of ``transunet``, ``strict``, see ``score_case``; the first gives the returned values.
         output_dir: folder for ``metrics.json`` and ``per_case.csv``; None writes no files.
         per_class: return ``Dice_<organ>`` and so on beside the means.
         threads: threads for one case; None is one for each core that the process may use.

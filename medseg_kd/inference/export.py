@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from medseg_kd.errors import UserError, first_line
@@ -52,8 +51,11 @@ def predict_files(predictor: Predictor, inputs: Sequence[str | Path], out: Path)
                 )
             taken[path.resolve()] = str(files[0])
             _write(predicted, path)
-        except (UserError, MemoryError, torch.OutOfMemoryError) as error:
-            failed[str(files[0])] = str(error) if isinstance(error, UserError) else first_line(error)
+        except UserError as error:
+            failed[str(files[0])] = str(error)
+        # Networks and libraries raise what they like for an input of a size that they do not take, or of no memory.
+        except Exception as error:
+            failed[str(files[0])] = f"{type(error).__name__}: {first_line(error)}"
     return failed
 
 

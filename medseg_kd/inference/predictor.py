@@ -17,7 +17,7 @@ from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
 from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.predictions import image_of
 from medseg_kd.inference.saved_model import saved_config, saved_model
 from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
@@ -102,8 +102,11 @@ class Predictor:
         model = saved_model(config.get("model"), checkpoint["state_dict"], where)
         size = data.get("size")
         axes = (data.get("format_options") or {}).get("axes")
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), spec, None if size is None else tuple(size), axes)
+        try:
+            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except (RuntimeError, AssertionError) as error:  # also of a PyTorch that was built without that device
+            raise UserError(f"device {str(device)!r} cannot be used: {first_line(error)}") from error
+        return cls(model, spec, None if size is None else tuple(size), axes)
 
     def __call__(
         self, source: str | Path | Sequence[str | Path] | np.ndarray, spacing: tuple[float, ...] | None = None

@@ -1,6 +1,7 @@
 """The model of a checkpoint, built from what the checkpoint says, of which nothing is run as code."""
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from medseg_kd.registry import MODELS, MONAI, TASK_UTILS
 
 _START = ("init_cfg", "pretrained", "pretrained_url", "checkpoint", "checkpoint_path", "_scope_")
 """Arguments that say where training starts from: the checkpoint has all weights."""
+_ELSEWHERE = re.compile(r"[/\\:]|\.(pth|pt|pkl|py|ya?ml|json|ckpt|bin)$")
+"""A file or an address, which a network would read or fetch when it is built."""
 
 
 def saved_config(text: Any, where: str) -> dict[str, Any]:
@@ -88,12 +91,14 @@ def _trusted(value: Any, where: str) -> Any:
     """A part of a model config whose types are registered classes; names are looked up and never imported."""
     if isinstance(value, (list, tuple)):
         return type(value)(_trusted(each, where) for each in value)
+    if isinstance(value, str) and _ELSEWHERE.search(value):
+        raise UserError(
+            f"{where}: its model names {value!r}; what is not in the checkpoint is neither read nor fetched"
+        )
     if not isinstance(value, Mapping):
         return value
-    if "cfg_path" in value:
-        raise UserError(f"{where}: its model is another config file ({value['cfg_path']}), which is not run")
-    kept = {key: _trusted(each, where) for key, each in value.items() if key not in _START}
-    return {**kept, "type": _kind(kept["type"], where)} if "type" in kept else kept
+    kept = {key: _trusted(each, where) for key, each in value.items() if key not in (*_START, "type")}
+    return {**kept, "type": _kind(value["type"], where)} if "type" in value else kept
 
 
 def _kind(name: Any, where: str) -> Any:

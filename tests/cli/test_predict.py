@@ -1,33 +1,67 @@
-"""tools/predict.py: a trained checkpoint alone gives what test.py gives."""
+"""tools/predict.py: a trained checkpoint alone gives what test.py gives, of prepared cases and of raw volumes."""
 
 import json
 
 import numpy as np
+import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from tests.cli.commands import ROOT, SHORT, command, fail, succeed
+from medseg_kd.cli.predict import main
+from medseg_kd.datasets.phantom import SYNAPSE_CLASSES
+from medseg_kd.errors import UserError
+from tests.cli.commands import ROOT, SHORT, fail, succeed
 
 
-def test_it_predicts_what_test_py_saves(phantom, tmp_path):
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A run of CT that was prepared from raw volumes in two orientations, tested with its predictions saved."""
+    home = tmp_path_factory.mktemp("home")
+    rng = np.random.default_rng(0)
+    for split, orientation in (("train", "LPS"), ("test", "SAR")):
+        for folder in ("images", "labels"):
+            (home / split / folder).mkdir(parents=True)
+            values = rng.integers(0, 9, (3, 40, 48)).astype(np.int16)
+            image = sitk.GetImageFromArray(values * 60 - 300 if folder == "images" else values)
+            image.SetSpacing((0.7, 0.8, 3.0))
+            image.SetOrigin((-100.0, 20.5, 300.25))
+            image = sitk.DICOMOrient(image, orientation)
+            sitk.WriteImage(image, str(home / split / folder / f"{split}_1.nii.gz"))
+        pair = ("--images", f"{split}/images", "--labels", f"{split}/labels")
+        names = ("--classes", *SYNAPSE_CLASSES[1:]) if split == "train" else ()
+        options = ("--out", "data", "--split", split, "--window", "-160", "240", *names)
+        succeed("tools/prepare_slices.py", *pair, *options, cwd=home)
     config = ROOT / "configs/demo/unet_r18_half_phantom.py"
-    options = ("--data-root", phantom, "--work-dir", "run", "--cfg-options", *SHORT, "train_cfg.max_iters=2")
-    succeed("train.py", config, *options, cwd=tmp_path)
-    succeed("test.py", config, "--save-predictions", *options, cwd=tmp_path)
-    cases = sorted((phantom / "test_vol_h5").glob("*.h5"))
-    bad = tmp_path / "bad.nii.gz"
-    bad.write_text("no volume")
-    done = command("tools/predict.py", "run", cases[0], bad, cases[1], "--out", "masks", cwd=tmp_path)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "not predicted: " in done.stderr and "bad.nii.gz" in done.stderr.partition("not predicted: ")[2]
-    for case in cases:
-        name = case.name.removesuffix(".npy.h5") + ".nii.gz"
-        files = (tmp_path / "run/test/predictions" / name, tmp_path / "masks" / name)
-        saved, predicted = (sitk.ReadImage(str(file)) for file in files)
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(predicted), sitk.GetArrayFromImage(saved))
-        assert predicted.GetSpacing() == saved.GetSpacing() and predicted.GetDirection() == saved.GetDirection()
-    labels = json.loads((tmp_path / "masks/labels.json").read_text())["labels"]
-    assert labels["aorta"] == 1 and len(labels) == 9
+    options = ("--data-root", "data", "--work-dir", "run", "--cfg-options", *SHORT, "train_cfg.max_iters=2")
+    succeed("train.py", config, *options, cwd=home)
+    succeed("test.py", config, "--save-predictions", *options, cwd=home)
+    return home
 
 
-def test_mistakes_get_one_message(tmp_path):
-    assert "run is not there" in fail("tools/predict.py", "run", "a.nii.gz", "--out", "masks", cwd=tmp_path)
+def test_it_predicts_what_test_py_saves(home, capsys, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "bad.nii.gz").write_text("no volume")
+    (prepared,) = (home / "data/test_vol_h5").glob("*.h5")
+    (saved,) = (home / "run/test/predictions").iterdir()
+    raw = home / "test/images/test_1.nii.gz"
+    expected = sitk.ReadImage(str(saved))
+    assert len(np.unique(sitk.GetArrayFromImage(expected))) > 1
+    for number, source in enumerate((prepared, raw)):
+        out = f"masks{number}"
+        with pytest.raises(SystemExit) as stopped:
+            main(["run", "bad.nii.gz", str(source), "--out", out])
+        assert stopped.value.code == 1
+        said = capsys.readouterr().err
+        assert "not predicted: bad.nii.gz\n  " in said and said.count("not predicted") == 1
+        assert len(json.loads((home / out / "labels.json").read_text())["labels"]) == 9
+        (mask,) = (home / out).glob("*.nii.gz")
+        found = sitk.ReadImage(str(mask))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(expected))
+        for name in ("Spacing", "Origin", "Direction"):
+            here, there = (getattr(image, f"Get{name}")() for image in (found, sitk.ReadImage(str(raw))))
+            np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5)
+
+
+def test_mistakes_get_one_message(home):
+    assert "missing is not there" in fail("tools/predict.py", "missing", "a.nii.gz", "--out", "masks", cwd=home)
+    with pytest.raises(UserError, match="trained on slices in LPS, not in RAS"):
+        main([str(home / "run"), "test", "--out", "masks", "--orientation", "RAS"])

@@ -272,6 +272,15 @@ def test_one_region():
     assert {key for key in values if key.startswith("Dice_")} == {"Dice_tumor"} and values["mDice"] == 100
 
 
+def test_a_label_that_is_no_class_is_named_with_regions_too():
+    wrong = cases()[0]
+    wrong.gt_sem_seg.data[0, 0, 0] = 7
+    with pytest.raises(
+        UserError, match=r"case0: the ground truth holds the label values \[7\], which are none of the 4"
+    ):
+        evaluate(VolumeMetric(), [wrong], regions={"whole": (1, 2)})
+
+
 def test_ignored_voxels_are_not_scored():
     truth = np.zeros((2, 8, 8), np.uint8)
     truth[:, 2:6, 2:6] = 1

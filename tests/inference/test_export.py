@@ -79,6 +79,24 @@ def test_images(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/a.png")), expected(pixels / 255))
 
 
+def test_whatever_a_network_raises_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        volume(tmp_path / "in" / f"{name}.nii.gz", 0)
+    found = predictor(tmp_path, Stored())
+    forward, calls = found.model.network.forward, []
+
+    def once(x):
+        calls.append(x)
+        if len(calls) == 1:
+            raise RuntimeError("kernel larger than the input\nand more")
+        return forward(x)
+
+    monkeypatch.setattr(found.model.network, "forward", once)
+    failed = predict_files(found, [tmp_path / "in"], tmp_path / "out")
+    assert failed == {str(tmp_path / "in/a.nii.gz"): "RuntimeError: kernel larger than the input"}
+    assert (tmp_path / "out/b.nii.gz").is_file()
+
+
 def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="nothing to predict in .*empty"):

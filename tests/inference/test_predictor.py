@@ -165,7 +165,8 @@ def test_the_student_of_a_distillation(tmp_path: Path) -> None:
         ({"network": {"type": "subprocess.run", "args": ["touch", "hacked"]}}, "type 'subprocess.run', which is not"),
         ({"network": {"type": "hacking.UNet"}}, "type 'hacking.UNet', which is not registered"),
         ({"losses": [{"type": "builtins.exec"}], "data_preprocessor": {"type": "builtins.exec"}}, "'builtins.exec'"),
-        ({"cfg_path": "hacking.py"}, r"another config file \(hacking.py\), which is not run"),
+        ({"cfg_path": "hacking.py"}, "names 'hacking.py'; what is not in the checkpoint is neither read nor fetched"),
+        ({"network": {"type": "mmseg.TIMMBackbone", "model_name": "hf_hub:a/b"}}, "names 'hf_hub:a/b'"),
     ],
 )
 def test_no_type_of_a_checkpoint_is_imported(
@@ -218,6 +219,12 @@ def test_what_a_checkpoint_lacks_is_said(predictor: Predictor, tmp_path: Path) -
         Predictor.from_checkpoint(path, "cpu", "LPX")
     with pytest.raises(UserError, match="trained on slices in LPS, not in RAS"):
         Predictor.from_checkpoint(write_checkpoint(tmp_path / "b.pth", CT), "cpu", "RAS")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there(device: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used"):
+        Predictor.from_checkpoint(write_checkpoint(tmp_path / "a.pth", CT), device)
 
 
 def test_inputs_that_are_none(predictor: Predictor, tmp_path: Path) -> None:

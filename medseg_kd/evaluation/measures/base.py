@@ -47,13 +47,10 @@ class Organ:
 
 
 class Measure:
-    """One number that says how well two objects agree.
-
-    A subclass maps an :class:`Organ` to its value, and may add to ``str()``, the title, the options that a reader of
-    the table must know.
+    """One number that says how well two objects agree: a subclass maps an :class:`Organ` to its value.
 
     Attributes:
-        title: name in tables, JSON and configs: that of the class.
+        title: name in tables, JSON and configs: that of the class. ``str()`` may add options that a reader must know.
         key: name in CSV files and ``score_case``: the title in small letters.
         unit: ``percent`` (a fraction in functions, percent in tables and files), ``distance`` (in voxels or mm, as the
             protocol says), or any other as it is to be shown.
@@ -123,14 +120,14 @@ class Distance(Measure):
 def kind_of(name: str | type | LazyObject) -> type[Measure]:
     """The class of a measure, by its title, key or path (``my_measures.Recall``), or the class itself."""
     MEASURES.import_from_location()
-    known = {kind.title: kind for kind in MEASURES.module_dict.values()}
+    known = MEASURES.module_dict.values()
     found: Any = name.build() if isinstance(name, LazyObject | LazyAttr) else name  # a class in a tuple of a config
     if isinstance(name, str):
-        found = {**{kind.key: kind for kind in known.values()}, **known}.get(name)
-        if found is None and "." in name:
-            found = get_object_from_string(name)
+        by_name = (kind for kind in known if name in (kind.title, kind.key))
+        found = next(by_name, None) or ("." in name and get_object_from_string(name))
     if not (isinstance(found, type) and issubclass(found, Measure)):
-        raise UserError(f"measure {name!r} is not known: expected {', '.join(sorted(known))}, or a class or its path")
+        titles = ", ".join(sorted(kind.title for kind in known))
+        raise UserError(f"measure {name!r} is not known: expected {titles}, or a class or its path")
     if lacking := [part for part in ("unit", "higher_is_better", "absent") if not hasattr(found, part)]:
         raise UserError(f"measure {found.__name__} does not say its {', '.join(lacking)} (docs/evaluation.md)")
     return found
