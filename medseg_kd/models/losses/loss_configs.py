@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medseg_kd.errors import UserError, first_line
-from medseg_kd.models.losses.call import IGNORED, LossCall, call_of
+from medseg_kd.models.losses.call import IGNORED, LossCall
 from medseg_kd.models.losses.cross_entropy import CrossEntropyLoss
 from medseg_kd.models.losses.trial import try_loss
 from medseg_kd.models.types import find_type
@@ -97,4 +97,4 @@ def _build(cfg: Any, where: str, ignore_index: int, regions: Sequence[Sequence[i
     if not isinstance(loss, nn.Module) or not isinstance(weight, (int, float)):
         found = f"loss_weight={weight!r}" if isinstance(loss, nn.Module) else f"a {type(loss).__name__}"
         raise UserError(f"{where} gives {found}, expected a torch.nn.Module and a number as its weight")
-    return loss, call_of(loss, where, ignore_index, regions, **own)
+    return loss, LossCall(loss, where, ignore_index, regions, **own)
