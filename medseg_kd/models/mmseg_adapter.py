@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.base import SegmentorBase
 from medseg_kd.models.losses import build_losses
-from medseg_kd.models.losses.call import LossCall, call_of
+from medseg_kd.models.losses.call import LossCall
 from medseg_kd.models.losses.trial import try_loss
 from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.registry import MODELS
@@ -130,7 +130,7 @@ def _adapt_losses(head: Any, where: str) -> None:
 
 def _leaves_out(loss: nn.Module, outputs: int, classes: int, ignore_index: int) -> bool:
     """Whether a loss leaves ignored pixels out; True too where its head calls it in a way of its own."""
-    call = call_of(loss, "", ignore_index)
+    call = LossCall(loss, "", ignore_index)
     try:
         try_loss(loss, call, outputs, classes)
     except UserError:

@@ -101,6 +101,7 @@ def test_the_value_is_that_of_the_loss(cfg: Any, expected: Any) -> None:
         ([dict(type=SoftDiceLoss), dict(type="monai.DiceLoss", **MONAI)], ["dice", "dice2"]),
         ([dict(type=Own, loss_name="loss_a"), OwnWithAll()], ["a", "mine"]),
         (dict(type=Own), ["own"]),
+        ([dict(type=Own, loss_name="loss"), Own()], ["own", "own2"]),
     ],
 )
 def test_names_in_the_log(cfg: Any, names: list[str]) -> None:
@@ -214,6 +215,7 @@ class Named(Own):
     ("cfg", "message"),
     [
         ("SoftDiceLoss", r"model.losses\[0\] is 'SoftDiceLoss', expected dict\(type=..., ...\) or a module"),
+        (7, r"model.losses\[0\] is 7, expected dict"),
         (dict(type="SoftDiceLos"), r"\[0\].type is 'SoftDiceLos', which is no loss; did you mean SoftDiceLoss\?"),
         (dict(type="monai.losses.DiceCELos"), r"which is no loss; did you mean DiceCELoss"),
         (
@@ -248,7 +250,7 @@ class Named(Own):
 )
 def test_what_cannot_work_is_told_when_the_model_is_built(cfg: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        build(losses=[cfg])
+        build(losses=cfg)
 
 
 def test_no_losses_cannot_be_trained_on() -> None:

@@ -1,8 +1,7 @@
 """How a segmentor calls a loss: any module that maps logits and what they should be to a number."""
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +14,44 @@ _NACL = "monai.losses.nacl_loss"
 """MONAI's one loss that takes a label without a channel axis."""
 
 
-@dataclass
 class LossCall:
-    """What a loss is called with, and its name in the training log.
+    """How a loss wants to be called, by the arguments of its ``forward`` and by where it comes from.
 
     Attributes:
         where: Its place in the config and its class, for messages.
-        ignore_index: Label of pixels that take no part.
-        name: Key in the log; MMEngine trains on those with "loss" in them.
-        weight: What the segmentor multiplies the loss with.
-        told: The arguments that tell the loss ``ignore_index``.
+        name: Key in the training log; empty where it has none of its own.
+        weight: What the segmentor multiplies it with.
+        told: The arguments that tell it ``ignore_index``.
         channel: The label gets a channel axis, (N, 1, H, W), as MONAI's losses take it.
         regions: The classes of each region where the target is their masks, (N, R, H, W) float; else it is the label.
-        contiguous: It gets contiguous tensors, for losses of others may ask for a ``view``.
+        foreign: It is not ours, and may ask for a ``view`` of what is not contiguous.
         leaves_out: Whether ignored pixels change nothing; False where that is not known.
     """
 
-    where: str
-    ignore_index: int
-    name: str
-    weight: float
-    told: Mapping[str, int]
-    channel: bool
-    regions: Sequence[Sequence[int]]
-    contiguous: bool
-    leaves_out: bool = False
+    def __init__(
+        self,
+        loss: nn.Module,
+        where: str,
+        ignore_index: int,
+        regions: Sequence[Sequence[int]] = (),
+        loss_name: str | None = None,
+        loss_weight: float = 1.0,
+    ) -> None:
+        kind = type(loss)
+        takes = inspect.signature(loss.forward).parameters
+        told = [key for key in IGNORED if key in takes]
+        if not told and any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+            told = ["ignore_index"]
+        origins = {base.__module__ for base in kind.__mro__}
+        self.where = f"{where} ({kind.__name__})"
+        self.ignore_index = ignore_index
+        self.name = str(loss_name or getattr(loss, "loss_name", ""))
+        self.weight = loss_weight
+        self.told = dict.fromkeys(told, ignore_index)
+        self.channel = any(name.startswith("monai.losses") for name in origins) and _NACL not in origins
+        self.regions = () if "regions" in inspect.signature(kind).parameters else regions
+        self.foreign = not kind.__module__.startswith("medseg_kd.")
+        self.leaves_out = False
 
     def __call__(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
         """The loss of logits (N, C, H, W) and their label (N, H, W), int64: a scalar, not weighted.
@@ -58,7 +70,7 @@ class LossCall:
     def value(self, loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
         """What the loss itself gives, whatever the label holds."""
         target = self.target(label)
-        if self.contiguous:
+        if self.foreign:
             logits, target = logits.contiguous(), target.contiguous()
         return loss(logits, target, **self.told)
 
@@ -68,38 +80,3 @@ class LossCall:
             masks = [torch.stack([label == value for value in members]).any(0) for members in self.regions]
             return torch.stack(masks, dim=1).float()
         return label[:, None] if self.channel else label
-
-
-def call_of(
-    loss: nn.Module,
-    where: str,
-    ignore_index: int,
-    regions: Sequence[Sequence[int]] = (),
-    loss_name: str | None = None,
-    loss_weight: float = 1.0,
-) -> LossCall:
-    """How a loss wants to be called, by the arguments of its ``forward`` and by where it comes from.
-
-    Args:
-        loss: Any module.
-        where: Its place in the config.
-        ignore_index: Label of pixels that take no part.
-        regions: The classes of each output where the outputs are regions.
-        loss_name: Its name; None: its own, which is empty where it has none.
-        loss_weight: Multiplies it.
-    """
-    takes = inspect.signature(loss.forward).parameters
-    told = [key for key in IGNORED if key in takes]
-    if not told and any(each.kind is each.VAR_KEYWORD for each in takes.values()):
-        told = ["ignore_index"]
-    origins = {base.__module__ for base in type(loss).__mro__}
-    return LossCall(
-        where=f"{where} ({type(loss).__name__})",
-        ignore_index=ignore_index,
-        name=str(loss_name or getattr(loss, "loss_name", "")),
-        weight=loss_weight,
-        told=dict.fromkeys(told, ignore_index),
-        channel=any(name.startswith("monai.losses") for name in origins) and _NACL not in origins,
-        regions=() if "regions" in inspect.signature(type(loss)).parameters else regions,
-        contiguous=not type(loss).__module__.startswith("medseg_kd."),
-    )

@@ -1,7 +1,7 @@
 """The losses that a segmentor's config asks for."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mmseg.models.losses
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medseg_kd.errors import UserError, first_line
-from medseg_kd.models.losses.call import IGNORED, LossCall, call_of
+from medseg_kd.models.losses.call import IGNORED, LossCall
 from medseg_kd.models.losses.cross_entropy import CrossEntropyLoss
 from medseg_kd.models.losses.trial import try_loss
 from medseg_kd.models.types import find_type
@@ -44,7 +44,7 @@ def build_losses(
     Raises:
         UserError: A loss cannot be built, has a name that MMEngine does not train on, or see :func:`try_loss`.
     """
-    given = [losses] if isinstance(losses, (Mapping, nn.Module)) else losses or ()
+    given = losses if isinstance(losses, (list, tuple)) else [losses] if losses else []
     modules, calls = nn.ModuleList(), []
     for index, cfg in enumerate(given):
         loss, call = _build(cfg, f"{where}[{index}]", ignore_index, regions)
@@ -56,7 +56,7 @@ def build_losses(
         calls.append(call)
     taken = {call.name for call in calls}
     for loss, call in zip(modules, calls, strict=True):
-        if not call.name:
+        if call.name in ("", "loss"):  # the log's "loss" is the sum
             kind = type(loss).__name__
             name = f"loss_{kind.removesuffix('Loss').lower() or 'own'}"
             call.name = next(free for free in (name, *(f"{name}{n}" for n in range(2, 99))) if free not in taken)
@@ -80,27 +80,21 @@ def _build(cfg: Any, where: str, ignore_index: int, regions: Sequence[Sequence[i
         known = {"regions": regions} if regions else dict.fromkeys(IGNORED, ignore_index)
         if kind.__module__ != _FOCAL:
             options = {**{key: value for key, value in known.items() if key in taken}, **options}
-        if kind is mmseg.models.losses.CrossEntropyLoss and options.get("class_weight") is not None:
-            kind = CrossEntropyLoss if options.get("avg_non_ignore") else kind  # theirs fails with the two together
-        if kind.__module__.startswith(("torch.", "monai.")):
-            for key in {"weight", "pos_weight"} & options.keys():
-                options[key] = _tensor(options[key])
+        if kind is mmseg.models.losses.CrossEntropyLoss and options.get("avg_non_ignore"):
+            kind = CrossEntropyLoss  # which is equal; theirs fails with class_weight
+        for key in {"weight", "pos_weight"} & options.keys():
+            if kind.__module__.startswith(("torch.", "monai.")) and isinstance(options[key], (list, tuple)):
+                options[key] = torch.tensor(options[key], dtype=torch.float32)
         check_arguments(kind, options, where)
         try:
             loss = kind(**options)
         except UserError:
             raise
         except Exception as error:  # whatever a foreign class raises
-            raise UserError(
-                f"{where}: {getattr(kind, '__name__', kind)}: {' '.join(first_line(error).split())}"
-            ) from error
+            reason = " ".join(first_line(error).split())
+            raise UserError(f"{where}: {getattr(kind, '__name__', kind)}: {reason}") from error
     weight = own.get("loss_weight", 1.0)
     if not isinstance(loss, nn.Module) or not isinstance(weight, (int, float)):
         found = f"loss_weight={weight!r}" if isinstance(loss, nn.Module) else f"a {type(loss).__name__}"
         raise UserError(f"{where} gives {found}, expected a torch.nn.Module and a number as its weight")
-    return loss, call_of(loss, where, ignore_index, regions, **own)
-
-
-def _tensor(weight: Any) -> Any:
-    """Weights of classes as PyTorch's and MONAI's losses take them, from a config's list."""
-    return torch.tensor(weight, dtype=torch.float32) if isinstance(weight, (list, tuple)) else weight
+    return loss, LossCall(loss, where, ignore_index, regions, **own)

@@ -1,0 +1,54 @@
+"""docs/hooks.md: its hook runs as it is written, and MMEngine's hooks are built."""
+
+import shlex
+from pathlib import Path
+
+import torch
+from mmengine.hooks import EMAHook
+
+from medseg_kd.registry import HOOKS
+from tests.cli.commands import succeed
+from tests.test_docs import blocks, home  # noqa: F401
+
+PAGE = "docs/hooks.md"
+
+
+def test_the_new_hook_runs(home: Path) -> None:  # noqa: F811
+    printed = []
+    for kind, name, text in blocks(PAGE):
+        if kind == "python" and name:
+            (home / name).parent.mkdir(exist_ok=True)
+            (home / name).write_text(text)
+        for line in text.splitlines() if kind == "bash" else ():
+            _, script, *arguments = shlex.split(line)
+            printed.append(succeed(str(home / script), *arguments, cwd=home))
+    assert len(printed) == 2 and "the backbone was frozen for 1 iterations" in printed[1]
+
+
+def test_the_new_hook_freezes_and_frees() -> None:
+    (source,) = [text for _, name, text in blocks(PAGE) if name == "my_hooks.py"]
+    names: dict = {}
+    try:
+        exec(source, names)
+    finally:
+        HOOKS.module_dict.pop("FreezeBackboneHook", None)
+    hook, model = names["FreezeBackboneHook"](iters=1), torch.nn.Module()
+    model.network = torch.nn.Module()
+    model.network.backbone = torch.nn.Conv2d(1, 1, 1)
+
+    class Runner:
+        bare_model, iter = model, 0
+
+    for Runner.iter, trained in ((0, False), (1, True)):
+        hook.before_train_iter(Runner, 0)
+        assert model.network.backbone.weight.requires_grad == trained
+
+
+def test_the_hooks_that_are_there() -> None:
+    snippets = [text for kind, name, text in blocks(PAGE) if kind == "python" and not name]
+    assert snippets
+    for text in snippets:
+        names: dict = {}
+        exec(text, names)
+        built = [HOOKS.build(hook) for hook in names["custom_hooks"]]
+        assert isinstance(built[0], EMAHook) and built[1].monitor == "mDice"
