@@ -54,8 +54,6 @@ def convert(
 
     Args:
         splits: Pairs of ``train``, ``test`` or both.
-        out: Data folder, to be given as ``data_root``.
-        recipe: Window, label map and class names.
         tool: Name of the calling tool, for the manifest.
         overwrite: Replace splits that are already there.
 
