@@ -1,7 +1,6 @@
 """Whether a volume file is whole: ITK fills what is missing, and what is no number, with zeros, and checks no sums."""
 
 import gzip
-import itertools
 import math
 import zlib
 from functools import lru_cache
@@ -77,14 +76,14 @@ def _check_nifti(file: BufferedIOBase) -> tuple[int, int]:
 
 def _voxels(header: bytes) -> tuple[int, np.dtype, int]:
     """Where the voxels of a NIfTI file begin, of what type they are and how many; none of another kind of file."""
-    for order, (length, layout) in itertools.product("<>", _NIFTI.items()):
-        if len(header) < length:
-            continue
-        said = np.frombuffer(header, layout.newbyteorder(order), 1)[0]
-        (count, *sizes), start, voxel = said["dims"].tolist(), said["start"].item(), _VOXELS.get(int(said["kind"]))
-        sensible = 0 < count < 8 and min(sizes[:count]) > 0 and math.isfinite(start)
-        if said["length"] == length and said["magic"] == b"n+" and voxel and sensible:
-            return max(int(start), length), np.dtype(order + voxel), math.prod(sizes[:count])
+    for length, own in _NIFTI.items():
+        for layout in (own, own.newbyteorder()) if len(header) >= length else ():
+            said = np.frombuffer(header, layout, 1)[0]
+            (count, *sizes), start, voxel = said["dims"].tolist(), said["start"].item(), _VOXELS.get(int(said["kind"]))
+            sensible = 0 < count < 8 and min(sizes[:count]) > 0 and math.isfinite(start)
+            if said["length"] == length and said["magic"] == b"n+" and voxel and sensible:
+                kind = np.dtype(voxel) if layout is own else np.dtype(voxel).newbyteorder()
+                return max(int(start), length), kind, math.prod(sizes[:count])
     return 0, np.dtype("u1"), 0
 
 

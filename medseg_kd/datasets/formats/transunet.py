@@ -181,7 +181,7 @@ def write_case(
     """
     folder = root / FOLDERS[split]
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"image": image.astype(np.float32), "label": label.astype(np.float32)}
+    arrays = {"image": np.asarray(image, np.float32), "label": np.asarray(label, np.float32)}
     if split == "train":
         paths = [folder / f"{case}_slice{index:03d}.npz" for index in range(len(image))]
         for index, path in enumerate(paths):
