@@ -35,10 +35,6 @@ class _FolderDataset(BaseDataset):
             as in ``type='mmseg.RandomRotFlip'``.
         metainfo: ``classes``, the class names with background first, where ``spec`` does not give them.
         layout: Former name of ``format``.
-
-    Attributes:
-        spec: The :class:`DataSpec`.
-        format: The :class:`Format` that reads the folder.
     """
 
     default_pipeline: tuple[dict[str, Any], ...] = ()
@@ -59,23 +55,21 @@ class _FolderDataset(BaseDataset):
         **kwargs: Any,
     ) -> None:
         self.split = split
-        self.format = open_folder(data_root, split, layout or format, spec_of(spec, metainfo), format_options)
+        self.format: Format = open_folder(data_root, split, layout or format, spec_of(spec, metainfo), format_options)
         self.format_options = dict(format_options or {})
         self.size = None if size is None else _checked_size(size)
-        self.cases = cases
-        self.exclude_cases = exclude_cases
+        self.cases, self.exclude_cases = cases, exclude_cases
         self._found: list[Case] = []
         # Built here, so that names of this project's and MMSegmentation's transforms need no default scope.
         transforms = [
             TRANSFORMS.build(dict(step)) if isinstance(step, dict) else step
             for step in pipeline or self.default_pipeline
         ]
-        classes = self.spec.classes
         # Left out where there are none, so that it is what a checkpoint of a version without them holds.
         regions = {"regions": dict(self.spec.regions)} if self.spec.regions else {}
         super().__init__(
             data_root=data_root,
-            metainfo={**(metainfo or {}), "classes": classes, **regions},
+            metainfo={**(metainfo or {}), "classes": self.spec.classes, **regions},
             data_prefix={},
             pipeline=transforms,
             **kwargs,

@@ -2,7 +2,6 @@
 
 import gzip
 import math
-import struct
 import zlib
 from functools import lru_cache
 from io import BufferedIOBase
@@ -15,9 +14,12 @@ from medseg_kd.errors import UserError
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _VOXELS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-# By the length of a header: place of the magic; place and type of the dimensions; place of the voxel type; place and
-# type of the offset of the voxels.
-_NIFTI = {348: (344, 40, "h", 70, 108, "f"), 540: (4, 16, "q", 12, 168, "q")}
+_FIELDS = ("length", "magic", "dims", "kind", "start")
+# Headers of NIfTI-1 and NIfTI-2, by their length.
+_NIFTI = {
+    348: np.dtype({"names": _FIELDS, "formats": ("i4", "S2", "8i2", "i2", "f4"), "offsets": (0, 344, 40, 70, 108)}),
+    540: np.dtype({"names": _FIELDS, "formats": ("i4", "S2", "8i8", "i2", "i8"), "offsets": (0, 4, 16, 12, 168)}),
+}
 # What a header says, without blanks, where the voxels are packed, and how its last line begins.
 _PACKED = {".mha": (b"compresseddata=true", b"elementdatafile"), ".nrrd": (b"encoding:gzip", b"")}
 _ANY_HEADER = 47  # zlib's or gzip's
@@ -27,9 +29,6 @@ def check_whole(path: Path) -> None:
     """Refuse a NIfTI, MetaImage or NRRD file that is damaged, and a NIfTI file with values that are no numbers.
 
     A file is read to its end once, and again when it has changed.
-
-    Raises:
-        UserError: The file is cut short, does not fit its checksum, or holds NaN or infinite values.
     """
     try:
         state = path.stat()
@@ -77,16 +76,14 @@ def _check_nifti(file: BufferedIOBase) -> tuple[int, int]:
 
 def _voxels(header: bytes) -> tuple[int, np.dtype, int]:
     """Where the voxels of a NIfTI file begin, of what type they are and how many; none of another kind of file."""
-    for order in "<>":
-        for length, (magic, dims, integer, kind, offset, number) in _NIFTI.items():
-            if len(header) < length or struct.unpack_from(f"{order}i", header)[0] != length:
-                continue
-            count, *sizes = struct.unpack_from(f"{order}8{integer}", header, dims)
-            voxel = _VOXELS.get(struct.unpack_from(f"{order}h", header, kind)[0])
-            start = struct.unpack_from(f"{order}{number}", header, offset)[0]
+    for length, own in _NIFTI.items():
+        for layout in (own, own.newbyteorder()) if len(header) >= length else ():
+            said = np.frombuffer(header, layout, 1)[0]
+            (count, *sizes), start, voxel = said["dims"].tolist(), said["start"].item(), _VOXELS.get(int(said["kind"]))
             sensible = 0 < count < 8 and min(sizes[:count]) > 0 and math.isfinite(start)
-            if header[magic : magic + 2] == b"n+" and voxel and sensible:
-                return max(int(start), length), np.dtype(order + voxel), math.prod(sizes[:count])
+            if said["length"] == length and said["magic"] == b"n+" and voxel and sensible:
+                kind = np.dtype(voxel) if layout is own else np.dtype(voxel).newbyteorder()
+                return max(int(start), length), kind, math.prod(sizes[:count])
     return 0, np.dtype("u1"), 0
 
 

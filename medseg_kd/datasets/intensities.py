@@ -14,8 +14,7 @@ from medseg_kd.errors import UserError
 class Intensity:
     """Base of the rules: called with all values of one channel of a case (or of a single image), it gives float32.
 
-    Attributes:
-        bounded: The result lies in [0, 1].
+    Where it is ``bounded``, they lie in [0, 1].
     """
 
     bounded: ClassVar[bool] = True

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import zip_longest
-from operator import ne
 from typing import Any
 
 from medseg_kd.datasets.intensities import RGB8, Intensity, Stored, find_rule
@@ -93,18 +92,19 @@ class DataSpec:
     def differences(self, other: "DataSpec") -> list[str]:
         """In what two specs differ, a line each; rules, names and orientations that one does not know do not count."""
         own, its = _names(self.channels), _names(other.channels)
-        channels = zip(self.channels, other.channels, strict=True) if own == its else ()
+        channels = zip(*_completed("channels", self.channels, other.channels), strict=True) if own == its else ()
         orders = [tuple((name, value) for name, _, value in spec.decoded) for spec in (self, other)]
+        orders = [orders[0] or orders[1], orders[1] or orders[0]] if self.regions == other.regions else [(), ()]
         compared = [
-            ("classes: ", self.classes, other.classes, _classes_differ),
-            ("channels: ", own, its, ne),
-            ("regions: ", describe(self.regions), describe(other.regions), ne),
-            ("neighbours: ", self.neighbours, other.neighbours, ne),
-            ("regions_class_order: ", *(orders if self.regions == other.regions else ((), ())), _known_and_differ),
-            *(("intensity of channel ", one, another, _rules_differ) for one, another in channels),
-            ("orientation: ", self.orientation, other.orientation, _known_and_differ),
+            ("classes: ", *_completed("classes", self.classes, other.classes)),
+            ("channels: ", own, its),
+            ("regions: ", describe(self.regions), describe(other.regions)),
+            ("neighbours: ", self.neighbours, other.neighbours),
+            ("regions_class_order: ", *orders),
+            *(("intensity of channel ", *pair) for pair in channels),
+            ("orientation: ", self.orientation or other.orientation, other.orientation or self.orientation),
         ]
-        return [f"{what}{_text(own)} and {_text(its)}" for what, own, its, differ in compared if differ(own, its)]
+        return [f"{what}{_text(own)} and {_text(its)}" for what, own, its in compared if own != its]
 
 
 def parts_of_config(content: Any, where: str) -> dict[str, Any]:
@@ -159,20 +159,29 @@ def combine(config: Mapping[str, Any], folder: Mapping[str, Any], names: tuple[s
     """
     together = {**folder, **config}
     for key in (key for key in config if key in folder):
-        own, its = config[key], folder[key]
-        differ = _channels_differ if key == "channels" else _classes_differ if key == "classes" else ne
-        if differ(own, its):
+        own, its = _completed(key, config[key], folder[key])
+        if own != its:
             raise UserError(
-                f"{names[0]} and {names[1]} differ in {key}:\n  config: {_text(own)}\n  folder: {_text(its)}\n"
-                "Correct the config, or take the data that it was written for"
+                f"{names[0]} and {names[1]} differ in {key}:\n  config: {_text(config[key])}\n  folder: "
+                f"{_text(folder[key])}\nCorrect the config, or take the data that it was written for"
                 + (". dataset.metainfo=None leaves the classes to the folder" if key == "classes" else "")
             )
-        if key == "channels":
-            pairs = zip(own, its, strict=True)
-            together[key] = tuple(other if isinstance(one.intensity, Stored) else one for one, other in pairs)
-        elif key == "classes" and own == unnamed(len(own)):
-            together[key] = its
+        together[key] = own
     return together
+
+
+def _completed(key: str, own: Any, its: Any) -> tuple[Any, Any]:
+    """Two values of an argument, each with the names of classes and the rules of channels that only the other knows."""
+    if key == "classes" and len(own) == len(its):
+        nobody = unnamed(len(own))
+        return (its if own == nobody else own), (own if its == nobody else its)
+    if key == "channels" and _names(own) == _names(its):
+        return tuple(map(_with_rule, own, its)), tuple(map(_with_rule, its, own))
+    return own, its
+
+
+def _with_rule(one: Channel, other: Channel) -> Channel:
+    return other if isinstance(one.intensity, Stored) else one
 
 
 def unnamed(count: int) -> tuple[str, ...]:
@@ -236,26 +245,6 @@ def _distinct(names: Any, where: str) -> tuple[str, ...]:
     if not names or not all(isinstance(name, str) and name.strip() for name in names) or len(set(names)) < len(names):
         raise UserError(f"{where} is {names!r}: expected different names")
     return names
-
-
-def _classes_differ(own: tuple[str, ...], its: tuple[str, ...]) -> bool:
-    """Whether two lists of classes are not the same, as far as both have names."""
-    either_unnamed = unnamed(len(own)) in (own, its)
-    return len(own) != len(its) if either_unnamed else own != its
-
-
-def _channels_differ(own: Iterable[Channel], its: Iterable[Channel]) -> bool:
-    return _names(own) != _names(its) or any(map(_rules_differ, own, its))
-
-
-def _rules_differ(one: Channel, other: Channel) -> bool:
-    """Whether two channels have rules that are known and not the same."""
-    rules = one.intensity, other.intensity
-    return rules[0] != rules[1] and not any(isinstance(rule, Stored) for rule in rules)
-
-
-def _known_and_differ(own: Any, its: Any) -> bool:
-    return bool(own and its) and own != its
 
 
 def _names(channels: Iterable[Channel]) -> str:

@@ -101,10 +101,7 @@ class LoadCase(BaseTransform):
 
 
 def stack_neighbours(volume: Tensor, around: int) -> Tensor:
-    """Stack each slice of (S, C, H, W) with its neighbours: a view (S, (2 * around + 1) * C, H, W) of one copy.
-
-    Beyond the ends the last slice stands in.
-    """
+    """Each slice of (S, C, H, W) with its neighbours, (S, (2 * around + 1) * C, H, W), as in :class:`LoadSlice`."""
     if not around:
         return volume
     ends = (volume[:1].expand(around, -1, -1, -1), volume, volume[-1:].expand(around, -1, -1, -1))

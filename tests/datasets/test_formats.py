@@ -146,6 +146,13 @@ def test_a_slice_that_is_listed_twice(transunet: Path) -> None:
         find_slices(transunet, "train")
 
 
+def test_two_files_of_one_slice_number(transunet: Path) -> None:
+    write_npz(transunet, "case0005", 1).rename(transunet / "train_npz" / "case0005_slice1.npz")
+    write_npz(transunet, "case0005", 1)
+    with pytest.raises(UserError, match=r"case0005 has slice 1 more than once: .*slice001\.npz and .*slice1\.npz"):
+        find_slices(transunet, "train")
+
+
 def test_hidden_files_are_no_data(transunet: Path) -> None:
     for name in ("train_npz/._case0005_slice000.npz", "test_vol_h5/._case0008.npy.h5"):
         (transunet / name).write_bytes(b"Mac OS X")
@@ -254,6 +261,12 @@ def test_a_geometry_that_is_none(transunet: Path) -> None:
 def test_options_that_make_no_sense(transunet: Path, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         SliceDataset(str(transunet), **options)
+
+
+def test_a_manifest_whose_classes_are_no_list(transunet: Path) -> None:
+    (transunet / "manifest.json").write_text('{"classes": 5}')
+    with pytest.raises(UserError, match=r"manifest\.json: classes is 5: expected a list of names"):
+        SliceDataset(str(transunet))
 
 
 @pytest.mark.parametrize("window", ['"a"', "[1]", '["a", "b"]', "[2, 1]"])

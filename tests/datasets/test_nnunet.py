@@ -157,6 +157,9 @@ def test_ct_needs_a_window(tmp_path: Path):
     _add(_describe(tmp_path, channel_names={"0": "CT", "1": "PET"}), "abcde")
     with pytest.raises(UserError, match=r"'CT': dict\(type='Window', low=-160, high=240\), 'PET': 'ZScore'"):
         SliceDataset(str(tmp_path))
+    with pytest.raises(UserError, match="give each channel a name of its own"):
+        SliceDataset(str(_describe(tmp_path, channel_names={"0": "CT", "1": "CT"})))
+    _describe(tmp_path, channel_names={"0": "CT", "1": "PET"})
     spec = {"channels": {**WINDOW["channels"], "PET": "Stored"}}
     assert [each.intensity for each in SliceDataset(str(tmp_path), spec=spec).spec.channels] == [
         Window(-160, 240),

@@ -32,16 +32,13 @@ _WITHOUT_TRAINING = {
 
 
 def find_btcv(raw: Path) -> dict[str, list[Pair]]:
-    """Finds the 30 labelled volumes and splits them as TransUNet does.
+    """Finds the 30 labelled volumes and splits them as TransUNet does; says which archive it is where it is another.
 
     Args:
         raw: The unpacked archive, or a folder in it: the one that holds ``RawData``, ``Training`` or ``img``.
 
     Returns:
         18 pairs of ``train`` and 12 of ``test``, the cases named ``case0001`` to ``case0040``.
-
-    Raises:
-        UserError: Another archive (which one, and which is right), or missing volumes.
     """
     if not raw.exists():
         raise UserError(f"--raw {raw} does not exist. {_RIGHT}")
@@ -55,23 +52,17 @@ def find_btcv(raw: Path) -> dict[str, list[Pair]]:
             raise UserError(f"--raw {raw} {problem.format(raw=training or raw, found=found[0].name)}. {_RIGHT}")
     if training is None:
         raise UserError(f"--raw {raw} holds no Training/img and Training/label. {_RIGHT}")
-    missing: list[str] = []
     splits = {
-        split: [_pair(training, number, missing) for number in numbers]
+        split: [Pair(f"case{n:04d}", *(_volume(training, kind, n) for kind in ("img", "label"))) for n in numbers]
         for split, numbers in (("train", TRAIN_CASES), ("test", TEST_CASES))
     }
-    if missing:
+    files = [path for pairs in splits.values() for pair in pairs for path in (pair.image, pair.label)]
+    if missing := [path.relative_to(training).as_posix() for path in files if not path.is_file()]:
         raise UserError(f"{training} lacks {len(missing)} of 60 files, such as {', '.join(missing[:5])}. {_RIGHT}")
     return splits
 
 
-def _pair(training: Path, number: int, missing: list[str]) -> Pair:
-    """The pair of one volume number; names of files that are not there are added to ``missing``."""
-    found = []
-    for kind in ("img", "label"):
-        names = [training / kind / f"{kind}{number:04d}{suffix}" for suffix in SUFFIXES]
-        there = [path for path in names if path.is_file()]
-        if not there:
-            missing.append(f"{kind}/{names[0].name}")
-        found.append((there or names)[0])
-    return Pair(f"case{number:04d}", *found)
+def _volume(training: Path, kind: str, number: int) -> Path:
+    """A file of the archive, packed or not; where there is none, the name that it should have."""
+    names = [training / kind / f"{kind}{number:04d}{suffix}" for suffix in SUFFIXES]
+    return next((path for path in names if path.is_file()), names[0])

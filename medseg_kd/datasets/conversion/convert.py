@@ -26,8 +26,8 @@ class Recipe:
     Args:
         window: Hounsfield units that become 0 and 1.
         label_map: What becomes of the label values.
-        classes: Class names; "background" is put first where it is missing. Empty takes the label map's, then the
-            folder's own, then numbers.
+        classes: Class names; "background" is put first where it is missing. Empty takes the folder's own, then the
+            label map's, then numbers.
     """
 
     window: tuple[float, float]
@@ -54,13 +54,8 @@ def convert(
 
     Args:
         splits: Pairs of ``train``, ``test`` or both.
-        out: Data folder, to be given as ``data_root``.
-        recipe: Window, label map and class names.
-        tool: Name of the calling tool, for the manifest.
+        tool: Name of the calling tool, for the manifest, which is returned.
         overwrite: Replace splits that are already there.
-
-    Returns:
-        The manifest.
     """
     said = {"window": list(recipe.window), "label_map": recipe.label_map.as_dict()}
     before = _before(out, splits, {**said, **({"classes": list(recipe.classes)} if recipe.classes else {})}, overwrite)
@@ -74,14 +69,14 @@ def _read(pair: Pair, recipe: Recipe, spec: DataSpec) -> Volume:
     """One case in the form that is written."""
     raw = read_volume([pair.image], pair.label)
     assert raw.label is not None and raw.geometry is not None  # a pair has them
-    pixels = to_pixels(replace(raw, label=recipe.label_map.apply(raw.label)), spec, 3, pair.image)
-    assert pixels.label is not None
+    label = recipe.label_map.apply(raw.label)
+    image = to_pixels(replace(raw, label=label), spec, 3, pair.image).image[:, 0]
     original = {"original_orientation": raw.geometry["orientation"]}
     place = {"spacing": raw.spacing, **raw.geometry, "orientation": ORIENTATION}
     attributes = {"case_name": pair.case, **place, **original, "source": pair.image.name}
     files = {"image": pair.image, "label": pair.label}
-    said = {**original, "sources": {kind: {"name": path.name, "sha256": digest(path)} for kind, path in files.items()}}
-    return Volume(pair.case, pixels.image[:, 0], pixels.label, attributes, said)
+    sources = {kind: {"name": path.name, "sha256": digest(path)} for kind, path in files.items()}
+    return Volume(pair.case, image, label, attributes, {**original, "sources": sources})
 
 
 def _before(out: Path, splits: Mapping[str, Any], asked: Mapping[str, Any], overwrite: bool) -> dict[str, Any]:

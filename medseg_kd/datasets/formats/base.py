@@ -194,11 +194,9 @@ def open_folder(
     spec: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Format:
-    """The format of a data folder, with its spec.
+    """The format of a data folder for a split, with its spec.
 
     Args:
-        root: Data folder.
-        split: ``train``, ``val`` or ``test``.
         name: A format or its name; ``auto`` takes the first that finds its files.
         spec: What the config says of the images; compared with what the folder tells.
         options: Arguments of the format beside the folder.

@@ -80,6 +80,8 @@ class NNUNet(Format):
         """nnU-Net's rule for a channel of this name."""
         if channel.casefold() == "ct":
             rules = dict.fromkeys(self.channel_names.values(), "'ZScore'")
+            if len(rules) < len(self.channel_names):
+                raise UserError(f"{self.where}: give each channel a name of its own, for the config to say their rules")
             rules[channel] = "dict(type='Window', low=-160, high=240)"
             raise UserError(
                 f"{self.where} names the channel {channel}: which Hounsfield units become 0 and 1 is for the config to "

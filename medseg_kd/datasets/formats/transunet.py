@@ -53,10 +53,6 @@ class TransUNet(Format):
         return split in FOLDERS and any(visible((root / FOLDERS[split]).glob(_PATTERNS[split])))
 
     def find(self, split: str) -> list[Case]:
-        if split not in FOLDERS:
-            raise UserError(
-                f"{self.root}: dataset.split is {split!r}, but TransUNet's layout has {' and '.join(FOLDERS)}"
-            )
         folder = self.root / FOLDERS[split]
         found = {_stem(path): path for path in visible(folder.glob(_PATTERNS[split]))}
         names = _listed(self.root, LIST_FILES[split]) or sorted(found)
@@ -178,15 +174,14 @@ def write_case(
     Args:
         image: (S, H, W) float32 in [0, 1].
         label: (S, H, W) classes, written as float32 too.
-        attributes: At least ``spacing``, mm, (z, y, x). The h5 keeps all of them as attributes; a slice keeps its
-            spacing as a third array.
+        attributes: Of the h5; at least ``spacing``, mm, (z, y, x), which a slice keeps too, as a third array.
 
     Returns:
         sha256 of each written file, by its path inside ``root``.
     """
     folder = root / FOLDERS[split]
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"image": image.astype(np.float32), "label": label.astype(np.float32)}
+    arrays = {"image": np.asarray(image, np.float32), "label": np.asarray(label, np.float32)}
     if split == "train":
         paths = [folder / f"{case}_slice{index:03d}.npz" for index in range(len(image))]
         for index, path in enumerate(paths):
@@ -205,11 +200,7 @@ def write_case(
 
 
 def write_list(root: Path, split: str, files: list[str]) -> None:
-    """Writes the list of a split: slice names for training, case names for testing.
-
-    Args:
-        files: Paths inside ``root``, as :func:`write_case` returns them.
-    """
+    """Writes the list of a split: the names of its files, which :func:`write_case` returned."""
     path = root / LISTS / LIST_FILES[split]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{_stem(Path(file))}\n" for file in files), encoding="utf-8")
