@@ -25,8 +25,11 @@ _MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError,
 
 @dataclass(frozen=True)
 class Record:
-    """What an argument of a loss gets, with MMRazor's keys: which call of which recorder's module, which item of what
-    that returned, then which connector and which item of its output."""
+    """What an argument of a loss gets, with MMRazor's keys.
+
+    It is the item ``data_idx`` of what the call ``record_idx`` of the recorded module gave, and the item
+    ``connector_idx`` of what the connector made of it.
+    """
 
     name: str
     recorder: Recorder

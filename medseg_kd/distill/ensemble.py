@@ -164,8 +164,7 @@ def _joined(managers: Iterable[RecorderManager]) -> RecorderManager:
 
 
 def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
-    """Axes and temperature of the distribution that the losses on the mean form of its logits; an error where they
-    form none, or not the same."""
+    """Axes and temperature of the one distribution that the losses on the mean form of its logits."""
     found: dict[tuple[tuple[int, ...], float], str] = {}
     for name, records in distiller.records.items():
         if "network" not in (record.recorder.source for record in records.values() if not record.from_student):
