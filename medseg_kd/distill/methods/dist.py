@@ -33,9 +33,6 @@ class DISTLoss(DistillLoss):
     terms lie in [0, 2], whatever the image's size.
 
     Args:
-        beta: Weight of the relation between classes within a pixel.
-        gamma: Weight of the relation between pixels within a class.
-        tau: Temperature.
         min_teacher_prob: Classes whose largest teacher probability in the batch is below this are left out of the
             mean over classes. 0 keeps all, as published.
     """
