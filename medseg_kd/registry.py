@@ -75,8 +75,9 @@ def build_part(cfg: Any, where: str, **given: Any) -> Any:
     if isinstance(name, str):
         with MODELS.switch_scope_and_registry(None) as registry:
             kind = registry.get(name)
-    if kind is None:
-        raise UserError(f"{where}: there is no type {name!r}{did_you_mean(name, MODELS.module_dict, ' registered')}")
+    if not callable(kind):
+        near = did_you_mean(str(name), MODELS.module_dict, " registered")
+        raise UserError(f"{where}: there is no type {name!r}{near}")
     arguments = {key: value for key, value in cfg.items() if key not in ("type", "_scope_")}
     check_arguments(kind, {**arguments, **given}, where)
     try:

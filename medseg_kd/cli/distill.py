@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from medseg_kd.configuration import network_name, run_folder, write_pair
+from medseg_kd.distill import METHODS
 from medseg_kd.models.checkpoint import last_checkpoint
 
 
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="distill.py",
         description="Writes the config that distils one segmentor into another, and says how to train it.",
     )
-    parser.add_argument("--method", required=True, help="kd, at, dkd, dist, cwd or reviewkd")
+    parser.add_argument("--method", required=True, help=f"in any case: {', '.join(METHODS)}")
     parser.add_argument("--teacher", required=True, metavar="CONFIG", help="config that trains the teacher")
     parser.add_argument("--student", required=True, metavar="CONFIG", help="config of the student; its recipe is kept")
     parser.add_argument(

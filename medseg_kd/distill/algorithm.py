@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +27,10 @@ class Distillation(BaseModel):
 
     Args:
         architecture: The student, a config or a built segmentor.
-        teachers: Make the teachers.
+        teachers: Arguments of each :class:`Teacher`.
         distiller: Config of a distiller.
+        teacher_dtype: Precision of their forward passes, ``dtype`` of :class:`Teacher`.
+        teacher_compile: Whether these are compiled, its ``compiled``.
         calculate_student_loss: False trains on the distillation losses alone: the student's own are not computed, and
             its auxiliary heads get no gradient.
         data_preprocessor: Replaces the student's.
@@ -49,8 +50,10 @@ class Distillation(BaseModel):
     def __init__(
         self,
         architecture: dict[str, Any] | BaseModel,
-        teachers: Sequence[Callable[[], Teacher]],
+        teachers: Sequence[dict[str, Any]],
         distiller: dict[str, Any] | None,
+        teacher_dtype: str | torch.dtype | None = "auto",
+        teacher_compile: bool | dict[str, Any] = False,
         calculate_student_loss: bool = True,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -65,7 +68,7 @@ class Distillation(BaseModel):
         self.has_unused_parameters = not calculate_student_loss
         # A student starts from the same random numbers here as when it is trained alone.
         with torch.random.fork_rng(devices=[]):
-            self.teachers = [make() for make in teachers]
+            self.teachers = [Teacher(**each, dtype=teacher_dtype, compiled=teacher_compile) for each in teachers]
             for teacher in self.teachers:
                 _check_pair(student, teacher)
             self.running: Sequence[Callable[[Tensor], Any]] = self.teachers
@@ -159,8 +162,6 @@ class SingleTeacherDistill(Distillation):
         teacher: The teacher, likewise.
         distiller: Config of a distiller: a method (``dict(type=CWD)``) or a :class:`ConfigurableDistiller`.
         teacher_ckpt: ``ckpt`` of :class:`Teacher`. Read when training starts, so that a test needs no teacher.
-        teacher_dtype: Its ``dtype``.
-        teacher_compile: Its ``compiled``.
         options: Those of :class:`Distillation`, whose errors are raised.
     """
 
@@ -170,13 +171,10 @@ class SingleTeacherDistill(Distillation):
         teacher: dict[str, Any] | BaseModel,
         distiller: dict[str, Any],
         teacher_ckpt: str | None = None,
-        teacher_dtype: str | torch.dtype | None = "auto",
-        teacher_compile: bool | dict[str, Any] = False,
         **options: Any,
     ) -> None:
         self.teacher_ckpt = teacher_ckpt
-        make = partial(Teacher, teacher, teacher_ckpt, "model.teacher_ckpt", teacher_dtype, teacher_compile)
-        super().__init__(architecture, [make], distiller, **options)
+        super().__init__(architecture, [{"model": teacher, "ckpt": teacher_ckpt}], distiller, **options)
 
     @property
     def teacher(self) -> BaseModel:

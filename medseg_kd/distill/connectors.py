@@ -25,13 +25,8 @@ class ConvConnector(BaseModule):
 class ABF(BaseModule):
     """Attention-based fusion of Distilling Knowledge via Knowledge Review (Chen et al., CVPR 2021).
 
-    Parameters are named as in the authors' code. Sizes come from the tensors.
-
-    Args:
-        in_channel: Channels of the student's feature.
-        mid_channel: Width of the fusion, the same at all levels.
-        out_channel: Channels of the teacher's feature.
-        fuse: Fuse with the residual from the level below; False at the deepest level.
+    From ``in_channel`` channels of the student through ``mid_channel``, the same at all levels, to ``out_channel`` of
+    the teacher; ``fuse`` is False at the deepest level. Parameters are named as in the authors' code.
     """
 
     def __init__(self, in_channel: int, mid_channel: int, out_channel: int, fuse: bool) -> None:
@@ -45,15 +40,10 @@ class ABF(BaseModule):
         self.att_conv = nn.Sequential(nn.Conv2d(2 * mid_channel, 2, 1), nn.Sigmoid()) if fuse else None
 
     def forward(self, x: Tensor, residual: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Fuse one level.
+        """Fuse a feature (N, in_channel, H, W) with what the level below handed up, (N, mid_channel, h, w) or None.
 
-        Args:
-            x: Student feature (N, in_channel, H, W).
-            residual: What the level below handed up, (N, mid_channel, h, w); None at the deepest level.
-            size: (H', W') of the teacher's feature.
-
-        Returns:
-            The output (N, out_channel, H', W') and the residual for the level above (N, mid_channel, H', W').
+        Returns the output (N, out_channel, H', W'), of the teacher's ``size``, and the residual for the level above
+        (N, mid_channel, H', W').
         """
         x = self.conv1(x)
         if self.att_conv is not None and residual is not None:

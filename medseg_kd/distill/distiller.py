@@ -23,20 +23,41 @@ _RECORD_KEYS |= dict.fromkeys(("record_idx", "data_idx", "connector", "connector
 _MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError)
 
 
+@dataclass(frozen=True)
+class Record:
+    """What an argument of a loss gets, with MMRazor's keys.
+
+    It is the item ``data_idx`` of what the call ``record_idx`` of the recorded module gave, and the item
+    ``connector_idx`` of what the connector made of it.
+    """
+
+    name: str
+    recorder: Recorder
+    from_student: bool
+    record_idx: int = 0
+    data_idx: int | None = None
+    connector: str | None = None
+    connector_idx: int | None = None
+
+
 class Distiller(BaseModule):
-    """Recorders of two models, connectors and losses on what they record; a subclass says which loss gets what.
+    """Recorders of two models, connectors, and losses on what they record.
 
     It is built from the models, in which the sources of the recorders are found. MMEngine sums what has "loss" in its
-    name for the backward pass: a loss without it is refused.
+    name for the backward pass: a loss without it is refused. A loss whose ``forward`` takes ``label`` gets the batch's
+    labels (N, H, W) without a mapping.
 
     Args:
         student_recorders: Name to recorder config.
         teacher_recorders: Likewise.
         connectors: Name to connector config, or to a list of them that are applied in turn.
         distill_losses: Name to loss config; of MMRazor's too, as of its connectors, with ``type='mmrazor.<Name>'``.
+        loss_forward_mappings: For each loss, its forward argument to the :class:`Record` that it gets. A subclass that
+            has a ``compute_distill_losses`` of its own needs none.
 
     Raises:
-        UserError: A part of the config cannot be built, a source is not there, or a loss would not be trained on.
+        UserError: A part of the config cannot be built, a source or a name in a mapping does not exist, or a loss would
+            not be trained on.
     """
 
     def __init__(
@@ -47,6 +68,7 @@ class Distiller(BaseModule):
         teacher_recorders: Mapping[str, Config] | None = None,
         connectors: Mapping[str, Config | Sequence[Config]] | None = None,
         distill_losses: Mapping[str, Config] | None = None,
+        loss_forward_mappings: Mapping[str, Mapping[str, Config]] | None = None,
     ) -> None:
         super().__init__()
         self.student_recorders = build_recorders(student_recorders, student, "student_recorders")
@@ -60,70 +82,21 @@ class Distiller(BaseModule):
                     f"distill_losses.{name} would be logged but not trained on: only names with 'loss' in them are "
                     f"summed. Call it loss_{name}, in distill_losses and in loss_forward_mappings"
                 )
-
-    def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
-        """Scalars by their names, of what the recorders hold and of the batch's labels (N, H, W)."""
-        raise NotImplementedError
-
-    def clear(self) -> None:
-        """Let go of the recorded features of both models."""
-        self.student_recorders.clear()
-        self.teacher_recorders.clear()
-
-
-def build_distiller(cfg: Any, student: nn.Module, teacher: nn.Module, where: str = "model.distiller") -> Distiller:
-    """The distiller of two models; an error names the place ``where``."""
-    return build_part(cfg, where, student=student, teacher=teacher)
-
-
-@dataclass(frozen=True)
-class Record:
-    """What an argument of a loss gets, with MMRazor's keys: which call of which recorder's module, which item of what
-    that returned, then which connector and which item of its output."""
-
-    name: str
-    recorder: Recorder
-    from_student: bool
-    record_idx: int = 0
-    data_idx: int | None = None
-    connector: str | None = None
-    connector_idx: int | None = None
-
-
-@MODELS.register_module()
-class ConfigurableDistiller(Distiller):
-    """Computes the losses of a config on what recorders hold; the schema is that of MMRazor 1.0's class of this name.
-
-    A loss whose ``forward`` takes ``label`` gets the batch's labels (N, H, W) without a mapping. The other arguments
-    are those of :class:`Distiller`; the two models are no part of the config. docs/mmrazor.md has an example.
-
-    Args:
-        loss_forward_mappings: For each loss, its forward argument to the :class:`Record` that it gets.
-
-    Raises:
-        UserError: As for :class:`Distiller`, or a name in a mapping does not exist.
-    """
-
-    def __init__(
-        self,
-        student: nn.Module,
-        teacher: nn.Module,
-        student_recorders: Mapping[str, Config] | None = None,
-        teacher_recorders: Mapping[str, Config] | None = None,
-        connectors: Mapping[str, Config | Sequence[Config]] | None = None,
-        distill_losses: Mapping[str, Config] | None = None,
-        loss_forward_mappings: Mapping[str, Mapping[str, Config]] | None = None,
-    ) -> None:
-        super().__init__(student, teacher, student_recorders, teacher_recorders, connectors, distill_losses)
-        losses = self.distill_losses.items()
-        self._labelled = {name for name, loss in losses if "label" in inspect.signature(loss.forward).parameters}
+        modules = self.distill_losses.items()
+        self._labelled = {name for name, loss in modules if "label" in inspect.signature(loss.forward).parameters}
         self.records = self._read(loss_forward_mappings or {})
         for record in (record for records in self.records.values() for record in records.values()):
             if record.connector is not None and not record.from_student:
                 mmrazor_bridge.set_margin(self.connectors[record.connector], teacher, record.recorder.source)
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
+        """Scalars by their names, of what the recorders hold and of the batch's labels (N, H, W)."""
         return {name: self._compute(name, label) for name in self.records}
+
+    def clear(self) -> None:
+        """Let go of the recorded features of both models."""
+        self.student_recorders.clear()
+        self.teacher_recorders.clear()
 
     def _compute(self, name: str, label: Tensor | None) -> Tensor:
         """One loss; what cannot be compared is told with its places, shapes and the connector that fits."""
@@ -194,7 +167,8 @@ class ConfigurableDistiller(Distiller):
             keys = {each.name: each.default is each.empty and "VAR" not in each.kind.name for each in parameters}
             _check_keys(mapping, keys, where, kind, f"the arguments of {kind}")
             records[name] = {key: self._record(cfg, f"{where}.{key}") for key, cfg in mapping.items()}
-        if missing := next((name for name in self.distill_losses if name not in records), None):
+        missing = next((name for name in self.distill_losses if name not in records), None)
+        if missing and type(self).compute_distill_losses is Distiller.compute_distill_losses:
             raise UserError(f"distill_losses.{missing} has no entry in loss_forward_mappings, so it gets no input")
         return records
 
@@ -209,6 +183,19 @@ class ConfigurableDistiller(Distiller):
         if cfg.get("connector") is not None:
             _check_known(cfg["connector"], self.connectors, where, "connectors")
         return Record(name, **{**cfg, "recorder": manager.recorders[name]})
+
+
+@MODELS.register_module()
+class ConfigurableDistiller(Distiller):
+    """Says by its config alone which loss gets what; the schema is that of MMRazor 1.0's class of this name.
+
+    docs/mmrazor.md has an example.
+    """
+
+
+def build_distiller(cfg: Any, student: nn.Module, teacher: nn.Module, where: str = "model.distiller") -> Distiller:
+    """The distiller of two models; an error names the place ``where``."""
+    return build_part(cfg, where, student=student, teacher=teacher)
 
 
 def _build(cfg: Any, where: str) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from mmengine.model import BaseModel, BaseModule, ModuleList
 from torch import Tensor, nn
 
 from medseg_kd.distill.algorithm import Distillation
-from medseg_kd.distill.distiller import ConfigurableDistiller, Distiller, build_distiller
+from medseg_kd.distill.distiller import Distiller, build_distiller
 from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.distill.teacher import Teacher
@@ -51,20 +51,17 @@ class MultiTeacherDistill(Distillation):
         teachers: Sequence[Mapping[str, Any]],
         distiller: dict[str, Any] | None = None,
         combine: str = "mean",
-        teacher_dtype: str | torch.dtype | None = "auto",
-        teacher_compile: bool | dict[str, Any] = False,
         **options: Any,
     ) -> None:
         _check(teachers, distiller, combine)
         self._is_mean = combine == "mean"
         self._weights = [float(each.get("weight", 1)) for each in teachers]
         self._distillers = [each.get("distiller") for each in teachers]
-        teacher = partial(Teacher, dtype=teacher_dtype, compiled=teacher_compile)
-        make = [
-            partial(teacher, each["model"], each.get("ckpt"), f"model.teachers[{index}].ckpt")
+        arguments = [
+            {"model": each["model"], "ckpt": each.get("ckpt"), "key": f"model.teachers[{index}].ckpt"}
             for index, each in enumerate(teachers)
         ]
-        super().__init__(architecture, make, distiller, **options)
+        super().__init__(architecture, arguments, distiller, **options)
 
     def make_distiller(self, cfg: Any) -> "Distiller | EachTeacher":
         return self._make_mean(cfg) if self._is_mean else self._make_each(cfg)
@@ -167,10 +164,9 @@ def _joined(managers: Iterable[RecorderManager]) -> RecorderManager:
 
 
 def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
-    """Axes and temperature of the distribution that the losses on the mean form of its logits; an error where they
-    form none, or not the same."""
+    """Axes and temperature of the one distribution that the losses on the mean form of its logits."""
     found: dict[tuple[tuple[int, ...], float], str] = {}
-    for name, records in (distiller.records if isinstance(distiller, ConfigurableDistiller) else {}).items():
+    for name, records in distiller.records.items():
         if "network" not in (record.recorder.source for record in records.values() if not record.from_student):
             continue
         loss = distiller.distill_losses[name]

@@ -59,7 +59,7 @@ def find(key: str) -> type:
     name = key.removeprefix("mmrazor.")
     found = get_object_from_string(key) if "." in name else models.module_dict.get(name)
     if not inspect.isclass(found):
-        near = difflib.get_close_matches(name.split(".")[-1], [*losses(), *connectors()], n=5, cutoff=0)
+        near = difflib.get_close_matches(name.split(".")[-1], names(), n=5, cutoff=0)
         shown = "".join(f"\n    mmrazor.{one}" for one in near)
         own = f" {name} is a type of this project: leave the prefix out." if name in MODELS.module_dict else ""
         raise UserError(
@@ -79,16 +79,10 @@ def __getattr__(name: str) -> type:
     return find(f"mmrazor.{name}")
 
 
-def losses() -> list[str]:
-    """Names of MMRazor's distillation losses."""
+def names() -> list[str]:
+    """Names of MMRazor's distillation losses and connectors."""
     _load()
-    return list(sys.modules[_LOSSES].__all__)
-
-
-def connectors() -> list[str]:
-    """Names of MMRazor's connectors."""
-    _load()
-    return list(sys.modules[_CONNECTORS].__all__)
+    return [*sys.modules[_LOSSES].__all__, *sys.modules[_CONNECTORS].__all__]
 
 
 def is_mmrazor(module: nn.Module) -> bool:

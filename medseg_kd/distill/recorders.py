@@ -75,12 +75,10 @@ class Recorder:
 
 @dataclass
 class _Tap:
-    """A forward hook that collects in ``records`` what it picks, and nothing while that is None.
+    """A forward hook that collects in ``records`` what it picks, and nothing while that is None."""
 
-    It knows neither its recorder nor its model: a copy of a module has an idle hook and drags nothing along, and no
-    cycle of references keeps a model alive.
-    """
-
+    # It knows neither its recorder nor its model: a copy of a module has an idle hook and drags nothing along, and no
+    # cycle of references keeps a model alive.
     pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]
     records: list[Any] | None = None
 

@@ -8,7 +8,7 @@ import torch
 from pairs import Plain
 from torch import nn
 
-from medseg_kd.distill import ConfigurableDistiller, CWDLoss, KDLoss, build_distiller
+from medseg_kd.distill import ConfigurableDistiller, CWDLoss, Distiller, KDLoss, build_distiller
 from medseg_kd.errors import UserError
 
 IMAGE = torch.rand(2, 1, 8, 8)
@@ -126,6 +126,27 @@ def test_a_loss_that_would_not_be_summed_is_refused():
     for part in ("distill_losses", "loss_forward_mappings"):
         config[part]["l3_cwd"] = config[part].pop("loss_cwd")
     with pytest.raises(UserError, match="distill_losses.l3_cwd would be logged but not trained on: .*loss_l3_cwd"):
+        build_distiller(config, Plain(), Plain(6))
+
+
+def test_a_loss_without_mapping_is_refused_unless_a_method_computes_it_itself():
+    class Silent(Distiller):
+        pass
+
+    class Own(Distiller):
+        def compute_distill_losses(self, label=None):
+            return {"loss_kd": self.distill_losses["loss_kd"](*torch.ones(2, 1, 2, 4, 4))}
+
+    parts = {"distill_losses": {"loss_kd": {"type": "KDLoss"}}}
+    with pytest.raises(UserError, match="distill_losses.loss_kd has no entry in loss_forward_mappings"):
+        Silent(Plain(), Plain(6), **parts)
+    assert Own(Plain(), Plain(6), **parts).compute_distill_losses()["loss_kd"] == 0
+
+
+@pytest.mark.parametrize("kind", [None, 5])
+def test_a_type_that_is_none(kind):
+    config = changed("distill_losses.loss_kd", {"type": kind})
+    with pytest.raises(UserError, match=f"distill_losses.loss_kd: there is no type {kind}"):
         build_distiller(config, Plain(), Plain(6))
 
 

@@ -128,8 +128,9 @@ def on_maps(name: str, memory_format: torch.memory_format = torch.contiguous_for
 def test_no_loss_and_no_connector_is_forgotten():
     losses, connectors = listed("models/losses"), listed("models/architectures/connectors")
     assert (len(losses), len(connectors)) == (22, 12)
-    assert losses == set(mmrazor_bridge.losses()) == set(LOSSES) == set(documented("Losses"))
-    assert connectors == set(mmrazor_bridge.connectors()) == set(CONNECTORS) == set(documented("Connectors"))
+    assert losses == set(LOSSES) == set(documented("Losses"))
+    assert connectors == set(CONNECTORS) == set(documented("Connectors"))
+    assert sorted(mmrazor_bridge.names()) == sorted([*losses, *connectors])
 
 
 @pytest.mark.parametrize("name", LOSSES)

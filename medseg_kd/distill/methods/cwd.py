@@ -44,11 +44,8 @@ class CWDLoss(DistillLoss):
         return self.tau**2 * masked_mean(kl, valid.any(dim=1, keepdim=True))
 
     def _log_softmax(self, z: Tensor, valid: Tensor) -> Tensor:
-        """Spatial log-softmax (N, C, H*W) over the valid (N, H*W) pixels.
-
-        The most negative number stands for -inf, which would give an image without valid pixels undefined values.
-        """
-        lowest = torch.finfo(z.dtype).min
+        """Spatial log-softmax (N, C, H*W) over the valid (N, H*W) pixels."""
+        lowest = torch.finfo(z.dtype).min  # -inf would give an image without valid pixels undefined values
         return log_softmax((z.flatten(2) / self.tau).masked_fill(~valid[:, None], lowest), dim=2)
 
 

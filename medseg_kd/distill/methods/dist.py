@@ -33,9 +33,6 @@ class DISTLoss(DistillLoss):
     terms lie in [0, 2], whatever the image's size.
 
     Args:
-        beta: Weight of the relation between classes within a pixel.
-        gamma: Weight of the relation between pixels within a class.
-        tau: Temperature.
         min_teacher_prob: Classes whose largest teacher probability in the batch is below this are left out of the
             mean over classes. 0 keeps all, as published.
     """
@@ -69,21 +66,17 @@ class DISTLoss(DistillLoss):
 
 
 def _mean_of_columns(p: Tensor, valid: Tensor) -> Tensor:
-    """Means (C,) of the columns of (M, C) over the rows that the (M,) mask holds.
-
-    Summed in float64: an error that all rows share counts M times, and would be as large as a rare class.
-    """
+    """Means (C,) of the columns of (M, C) over the rows that the (M,) mask holds."""
+    # In float64: an error that all rows share counts M times, and would be as large as a rare class.
     total = p.masked_fill(~valid[:, None], 0).sum(dim=0, dtype=torch.float64)
     return (total / valid.sum().clamp(min=1)).to(p.dtype)
 
 
 def _correlation(a: Tensor, b: Tensor, mean: Tensor | float, dim: int) -> Tensor:
-    """rho along ``dim`` of two centred matrices.
-
-    Where a is constant to rounding, measured by the mean that was taken from it, rho is 0 and has no gradient: that of
-    the formula is about 1e8 there, of noise.
-    """
+    """rho along ``dim`` of two centred matrices."""
     norm = vector_norm(a, dim=dim)
+    # Where a is constant to rounding, measured by the mean that was taken from it, rho is 0 and has no gradient: that
+    # of the formula is about 1e8 there, of noise.
     noise = _ROUNDING * torch.finfo(a.dtype).eps * math.sqrt(a.shape[dim]) * mean
     return ((a * b).sum(dim) / (norm * vector_norm(b, dim=dim) + _EPS)).masked_fill(norm <= noise, 0)
 

@@ -19,7 +19,7 @@ from medseg_kd.registry import MODELS
 class DKDLoss(DistillLoss):
     """Decoupled Knowledge Distillation (Zhao et al., CVPR 2022), on dense logits.
 
-    With y the class of a pixel and p = softmax over C of z / T:
+    With y the class of a pixel, T = ``tau`` and p = softmax over C of z / T:
 
         TCKD = KL of the two-way distributions (p_y, 1 - p_y)
         NCKD = KL of the softmax over the C - 1 other classes
@@ -30,11 +30,6 @@ class DKDLoss(DistillLoss):
 
     The defaults are the authors' for ImageNet. Those for CIFAR (beta 8, T 4) give, averaged over pixels, a term far
     above cross-entropy and Dice: most pixels are easy background, where NCKD tells classes apart that are all wrong.
-
-    Args:
-        tau: Temperature T.
-        alpha: Weight of TCKD.
-        beta: Weight of NCKD.
     """
 
     softmax_over = (1,)
