@@ -24,11 +24,6 @@ class MultiAttentionGate(nn.Module):
     ``concatenation`` for 2D, with their initial weights. The gates share each convolution: the channels of the first
     come first. ``W`` is applied before the multiplication with ``a``, a scalar at each pixel; its bias and that of
     the joining convolution, which the normalisation takes out again, are left away.
-
-    Args:
-        in_channels: Channels of the skip, inside each gate, and of the output.
-        gating_channels: Channels of the gating signal.
-        norm_cfg: Normalisation.
     """
 
     def __init__(self, in_channels: int, gating_channels: int, norm_cfg: dict[str, Any]) -> None:

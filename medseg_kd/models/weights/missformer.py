@@ -77,8 +77,3 @@ def unused_weights(depths: Sequence[int], bridge_layers: int) -> set[str]:
         owners += [f"decoder_{stage}.layer_former_{block}.mlp" for block in (1, 2)]
         layers |= {f"{owner}.{norm}" for owner in owners for norm in ("norm2", "norm3")}
     return {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
-
-
-def saved_by_earlier_versions(depths: Sequence[int], bridge_layers: int) -> set[str]:
-    """The names that :func:`unused_weights` have in checkpoints of versions which kept them."""
-    return {f"unused.{name.replace('.', '__')}" for name in unused_weights(depths, bridge_layers)}
