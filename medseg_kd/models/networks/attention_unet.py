@@ -81,7 +81,7 @@ class AttentionUNet(UNet):
         """As :class:`UNet`; the deepest skip must have 2x2 pixels for its gate to subsample.
 
         Raises:
-            UserError: The input is smaller, or has other channels.
+            UserError: The input is smaller.
         """
         deepest = self.feature_info[-2]["reduction"]
         if not torch.compiler.is_compiling() and min(x.shape[-2:]) <= deepest:

@@ -81,11 +81,7 @@ class MedNeXt(BaseModule):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W), both multiples of ``size_divisor`` (16), to logits (N, C, H, W).
-
-        Raises:
-            UserError: The network does not take that size.
-        """
+        """Map (N, in_channels, H, W), both multiples of ``size_divisor`` (16), to logits (N, C, H, W)."""
         check_input(self, x)
         x = self.encoder[0](self.stem(x))
         skips = []
