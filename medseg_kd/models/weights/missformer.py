@@ -10,7 +10,7 @@ from medseg_kd.models.weights.stem import fit_input_channels
 
 # Theirs counts from 1 in the encoder and the bridge, and the decoder's steps from the shallow end.
 _RULES = {
-    **{rf"^backbone\.(\w+){n}\.": rf"encoder.{n - 1}.\1." for n in range(1, 5)},
+    **{rf"^backbone\.(patch_embed|block|norm){n}\.": rf"encoder.{n - 1}.\1." for n in range(1, 5)},
     **{rf"^bridge\.bridge_layer{n}\.": f"bridge.{n - 1}." for n in range(1, 5)},
     **{rf"\.mixffn{n}\.": f".mlps.{n - 1}." for n in range(1, 5)},
     **{rf"^decoder_{n}\.layer_up\.": f"decoder.{3 - n}.expand." for n in range(1, 4)},
