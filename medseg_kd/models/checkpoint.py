@@ -44,11 +44,9 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
     address = _address(name) if "://" in name else None
     if address is None and not os.path.isfile(name):
         raise UserError(f"checkpoint not found: {name}")
+    options: dict[str, Any] = {"map_location": map_location, "weights_only": True}
     try:
-        if address:
-            checkpoint = torch.hub.load_state_dict_from_url(address, map_location=map_location, weights_only=True)
-        else:
-            checkpoint = torch.load(name, map_location=map_location, weights_only=True)
+        checkpoint = torch.hub.load_state_dict_from_url(address, **options) if address else torch.load(name, **options)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{name} is not a checkpoint of tensors and plain containers, and opening it could run code hidden in "
@@ -175,7 +173,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
     Args:
         module: Receives the weights.
         state_dict: Name to tensor; a ``module.`` prefix (data-parallel wrappers) is dropped.
-        source: Where the weights come from, for the message.
+        source: Where the weights come from, for messages.
 
     Raises:
         UserError: A key is missing, left over, or of another shape or type; all are listed (up to eight of each kind).
@@ -195,19 +193,14 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str) -> None:
-    """Refuse weights whose names, shapes and types are not the module's.
+    """Refuse weights whose names, shapes and types are not the module's, which may lie on the meta device.
 
     An ``auxiliary_head``, which only training uses, may be absent as a whole: others train the same network without.
     The part that owns a weight may take other shapes than its own: it says so in ``takes_shape(name, shape)``. A number
     may be of another precision, but not of another kind: PyTorch would drop imaginary parts and fractions in silence.
 
-    Args:
-        module: The module that is to take the weights; it may lie on the meta device.
-        weights: Name to tensor.
-        complaint: Begins the message.
-
     Raises:
-        UserError: As for :func:`load_weights`.
+        UserError: As for :func:`load_weights`; the message begins with ``complaint``.
     """
     wanted = module.state_dict()
     auxiliary = {key for key in wanted if "auxiliary_head" in key.split(".")}
@@ -229,13 +222,13 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
             if _kind(weights[key]) != _kind(wanted[key])
         ],
     }
-    if any(problems.values()):
-        lines = [f"{complaint}: its weights belong to another network or config."]
-        for what, keys in problems.items():
-            if keys:
-                more = f"\n    ... and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
-                lines.append(f"  {len(keys)} {what}:\n    " + "\n    ".join(keys[:_SHOWN_KEYS]) + more)
-        raise UserError("\n".join(lines))
+    lines = []
+    for what, keys in problems.items():
+        if keys:
+            more = [f"... and {len(keys) - _SHOWN_KEYS} more"] if len(keys) > _SHOWN_KEYS else []
+            lines.append("\n    ".join([f"\n  {len(keys)} {what}:", *keys[:_SHOWN_KEYS], *more]))
+    if lines:
+        raise UserError(f"{complaint}: its weights belong to another network or config.{''.join(lines)}")
 
 
 def _kind(value: Any) -> tuple[bool, ...] | None:

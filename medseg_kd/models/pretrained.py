@@ -28,7 +28,6 @@ class Pretrained(PretrainedInit):
     Args:
         checkpoint: A file, an address, ``torchvision://NAME`` or ``open-mmlab://NAME``.
         prefix: Takes only the weights below this name.
-        map_location: Where the weights are read to.
 
     Raises:
         UserError: The checkpoint cannot be read, or its names and shapes are not the module's.

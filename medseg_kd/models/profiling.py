@@ -24,11 +24,8 @@ def parameter_count(network: nn.Module) -> int:
 def flops(network: nn.Module, x: Tensor) -> int:
     """Floating-point operations of one forward pass in eval mode: two for each multiply-add.
 
-    PyTorch's counter: convolutions, matrix products and attention; not norms, activations or resizing.
-
-    Args:
-        network: On the meta device, where nothing is computed; PyTorch does not count the attention of the CPU.
-        x: (N, C, H, W), likewise.
+    PyTorch's counter: convolutions, matrix products and attention; not norms, activations or resizing. The network and
+    the input (N, C, H, W) lie on the meta device: PyTorch does not count the attention of the CPU.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(x)
@@ -67,13 +64,14 @@ def interleaved_seconds(steps: Mapping[str, Step], repeat: int, device: torch.de
     Returns:
         Wall seconds of each run, by name; the k-th of every list belong together.
     """
+    wait = torch.get_device_module(device).synchronize
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-2, repeat):
         for name, step in steps.items():
-            _wait(device)
+            wait(device)
             start = time.perf_counter()
             step()
-            _wait(device)
+            wait(device)
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
@@ -109,9 +107,3 @@ def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
     """Median, least and largest of the ratios of runs that belong together."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return statistics.median(ratios), min(ratios), max(ratios)
-
-
-def _wait(device: torch.device) -> None:
-    """Wait for the GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -24,11 +24,6 @@ class MultiAttentionGate(nn.Module):
     ``concatenation`` for 2D, with their initial weights. The gates share each convolution: the channels of the first
     come first. ``W`` is applied before the multiplication with ``a``, a scalar at each pixel; its bias and that of
     the joining convolution, which the normalisation takes out again, are left away.
-
-    Args:
-        in_channels: Channels of the skip, inside each gate, and of the output.
-        gating_channels: Channels of the gating signal.
-        norm_cfg: Normalisation.
     """
 
     def __init__(self, in_channels: int, gating_channels: int, norm_cfg: dict[str, Any]) -> None:
@@ -86,7 +81,7 @@ class AttentionUNet(UNet):
         """As :class:`UNet`; the deepest skip must have 2x2 pixels for its gate to subsample.
 
         Raises:
-            UserError: The input is smaller, or has other channels.
+            UserError: The input is smaller.
         """
         deepest = self.feature_info[-2]["reduction"]
         if not torch.compiler.is_compiling() and min(x.shape[-2:]) <= deepest:

@@ -15,7 +15,6 @@ class FCN(NetworkOnResNet):
 
     Args:
         backbone: Config of an MMSegmentation ResNet.
-        num_classes: Classes with background.
         in_channels: Channels of the image; None leaves them to the backbone's config.
         channels: Width of the head.
         auxiliary_channels: Width of the auxiliary head; None leaves it out.
@@ -38,6 +37,5 @@ class FCN(NetworkOnResNet):
         *_, before, deepest = (stage["channels"] for stage in self.feature_info)
         shared = dict(num_classes=num_classes, norm_cfg=norm_cfg or {"type": "BN"}, dropout_ratio=dropout_ratio)
         self.head = LogitsHead(in_channels=deepest, channels=channels, in_index=-1, num_convs=2, **shared)
-        self.auxiliary_head = auxiliary_channels and LogitsHead(
-            in_channels=before, channels=auxiliary_channels, in_index=-2, num_convs=1, concat_input=False, **shared
-        )
+        second = dict(in_channels=before, channels=auxiliary_channels, in_index=-2, num_convs=1, concat_input=False)
+        self.auxiliary_head = LogitsHead(**second, **shared) if auxiliary_channels else None

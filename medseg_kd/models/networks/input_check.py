@@ -9,12 +9,8 @@ from medseg_kd.models.padding import check_divisible
 def check_input(network: nn.Module, x: Tensor) -> None:
     """Refuse an input (N, C, H, W) that a network does not take.
 
-    Args:
-        network: Says what it takes: ``in_channels``, and ``size_divisor`` where not every size will do.
-        x: The input.
-
     Raises:
-        UserError: Its channels are not the network's, or its height or width is no multiple of the divisor.
+        UserError: Its channels are not ``network.in_channels``, or its sides no multiples of ``network.size_divisor``.
     """
     name = type(network).__name__
     given, wanted = x.shape[1], network.in_channels

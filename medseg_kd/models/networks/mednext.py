@@ -31,8 +31,6 @@ class MedNeXt(BaseModule):
     ``down`` the ratio of the stage that it leaves, so that the published weights do not fit it.
 
     Args:
-        num_classes: Classes with background.
-        in_channels: Channels of the image.
         channels: Channels of the first level.
         expansion_ratios: Channels inside the blocks over those outside, for each stage in the order of the data: down
             the encoder and up the decoder. 2 * levels - 1 numbers.
@@ -83,11 +81,7 @@ class MedNeXt(BaseModule):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W), both multiples of ``size_divisor`` (16), to logits (N, C, H, W).
-
-        Raises:
-            UserError: The network does not take that size.
-        """
+        """Map (N, in_channels, H, W), both multiples of ``size_divisor`` (16), to logits (N, C, H, W)."""
         check_input(self, x)
         x = self.encoder[0](self.stem(x))
         skips = []

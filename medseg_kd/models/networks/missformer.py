@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.networks.input_check import check_input
 from medseg_kd.models.networks.missformer_blocks import BridgeLayer, TransformerBlock, to_maps, to_tokens
-from medseg_kd.models.weights.missformer import saved_by_earlier_versions
+from medseg_kd.models.weights.missformer import unused_weights
 from medseg_kd.registry import MODELS
 
 
@@ -89,12 +89,9 @@ class MISSFormer(BaseModule):
     initialisation with zero biases, encoder and bridge from PyTorch's own; the attention scale is the usual one.
 
     Args:
-        num_classes: Classes with background.
-        in_channels: Channels of the input.
         channels: Channels of the stages, multiples of the first.
         heads: Attention heads of the stages.
         depths: Blocks of the encoder's stages.
-        bridge_layers: Layers of the bridge.
 
     Raises:
         UserError: Channels that cannot be cut into tokens or heads.
@@ -140,7 +137,8 @@ class MISSFormer(BaseModule):
             for stage in reversed(range(stages - 1))
         )
         self.head = Head(channels[0], num_classes)
-        self.obsolete_weights = saved_by_earlier_versions(depths, bridge_layers)
+        # Earlier versions kept them under these names.
+        self.obsolete_weights = {f"unused.{name.replace('.', '__')}" for name in unused_weights(depths, bridge_layers)}
         for layer in (*self.decoder.modules(), *self.head.modules()):
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 nn.init.xavier_uniform_(layer.weight)

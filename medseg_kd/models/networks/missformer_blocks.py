@@ -100,9 +100,8 @@ class TransformerBlock(nn.Module):
 class BridgeLayer(nn.Module):
     """A layer of the enhanced transformer context bridge: attention across all stages, a feed-forward for each.
 
-    Args:
-        channels: Channels of the stages; the first is the width of the tokens and divides the others.
-        ratios: For each stage what height and width are divided by for keys and values.
+    The width of the tokens is the first stage's, which divides the others'. Keys and values come from the maps with
+    height and width over ``ratios``.
     """
 
     def __init__(self, channels: Sequence[int], ratios: Sequence[int]) -> None:

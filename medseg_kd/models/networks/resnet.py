@@ -80,11 +80,7 @@ class NetworkOnResNet(BaseModule):
         return self.backbone(x)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Map (N, in_channels, H, W) to logits (N, C, h, w) of the size of the head's map; in training also auxiliary.
-
-        Raises:
-            UserError: The input has other channels.
-        """
+        """Map (N, in_channels, H, W) to logits (N, C, h, w), sized as the head's map; in training also auxiliary."""
         check_input(self, x)
         features = self.features(x)
         logits = self.head(features)

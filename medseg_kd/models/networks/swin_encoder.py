@@ -116,16 +116,6 @@ class SwinBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class PatchMerging(monai_swin.PatchMerging):
-    """Halves height and width and doubles the channels."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, h, w, C) of even height and width to (N, h/2, w/2, 2C)."""
-        batch, height, width, channels = x.shape
-        x = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
-        return self.reduction(self.norm(x.reshape(batch, height // 2, width // 2, 4 * channels)))
-
-
 class StageMap(nn.LayerNorm):
     """Tokens normalised over their channels, without weights, as a map for the decoder."""
 
@@ -159,7 +149,7 @@ class SwinEncoder(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed(2, in_channels, channels, norm_layer=None, spatial_dims=2)  # type: ignore[arg-type]
         self.pos_drop = nn.Dropout(drop_rate)
-        total = sum(depths)
+        total, stages = sum(depths), []
         drop_paths = (drop_path_rate * block / max(total - 1, 1) for block in range(total))
         for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             width = channels * 2**stage
@@ -167,10 +157,11 @@ class SwinEncoder(nn.Module):
                 SwinBlock(width, heads, window_size, block % 2 == 1, drop_rate, attn_drop_rate, next(drop_paths))
                 for block in range(depth)
             ]
-            merging = PatchMerging(width, spatial_dims=2)
-            layers = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks), downsample=merging))
+            merging = monai_swin.PatchMerging(width, spatial_dims=2)
             # MONAI keeps each of its four stages in a list of one.
-            self.add_module(f"layers{stage + 1}", nn.Sequential(layers))
+            layers = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks), downsample=merging))
+            stages.append(nn.Sequential(layers))
+        self.layers1, self.layers2, self.layers3, self.layers4 = stages
         self.maps = nn.ModuleList(StageMap(channels * 2**index) for index in range(len(depths) + 1))
 
     def forward(self, x: Tensor) -> list[Tensor]:

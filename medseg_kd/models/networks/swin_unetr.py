@@ -21,8 +21,6 @@ class SwinUNETR(BaseModule):
     normalised over the channels.
 
     Args:
-        num_classes: Classes with background.
-        in_channels: Channels of the image.
         feature_size: Channels of the patch embedding; each of the four stages doubles them.
         depths: Blocks of each stage.
         num_heads: Attention heads of each stage.

@@ -62,24 +62,17 @@ class Decoder(nn.Module):
 class TransUNet(BaseModule):
     """TransUNet (Chen et al., arXiv 2102.04306): a ResNet, a vision transformer on its last map, a U-Net decoder.
 
-    The defaults are the published R50-ViT-B/16 with three skips. ``feature_info`` names what the decoder consumes: the
-    skips at 1/2, 1/4 and 1/8 and the transformer's map at 1/16.
-
-    Weights that training starts from, ``init_cfg=dict(type="Pretrained", checkpoint=...)``: Google's
-    ``R50+ViT-B_16.npz`` for the encoder, or a file with a whole network.
+    The defaults are the published R50-ViT-B/16 with three skips. ``feature_info`` names what the decoder consumes.
 
     Args:
-        num_classes: Classes with background.
         in_channels: Channels of the image. For 1 the filters of the first convolution have three channels all the same
             (:class:`~medseg_kd.models.networks.resnet_v2.GreyStdConv2d`).
         img_size: Input height and width (or both in one number) that the position embedding is made for. Any multiple
             of 16 can be the input; at another size than this the embedding is resized.
         width: Channels of the ResNet's stem.
         depths: Units of the ResNet's three stages.
-        hidden_channels: Channels of the tokens.
-        num_layers: Transformer blocks.
-        num_heads: Heads of each attention.
-        mlp_channels: Hidden channels of each MLP.
+        hidden_channels: Channels of the transformer's tokens.
+        num_layers: Transformer blocks, each with ``num_heads`` and an MLP of ``mlp_channels``.
         dropout: In the transformer.
         middle_channels: Width of the decoder's first convolution.
         decoder_channels: Width of the decoder's four steps, deep to shallow.
@@ -126,13 +119,12 @@ class TransUNet(BaseModule):
         return self.head(self.decoder(self.vit(x), skips))
 
     def load_pretrained(self, checkpoint: str) -> None:
-        """Take weights to start training from.
+        """Take weights to start training from: ``init_cfg=dict(type="Pretrained", checkpoint=...)``.
 
-        Args:
-            checkpoint: A file of Google's, ``.npz``: its weights go to the encoder, its position embedding is resized
-                once to the network's grid, the decoder keeps its initialisation. Any other name is read as a checkpoint
-                of a whole network; the position embedding takes the grid that the checkpoint has. Either way filters of
-                RGB images are fitted to other numbers of channels (:func:`~medseg_kd.models.weights.stem.fit_stem`).
+        Google's ``R50+ViT-B_16.npz`` goes to the encoder, its position embedding resized once to the network's grid.
+        Any other name is read as a checkpoint of a whole network, whose grid the position embedding takes. Either way
+        filters of RGB images are fitted to other numbers of channels
+        (:func:`~medseg_kd.models.weights.stem.fit_stem`).
 
         Raises:
             UserError: The file cannot be read, or a weight is missing, left over or of another shape.

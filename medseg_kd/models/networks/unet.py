@@ -12,14 +12,7 @@ from medseg_kd.registry import MODELS
 
 
 class UpBlock(nn.Module):
-    """One decoder step: bring the deeper feature to the skip's size and width, concatenate, 3x3 convolutions.
-
-    Args:
-        in_channels: Channels of the deeper feature.
-        skip_channels: Channels of the skip and of the output.
-        num_convs: Number of 3x3 convolutions.
-        layer: ``norm_cfg`` and ``act_cfg`` of every convolution.
-    """
+    """One decoder step: bring the deeper feature to the skip's size and width, concatenate, 3x3 convolutions."""
 
     def __init__(self, in_channels: int, skip_channels: int, num_convs: int, **layer: Any) -> None:
         super().__init__()
@@ -43,7 +36,6 @@ class UNet(NetworkOnResNet):
 
     Args:
         backbone: Config of an MMSegmentation ResNet.
-        num_classes: Classes with background.
         in_channels: Channels of the image; None leaves them to the backbone's config.
         auxiliary: Add the auxiliary classifier.
         norm_cfg: Normalisation of the decoder.

@@ -91,14 +91,7 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Encoder of ViT (Dosovitskiy et al., ICLR 2021) on a feature map: one token a position, no class token.
 
-    Args:
-        in_channels: Channels of the feature map.
-        channels: Channels of the tokens.
-        num_layers: Transformer blocks.
-        num_heads: Heads of each attention.
-        mlp_channels: Hidden channels of each MLP.
-        grid: Rows and columns of the position embedding.
-        dropout: On the embedded tokens and in the MLPs; the attention has none.
+    The position embedding has ``grid`` (rows, columns). Dropout is on the embedded tokens and in the MLPs.
     """
 
     def __init__(

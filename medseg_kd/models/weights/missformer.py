@@ -10,7 +10,7 @@ from medseg_kd.models.weights.stem import fit_input_channels
 
 # Theirs counts from 1 in the encoder and the bridge, and the decoder's steps from the shallow end.
 _RULES = {
-    **{rf"^backbone\.(\w+){n}\.": rf"encoder.{n - 1}.\1." for n in range(1, 5)},
+    **{rf"^backbone\.(patch_embed|block|norm){n}\.": rf"encoder.{n - 1}.\1." for n in range(1, 5)},
     **{rf"^bridge\.bridge_layer{n}\.": f"bridge.{n - 1}." for n in range(1, 5)},
     **{rf"\.mixffn{n}\.": f".mlps.{n - 1}." for n in range(1, 5)},
     **{rf"^decoder_{n}\.layer_up\.": f"decoder.{3 - n}.expand." for n in range(1, 4)},
@@ -77,8 +77,3 @@ def unused_weights(depths: Sequence[int], bridge_layers: int) -> set[str]:
         owners += [f"decoder_{stage}.layer_former_{block}.mlp" for block in (1, 2)]
         layers |= {f"{owner}.{norm}" for owner in owners for norm in ("norm2", "norm3")}
     return {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
-
-
-def saved_by_earlier_versions(depths: Sequence[int], bridge_layers: int) -> set[str]:
-    """The names that :func:`unused_weights` have in checkpoints of versions which kept them."""
-    return {f"unused.{name.replace('.', '__')}" for name in unused_weights(depths, bridge_layers)}

@@ -22,17 +22,11 @@ def fit_input_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def fit_stem(weights: dict[str, Tensor], module: nn.Module, source: str) -> dict[str, Tensor]:
-    """Fit the kernels that see the image to a module's number of channels; the log says so.
+    """Weights for ``module``, the kernels that see the image fitted to its number of channels; the log says so.
 
-    Args:
-        weights: Name to tensor, names as in ``module``. Those are fitted that are of 3 input channels where the module
-            has as many as its first convolution, and of the same shape otherwise. What is no floating-point tensor is
-            left for :func:`~medseg_kd.models.checkpoint.load_weights` to refuse.
-        module: Is to take the weights.
-        source: Where they come from, for the log.
-
-    Returns:
-        The weights, the fitted ones replaced.
+    Those are fitted that are of 3 input channels where the module has as many as its first convolution, and of the same
+    shape otherwise. What is no floating-point tensor is left for :func:`~medseg_kd.models.checkpoint.load_weights` to
+    refuse.
     """
     channels = next((layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)), _RGB)
     if channels == _RGB:
