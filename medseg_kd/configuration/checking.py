@@ -192,7 +192,7 @@ def accepted_arguments(kind: Any, node: Mapping[str, Any]) -> set[str] | None:
         if owner is EMAHook:
             averaged = node.get("ema_type", "ExponentialMovingAverage")
             averaged = registries.MODELS.get(averaged) if isinstance(averaged, str) else averaged
-            return names | (accepted_arguments(averaged, {}) or set())
+            return names | accepted_arguments(averaged, {}) if averaged else None  # its builder tells
         if call and all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return names
     return None

@@ -180,7 +180,8 @@ class Runner(mmengine.runner.Runner):
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         super().dump_config()
-        return super().train()
+        with type_errors_explained(self.cfg):
+            return super().train()
 
     def val(self) -> dict[str, float]:
         """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
