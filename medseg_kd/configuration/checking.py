@@ -1,4 +1,4 @@
-"""A config against the classes that it names: what they do not know is told with its place, before anything is built."""
+"""A config against the classes that it names: what they do not know is told before anything is built."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,17 +86,17 @@ def check_config(cfg: Any) -> None:
                 _check_keys(cfg, key, cfg[key], _KEYS[key])
             _check(cfg, key, cfg[key], key)
         _check_scores(cfg)
-        loop, sampler = (
-            _kind(cfg, key, part, key) if isinstance(part, Mapping) else None
-            for key, part in (
-                ("train_cfg", cfg.get("train_cfg")),
-                ("sampler", (cfg.get("train_dataloader") or {}).get("sampler")),
-            )
-        )
-    if _is(loop, EpochBasedTrainLoop) and _is(sampler, SeededSampler, InfiniteSampler):
+        _check_epochs(cfg)
+
+
+def _check_epochs(cfg: Any) -> None:
+    """Refuse epochs that never end."""
+    sampler = (cfg.get("train_dataloader") or {}).get("sampler")
+    found = [_kind(cfg, key, node, key) for key, node in (("train_cfg", cfg.get("train_cfg")), ("sampler", sampler))]
+    if _is(found[0], EpochBasedTrainLoop) and _is(found[1], SeededSampler, InfiniteSampler):
         raise UserError(
-            f"{file_of(cfg)}: train_cfg is an {loop.__name__}, but the end of an epoch never comes: "
-            f"train_dataloader.sampler is a {sampler.__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
+            f"{file_of(cfg)}: train_cfg is an {found[0].__name__}, but the end of an epoch never comes: "
+            f"train_dataloader.sampler is a {found[1].__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
         )
 
 
@@ -130,12 +130,14 @@ def _check(cfg: Any, where: str, node: Any, key: str) -> None:
             _check(cfg, f"{where}.{name}", value, key if named else "" if in_model else name)
 
 
-def _kind(cfg: Any, where: str, node: Mapping[str, Any], key: str) -> Any:
+def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
     """The class or function that a dict is for; None where it is for none, or where its builder tells what is wrong.
 
     Raises:
         UserError: Its ``type`` is not known at this place, or lacks.
     """
+    if not isinstance(node, Mapping):
+        return None
     part = _PARTS["evaluator"] if key.endswith("_evaluator") and "metrics" in node else _PARTS.get(key)
     kind = node.get("type", part and part.default)
     if "type" not in node and key == "train_cfg" and not node.get("by_epoch", True):
@@ -170,7 +172,9 @@ def _check_arguments(cfg: Any, where: str, node: Mapping[str, Any], kind: Any, p
     others = set(part.others if part else ())
     if (known := accepted_arguments(kind, node)) is not None:
         _check_keys(cfg, where, node, known | others | {"type", "_scope_"}, kind)
-    needed = {p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    needed = {
+        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
     if part and (lacks := needed - others - node.keys()):
         raise UserError(f"{file_of(cfg)}: {where}: {kind.__name__} needs {' and '.join(sorted(lacks))}")
 
@@ -190,9 +194,9 @@ def accepted_arguments(kind: Any, node: Mapping[str, Any]) -> set[str] | None:
         if owner is CheckpointHook:
             return names | {*inspect.signature(mmengine.runner.Runner.save_checkpoint).parameters}
         if owner is EMAHook:
-            averaged = node.get("ema_type", "ExponentialMovingAverage")
-            averaged = registries.MODELS.get(averaged) if isinstance(averaged, str) else averaged
-            return names | accepted_arguments(averaged, {}) if averaged else None  # its builder tells
+            averaged = registries.found(registries.MODELS, node.get("ema_type", "ExponentialMovingAverage"))
+            taken = accepted_arguments(averaged, {}) if averaged else None
+            return taken and names | taken
         if call and all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return names
     return None
@@ -214,7 +218,9 @@ def _check_keys(cfg: Any, where: str, node: Mapping[str, Any], known: set[str], 
 def _arguments_of_namesake(kind: Any) -> set[str]:
     """Arguments of the class of MMSegmentation that one of this project has taken the name of."""
     name = kind.__name__
-    theirs = [each.parent.module_dict.get(name) for each in _REGISTRIES if each.module_dict.get(name) is kind and each.parent]
+    theirs = [
+        each.parent.module_dict.get(name) for each in _REGISTRIES if each.module_dict.get(name) is kind and each.parent
+    ]
     return set().union(*(accepted_arguments(other, {}) or () for other in theirs if other))
 
 

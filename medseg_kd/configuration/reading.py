@@ -17,7 +17,16 @@ from medseg_kd.registry import MODELS
 if not is_installed("mmsegmentation"):
     MODULE2PACKAGE["mmseg"] = "onedl-mmsegmentation"  # so that _base_ = ["mmseg::..."] is found
 # What the code of a config may end in.
-_BROKEN = (ConfigParsingError, ImportError, NameError, TypeError, LookupError, AttributeError, ValueError, RecursionError)
+_BROKEN = (
+    ConfigParsingError,
+    ImportError,
+    NameError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ValueError,
+    RecursionError,
+)
 
 
 def read_config(name: str | Path) -> Config:

@@ -36,8 +36,8 @@ def load_run(
     set_options(cfg, options or {})
     if work_dir:
         cfg.work_dir = work_dir
-    for name in LOADERS if data_root else ():
-        if cfg.get(name):
+    for name in LOADERS:
+        if data_root and cfg.get(name):
             _set_root(name, cfg[name]["dataset"], data_root)
     complete_run(cfg)
     return cfg

@@ -34,6 +34,9 @@ class IterationSeedHook(Hook):
         random.seed(seed)
 
 
+_WORDS = {"val": "validation", "test": "test"}
+
+
 @HOOKS.register_module()
 class CaseProgressHook(Hook):
     """Progress of validation and test: a bar on a terminal, plain lines in a log.
@@ -46,43 +49,30 @@ class CaseProgressHook(Hook):
         self.lines = lines
         self.bar: Iterator[int] | None = None
 
-    def _start(self, loader: Any, what: str) -> None:
-        if is_main_process() and sys.stdout.isatty():
-            self.bar = progress(range(len(loader)), what)
+    def _before_epoch(self, runner: Any, mode: str = "train") -> None:
+        """Open the bar."""
+        if mode != "train" and is_main_process() and sys.stdout.isatty():
+            self.bar = progress(range(len(_loader(runner, mode))), _WORDS[mode])
             next(self.bar, None)
 
-    def _step(self, runner: Any, batch_idx: int, loader: Any, what: str) -> None:
+    def _after_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = ""
+    ) -> None:
+        """Count a case."""
+        if mode == "train":
+            return
         if self.bar is not None:
             next(self.bar, None)
-        elif (batch_idx + 1) % max(1, len(loader) // self.lines) == 0:
-            runner.logger.info(f"{what}: case {batch_idx + 1} of {len(loader)}")
+        elif (batch_idx + 1) % max(1, (cases := len(_loader(runner, mode))) // self.lines) == 0:
+            runner.logger.info(f"{_WORDS[mode]}: case {batch_idx + 1} of {cases}")
 
-    def _stop(self) -> None:
+    def _after_epoch(self, runner: Any, mode: str = "train") -> None:
+        """Close the bar."""
         self.bar = None
 
-    def before_val_epoch(self, runner: Any) -> None:
-        """Open the bar."""
-        self._start(runner.val_dataloader, "validation")
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Count a case."""
-        self._step(runner, batch_idx, runner.val_dataloader, "validation")
-
-    def after_val(self, runner: Any) -> None:
-        """Close the bar."""
-        self._stop()
-
-    def before_test_epoch(self, runner: Any) -> None:
-        """Open the bar."""
-        self._start(runner.test_dataloader, "test")
-
-    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Count a case."""
-        self._step(runner, batch_idx, runner.test_dataloader, "test")
-
-    def after_test(self, runner: Any) -> None:
-        """Close the bar."""
-        self._stop()
+def _loader(runner: Any, mode: str) -> Any:
+    return runner.val_dataloader if mode == "val" else runner.test_dataloader
 
 
 @HOOKS.register_module()

@@ -40,7 +40,7 @@ from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
-from medseg_kd.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
+from medseg_kd.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS, found
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 
@@ -50,10 +50,8 @@ class Runner(mmengine.runner.Runner):
     """Trains, validates and tests what a config describes.
 
     A model may offer ``checkpoint_state()`` and ``load_checkpoint_state(checkpoint, source)`` to say what of it is
-    saved (a distillation saves its student as ``state_dict`` and its connectors apart); any other model is saved
-    whole. One with ``has_unused_parameters`` lets DDP look for parameters that got no gradient, as
-    ``find_unused_parameters=True`` in the config does for any. Without a GPU, ``launcher='pytorch'`` runs on the CPU
-    with gloo.
+    saved; any other is saved whole. One with ``has_unused_parameters`` lets DDP look for parameters without gradient,
+    as ``find_unused_parameters=True`` in the config does for any. Without a GPU, processes talk through gloo.
     """
 
     model: nn.Module
@@ -62,9 +60,7 @@ class Runner(mmengine.runner.Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> "Runner":
-        """Build a runner as ``train.py`` does: ``val_cases`` are held out, the run folder has its name, the config is
-        checked, and what it leaves to the data (classes, channels) is taken from them.
-        """
+        """Build a runner as ``train.py`` does, from a config that is completed and checked; the given one stays."""
         settle_imports(cfg)
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
@@ -89,8 +85,8 @@ class Runner(mmengine.runner.Runner):
         """A loop whose data are those that the model, and the loop before it, are made for."""
         if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
             check_model(self.bare_model, dataset.spec, dataset.data_root)
-            if self.data_spec is not None and (found := self.data_spec.differences(dataset.spec)):
-                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(found))
+            if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
+                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
             self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(self.train_dataloader.dataset, dataset)
@@ -118,9 +114,7 @@ class Runner(mmengine.runner.Runner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the wrapper; MMEngine's ``AmpOptimWrapper``, which refuses the CPU, is ours there."""
         if isinstance(optim_wrapper, dict) and get_device() == "cpu":
-            kind = optim_wrapper.get("type")
-            kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
-            if kind is AmpOptimWrapper:
+            if found(OPTIM_WRAPPERS, optim_wrapper.get("type")) is AmpOptimWrapper:
                 optim_wrapper = native_precision(optim_wrapper)
         return super().build_optim_wrapper(optim_wrapper)
 
@@ -163,8 +157,7 @@ class Runner(mmengine.runner.Runner):
     def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
         """Register a hook; where a config names one of others that this project has of that name, it gets ours."""
         if isinstance(hook, dict):
-            kind = hook.get("type")
-            kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+            kind = found(HOOKS, hook.get("type"))
             hook = {**hook, "type": {own.__base__: own for own in (EMAHook, SegVisualizationHook)}.get(kind, kind)}
         super().register_hook(hook, priority)
 
@@ -193,16 +186,12 @@ class Runner(mmengine.runner.Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a loader; what makes no sense without a GPU or without loading processes is switched off.
-
-        Batches are collated as the config says, else as the data set does (``collate``), else as MMEngine does.
-        """
+        """Build a loader, which collates as the config says, else as the data set does, else as MMEngine does."""
         if isinstance(dataloader, dict):
-            dataloader = dict(dataloader)
-            if not torch.cuda.is_available():
-                dataloader["pin_memory"] = False
-            if not dataloader.get("num_workers"):
-                dataloader["persistent_workers"] = False
+            # What makes no sense without a GPU, or without loading processes, is switched off.
+            pinned = torch.cuda.is_available() and dataloader.get("pin_memory", False)
+            stay = bool(dataloader.get("num_workers")) and dataloader.get("persistent_workers", False)
+            dataloader = {**dataloader, "pin_memory": pinned, "persistent_workers": stay}
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
             loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
@@ -266,9 +255,17 @@ class Runner(mmengine.runner.Runner):
         write_checkpoint(to_plain(checkpoint), Path(out_dir, filename))
 
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", **_: Any) -> dict[str, Any]:
-        """Read a checkpoint and load its weights strictly; returns the checkpoint."""
+        """Read a checkpoint and load its weights strictly; returns the checkpoint.
+
+        One of other images is refused, but as a start of training, where it is said.
+        """
         checkpoint = read_checkpoint(filename, map_location)
-        self._check_origin(checkpoint, filename)
+        try:
+            check_checkpoint(checkpoint.get("meta"), self.data_spec, filename)
+        except UserError as error:
+            if not self._is_training or self._resume:
+                raise
+            self.logger.warning(f"training starts from other images: {error}")
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.bare_model
         if hasattr(model, "load_checkpoint_state"):
@@ -281,31 +278,18 @@ class Runner(mmengine.runner.Runner):
         self.logger.info(f"loaded {filename}")
         return checkpoint
 
-    def _check_origin(self, checkpoint: dict[str, Any], filename: str) -> None:
-        """Refuse a checkpoint of other images, but as a start of training, where it is said."""
-        try:
-            check_checkpoint(checkpoint.get("meta"), self.data_spec, filename)
-        except UserError as error:
-            if not self._is_training or self._resume:
-                raise
-            self.logger.warning(f"training starts from other images: {error}")
-
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on from a training checkpoint; a finished run stays finished.
-
-        Raises:
-            UserError: The file holds weights only.
-        """
+        """Go on from a training checkpoint, not from weights alone; a finished run stays finished."""
         checkpoint = read_checkpoint(filename)
         if "optimizer" not in checkpoint:
             raise UserError(
                 f"{filename} holds weights but no optimizer state: training cannot go on from it. To start a new run "
                 f"from these weights use --cfg-options load_from={filename} without --resume"
             )
-        if checkpoint["meta"]["iter"] >= self.max_iters:
+        if (done := checkpoint["meta"]["iter"]) >= self.max_iters:
             self.logger.warning(
-                f"{filename} is at iteration {checkpoint['meta']['iter']} and train_cfg.max_iters is {self.max_iters}: "
-                "nothing is left to train. Raise train_cfg.max_iters to go on"
+                f"{filename} is at iteration {done} and train_cfg.max_iters is {self.max_iters}: nothing is left to "
+                "train. Raise train_cfg.max_iters to go on"
             )
         super().resume(filename, *args, **kwargs)
 
@@ -313,23 +297,20 @@ class Runner(mmengine.runner.Runner):
         """Names of the hooks in their order."""
         return ", ".join(type(hook).__name__ for hook in self.hooks)
 
-    def _log_env(self, env_cfg: dict) -> None:
-        """One line on the terminal, the details beside the log file."""
-        log_environment(self)
+    _log_env = log_environment
 
 
-_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__  # type: ignore[attr-defined]
+_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__
 
 
 def _from_cfg(cls: type[mmengine.runner.Runner], cfg: Any) -> mmengine.runner.Runner:
     """MMEngine's ``Runner.from_cfg``, which gives a config that names a runner of this project that runner."""
     if cls is mmengine.runner.Runner:
-        named = cfg.get("runner_type", Runner if cfg.get("default_scope") == "medseg_kd" else cls)
-        named = RUNNERS.get(named) if isinstance(named, str) else named
-        if issubclass(named, Runner):
-            return named.from_cfg(cfg)
+        own = Runner if cfg.get("default_scope") == "medseg_kd" else cls
+        if issubclass(kind := found(RUNNERS, cfg.get("runner_type", own)), Runner):
+            return kind.from_cfg(cfg)
     return _mmengines_from_cfg(cls, cfg)
 
 
 # Without this it would train such a config on the cases that are held out, and save what cannot be read safely.
-mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)  # type: ignore[assignment]
+mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medseg_kd.configuration import read_config, segmentor_of
 from medseg_kd.errors import UserError
@@ -49,20 +49,16 @@ def _fitting(weights: dict[str, Tensor], configs: Sequence[str], classes: int | 
     Raises:
         UserError: None of them does; the message lists what keeps the weights from the most similar one.
     """
-    networks = {config: _network(config, classes) for config in configs}
-    nearest = min(networks, key=lambda config: _differences(networks[config].state_dict(), weights))
+    given = {(key, value.shape) for key, value in weights.items()}
+    networks = {}
+    for config in configs:
+        model = segmentor_of(read_config(config).model)
+        with torch.device("meta"):  # without memory for the weights
+            networks[config] = MODELS.build({**model, **({"num_classes": classes} if classes else {})}).network
+    wanted = {
+        config: {(key, value.shape) for key, value in network.state_dict().items()}
+        for config, network in networks.items()
+    }
+    nearest = min(wanted, key=lambda config: len(wanted[config] ^ given))
     check_weights(networks[nearest], weights, f"{source} does not fit {nearest}")
     return nearest
-
-
-def _differences(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> int:
-    """Names and shapes that only one side has."""
-    sides = [{(key, value.shape) for key, value in side.items()} for side in (wanted, given)]
-    return len(sides[0] ^ sides[1])
-
-
-def _network(config: str, classes: int | None) -> nn.Module:
-    """The network of a config's segmentor, without memory for its weights."""
-    model = segmentor_of(read_config(config).model)
-    with torch.device("meta"):
-        return MODELS.build({**model, **({"num_classes": classes} if classes else {})}).network

@@ -26,11 +26,10 @@ auto_scale_lr = dict(enable=True, base_batch_size=16)
 param_scheduler = dict(type="PolyLR", by_epoch=True, convert_to_iter_based=True)
 log_processor = dict(by_epoch=False, window_size=10)
 optim_wrapper = dict(
-    type="AmpOptimWrapper", loss_scale="dynamic", optimizer=dict(type="SGD", lr=0.1), paramwise_cfg=dict(norm_decay_mult=0)
+    type="AmpOptimWrapper", loss_scale=8, optimizer=dict(type="SGD", lr=0.1), paramwise_cfg=dict(norm_decay_mult=0)
 )
 train_dataloader = dict(
     batch_size=2,
-    batch_sampler=dict(type="BatchSampler", drop_last=True),
     sampler=dict(type="InfiniteSampler"),
     collate_fn=dict(type="pseudo_collate"),
     dataset=dict(type="RepeatDataset", times=2, dataset=dict(type="mmseg.SynapseDataset", img_suffix=".jpg")),
@@ -54,7 +53,10 @@ def test_the_parts_that_others_use_pass() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"default_hooks.checkpoint.intervall": 2}, "default_hooks.checkpoint: CheckpointHook .*'intervall'.* interval"),
+        (
+            {"default_hooks.checkpoint.intervall": 2},
+            "default_hooks.checkpoint: CheckpointHook .*'intervall'.* interval",
+        ),
         ({"default_hooks.logger.intervl": 2}, "default_hooks.logger: LoggerHook has no argument 'intervl'.* interval"),
         ({"custom_hooks": [dict(type="EMAHook", momentun=1)]}, r"custom_hooks\[0\]: EMAHook .*did you mean momentum"),
         ({"custom_hooks": ["EMAHook"]}, r"custom_hooks\[0\] is 'EMAHook', expected dict\(type=...\)"),
@@ -85,7 +87,10 @@ def test_the_parts_that_others_use_pass() -> None:
             {"test_evaluator": [dict(type="VolumeMetric"), dict(type="IoUMetric", iou_metrics=["mIoU", "mDice"])]},
             "test_evaluator: VolumeMetric and IoUMetric give an mDice. Add prefix=",
         ),
-        ({"visualizer": dict(type="SegLocalVisualiser")}, "is not known as visualizer; did you mean SegLocalVisualizer"),
+        (
+            {"visualizer": dict(type="SegLocalVisualiser")},
+            "is not known as visualizer; did you mean SegLocalVisualizer",
+        ),
         (
             {"visualizer": dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend", saves=1)])},
             r"visualizer.vis_backends\[0\]: LocalVisBackend has no argument 'saves'",
@@ -96,7 +101,10 @@ def test_the_parts_that_others_use_pass() -> None:
         ({"model.network.chanels": 1}, "model.network: UNet has no argument 'chanels'"),
         ({"model.network.base_channels": 1}, "MMSegmentation's has: type='mmseg.UNet'"),
         ({"model.network.backbone.depht": 18}, "model.network.backbone: ResNetV1c .*did you mean depth"),
-        ({"model.data_preprocessor.augmentation.angle": 1}, "model.data_preprocessor.augmentation: RandomRotateFlip has"),
+        (
+            {"model.data_preprocessor.augmentation.angle": 1},
+            "model.data_preprocessor.augmentation: RandomRotateFlip has",
+        ),
         (
             {"default_scope": "mmseg", "custom_hooks": [dict(type="IterationSeedHook")]},
             "not known as hook in default_scope='mmseg': write type='medseg_kd.IterationSeedHook'",
