@@ -66,6 +66,9 @@ def complete_run(cfg: Any) -> None:
         for dataset in _innermost((cfg.get(name) or {}).get("dataset")):
             _keep_order(dataset)
     check_config(cfg)
+    if isinstance(cfg.get("visualizer"), MutableMapping):
+        # Without it the losses would be written nowhere, unlike those of a config that names no visualizer.
+        cfg["visualizer"].setdefault("vis_backends", [{"type": "LocalVisBackend"}])
     imports = cfg.get("custom_imports") or {}
     own = dict.fromkeys(["medseg_kd.engine", *imports.get("imports", ())])  # so that MMEngine finds the runner
     cfg["custom_imports"] = {"allow_failed_imports": False, **imports, "imports": list(own)}

@@ -1,5 +1,6 @@
 """What MMEngine lacks: exact resume, plain checkpoints, native precision on any device, readable progress."""
 
+import medseg_kd.engine.dispatch  # noqa: F401
 from medseg_kd.engine.amp import BFloat16OptimWrapper, NativeAmpOptimWrapper
 from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.hooks import CaseProgressHook, IterationSeedHook, TeacherCheckHook

@@ -17,7 +17,6 @@ from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import BaseLoop
-from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -105,17 +104,11 @@ class Runner(mmengine.runner.Runner):
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
 
-    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Build the visualizer; one that names no back end writes files, as that of a config without one does."""
-        if isinstance(visualizer, dict):
-            visualizer = {"vis_backends": [dict(type=LocalVisBackend)], **visualizer}
-        return super().build_visualizer(visualizer)
-
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the wrapper; MMEngine's ``AmpOptimWrapper``, which refuses the CPU, is ours there."""
-        if isinstance(optim_wrapper, dict) and get_device() == "cpu":
-            if found(OPTIM_WRAPPERS, optim_wrapper.get("type")) is AmpOptimWrapper:
-                optim_wrapper = native_precision(optim_wrapper)
+        kind = found(OPTIM_WRAPPERS, optim_wrapper.get("type")) if isinstance(optim_wrapper, dict) else None
+        if kind is AmpOptimWrapper and get_device() == "cpu":
+            optim_wrapper = native_precision(optim_wrapper)
         return super().build_optim_wrapper(optim_wrapper)
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
@@ -298,19 +291,3 @@ class Runner(mmengine.runner.Runner):
         return ", ".join(type(hook).__name__ for hook in self.hooks)
 
     _log_env = log_environment
-
-
-_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__
-
-
-def _from_cfg(cls: type[mmengine.runner.Runner], cfg: Any) -> mmengine.runner.Runner:
-    """MMEngine's ``Runner.from_cfg``, which gives a config that names a runner of this project that runner."""
-    if cls is mmengine.runner.Runner:
-        own = Runner if cfg.get("default_scope") == "medseg_kd" else cls
-        if issubclass(kind := found(RUNNERS, cfg.get("runner_type", own)), Runner):
-            return kind.from_cfg(cfg)
-    return _mmengines_from_cfg(cls, cfg)
-
-
-# Without this it would train such a config on the cases that are held out, and save what cannot be read safely.
-mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)

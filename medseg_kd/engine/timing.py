@@ -44,8 +44,9 @@ class StageTimesHook(Hook):
             sum(getattr(metric, name, 0.0) for metric in runner.test_loop.evaluator.metrics)
             for name in ("waited_seconds", "scoring_seconds", "saving_seconds")
         )
+        whose = f"process 1 of {get_world_size()}: " if get_world_size() > 1 else ""
         runner.logger.info(
-            f"{_whose()}reading {self._reading:.1f} s (waited for), predicting {self._working - held - saving:.1f} s, "
+            f"{whose}reading {self._reading:.1f} s (waited for), predicting {self._working - held - saving:.1f} s, "
             f"scoring {scoring:.1f} s ({held + last:.1f} s waited for)" + (f", saving {saving:.1f} s" if saving else "")
         )
 
@@ -53,8 +54,3 @@ class StageTimesHook(Hook):
         """Seconds since the last call."""
         mark, self._mark = self._mark, time.perf_counter()
         return self._mark - mark
-
-
-def _whose() -> str:
-    """Of several processes, whose times these are."""
-    return f"process 1 of {get_world_size()}: " if get_world_size() > 1 else ""
