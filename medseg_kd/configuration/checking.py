@@ -21,9 +21,9 @@ from medseg_kd.evaluation import VolumeMetric
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _REGISTRIES = [value for value in vars(registries).values() if isinstance(value, Registry)]
 # Dicts whose keys are names, or arguments of what no ``type`` beside them names.
-_OPAQUE = {"spec", "metainfo", "format_options", "env_cfg", "compile", "model_wrapper_cfg", "collate_fn"}
-
-
+_OPAQUE = {"spec", "metainfo", "format_options", "collate_fn"}
+# Classes of these take nothing that they do not name or hand to their bases.
+_KNOWN_CODE = ("medseg_kd.", "mmseg.", "mmengine.", "torch.")
 # What a message does not list: what a config need not say, or cannot.
 _NOT_TOLD = {"self", "type", "_scope_", "by_epoch", "runner", "dataloader", "evaluator", "params"}
 
@@ -38,7 +38,7 @@ class _Part(NamedTuple):
 
 
 _DATASET = _Part(registries.DATASETS)
-_LOOP = ("by_epoch", "runner", "dataloader", "evaluator")
+_LOOP = ("runner", "dataloader", "evaluator")
 _HOOK = _Part(registries.HOOKS, others=("priority",))
 _METRIC = _Part(registries.METRICS)
 _PARTS = {
@@ -113,7 +113,7 @@ def _check_scores(cfg: Any) -> None:
 
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
-    """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty inside of a model."""
+    """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty in models and hooks."""
     if isinstance(node, Sequence) and not isinstance(node, str):
         for index, each in enumerate(node):
             _check(cfg, f"{where}[{index}]", each, key)
@@ -124,10 +124,10 @@ def _check(cfg: Any, where: str, node: Any, key: str) -> None:
     named = key == "default_hooks" and where == key
     if not named and (kind := _kind(cfg, where, node, key)) is not None:
         _check_arguments(cfg, where, node, kind, _PARTS.get(key))
-    in_model = key in ("model", "data_preprocessor", "")
+    inside = key in ("model", "data_preprocessor", "custom_hooks", "default_hooks", "") and not named
     for name, value in node.items():
-        if name not in _OPAQUE and not (in_model and name.endswith("_cfg")):
-            _check(cfg, f"{where}.{name}", value, key if named else "" if in_model else name)
+        if name not in _OPAQUE and not (inside and name.endswith("_cfg")):
+            _check(cfg, f"{where}.{name}", value, key if named else "" if inside else name)
 
 
 def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
@@ -166,10 +166,10 @@ def _find(registry: Registry, name: str) -> Any:
 def _check_arguments(cfg: Any, where: str, node: Mapping[str, Any], kind: Any, part: _Part | None) -> None:
     """Refuse arguments that a class or function does not take; of parts also the lack of those that it needs."""
     parameters = inspect.signature(kind).parameters.values()
-    theirs = not kind.__module__.startswith(("medseg_kd.", "mmseg.")) or kind.__name__ == "TIMMBackbone"
-    if part is None and theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return  # these may go anywhere: what builds the model tells
-    others = set(part.others if part else ())
+    theirs = not kind.__module__.startswith(_KNOWN_CODE) or kind.__name__ == "TIMMBackbone"
+    if theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return  # these may go anywhere
+    others = {*(part.others if part else ()), *(() if "type" in node else ("by_epoch",))}
     if (known := accepted_arguments(kind, node)) is not None:
         _check_keys(cfg, where, node, known | others | {"type", "_scope_"}, kind)
     needed = {

@@ -1,14 +1,24 @@
 """What the classes of a config do not know is told with its place, and nothing else is."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from medseg_kd.configuration import check_config, read_config
 from medseg_kd.errors import UserError
 from tests.conftest import ROOT
 from tests.engine.tiny import CONFIG
+
+
+class OwnHook(Hook):
+    """Arguments that nothing can know."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
 
 CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.py")) if "_base_" not in path.parts]
 EXAMPLE = """
@@ -21,6 +31,7 @@ custom_hooks = [
     dict(type="EMAHook", momentum=0.1),
     dict(type="EMAHook", ema_type="MomentumAnnealingEMA", gamma=100),
     dict(type="EarlyStoppingHook", monitor="mDice"),
+    dict(type=OwnHook, anything=1, dataset=dict(a=1), optimizer=dict(lr=1), metrics=["mDice"]),
 ]
 auto_scale_lr = dict(enable=True, base_batch_size=16)
 param_scheduler = dict(type="PolyLR", by_epoch=True, convert_to_iter_based=True)
@@ -45,7 +56,7 @@ def test_all_configs_pass(path: Path) -> None:
 
 def test_the_parts_that_others_use_pass() -> None:
     cfg = Config.fromfile(CONFIG)
-    for key, part in Config.fromstring(EXAMPLE, ".py").items():
+    for key, part in Config.fromstring(EXAMPLE.replace("OwnHook", f"'{__name__}.OwnHook'"), ".py").items():
         cfg[key] = part
     check_config(cfg)
 
@@ -71,6 +82,7 @@ def test_the_parts_that_others_use_pass() -> None:
         ({"train_cfg": dict(type="IterBasedTrainLoop")}, "train_cfg: IterBasedTrainLoop needs max_iters"),
         ({"train_cfg": dict(type="EpochBasedTrainLoop", max_epochs=1)}, "sampler is a SeededSampler. Set sampler="),
         ({"train_cfg": dict(max_epochs=1)}, "train_cfg is an EpochBasedTrainLoop, but the end of an epoch never comes"),
+        ({"train_cfg.by_epoch": False}, "train_cfg: IterBasedTrainLoop has no argument 'by_epoch'"),
         ({"val_cfg.fp61": True}, "val_cfg: ValLoop has no argument 'fp61'; did you mean fp16"),
         ({"train_dataloader.batchsize": 4}, "train_dataloader: there is no key 'batchsize'.*batch_size"),
         ({"randomness.sed": 4}, "randomness: there is no key 'sed'; did you mean seed"),
