@@ -27,10 +27,10 @@ def write_pair(method: str, teacher: str, student: str, out: Path | None = None,
 
     Args:
         method: Name of the method, in any case.
-        teacher: Config that trains the teacher.
-        student: Config of the student; its recipe is kept.
+        teacher: Its config.
+        student: Its config, whose recipe is kept.
         out: Config to write; None: ``configs/distill/<method>/<method>_<teacher>_<student>.py``.
-        overwrite: Replace it if it is already there.
+        overwrite: Replace it.
 
     Raises:
         UserError: A config cannot be read, the two do not make a pair, or the file is already there.

@@ -21,16 +21,13 @@ def load_run(
     data_root: str | None = None,
     work_dir: str | None = None,
 ) -> Config:
-    """Read a config, change it and complete it, see :func:`complete_run`.
+    """Read a config by its path, change it and complete it, see :func:`complete_run`.
 
     Args:
-        config: Its path, from here or in the packaged configs.
-        options: Keys to change, such as ``{"train_cfg.max_iters": 2000}``.
+        config: See :func:`read_config`.
+        options: See :func:`set_options`.
         data_root: Data folder of training, validation and test, if not the config's.
         work_dir: Run folder, if not the config's.
-
-    Raises:
-        UserError: No such file, an error in it, an option whose key does not exist, or parts that do not agree.
     """
     cfg = read_config(config)
     set_options(cfg, options or {})
@@ -44,15 +41,10 @@ def load_run(
 
 
 def complete_run(cfg: Any) -> None:
-    """Give a config its run folder, hold its ``val_cases`` out of training, and check what MMEngine notices late.
-
-    A config that is complete stays as it is.
-
-    Args:
-        cfg: A whole config; the one that is given is changed.
+    """Give a whole config its run folder, hold its ``val_cases`` out of training, and check it; twice is as once.
 
     Raises:
-        UserError: Parts do not agree, or there is no name for the run folder.
+        UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
     if isinstance(cfg["model"], Mapping) and cfg["model"].get("_scope_") == "mmrazor":

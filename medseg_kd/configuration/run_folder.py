@@ -43,10 +43,7 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
     Args:
         cfg: Of the run.
         given: A checkpoint or another run's folder, if not the last of this run.
-        best: Take the checkpoint with the best validation Dice.
-
-    Raises:
-        UserError: There is none.
+        best: Take the best of the validations, by the first metric of the checkpoint hook's ``save_best``.
     """
     if not best:
         return resolve_checkpoint(given or cfg.work_dir), ""

@@ -135,9 +135,8 @@ def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str =
     """
     if spec is None or not isinstance(meta, Mapping):
         return
-    known = trained_on(meta, source)
-    if known is not None:
-        differ = known.differences(spec)
+    if meta.get("spec"):  # versions before had none
+        differ = DataSpec.from_json(meta["spec"], f"{source}: meta.spec").differences(spec)
     else:
         classes = list((meta.get("dataset_meta") or {}).get("classes") or spec.classes)
         told = f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}"
@@ -148,11 +147,6 @@ def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str =
             + "\n  ".join(differ)
             + "\nTake the checkpoint and the data that belong together, or set dataset.spec as it was then"
         )
-
-
-def trained_on(meta: Mapping[str, Any], source: str) -> DataSpec | None:
-    """The spec that a checkpoint's meta holds; None in those of versions that had none."""
-    return DataSpec.from_json(meta["spec"], f"{source}: meta.spec") if meta.get("spec") else None
 
 
 def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:

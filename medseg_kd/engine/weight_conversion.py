@@ -17,20 +17,17 @@ from medseg_kd.registry import MODELS
 def convert_checkpoint(
     source: str, file: str, out: Path, config: str | None = None, num_classes: int | None = None
 ) -> tuple[dict[str, Tensor], str | None]:
-    """Read a checkpoint, rename its weights, check that they fit the network, write them.
+    """Read a checkpoint of one of ``SOURCES``, rename its weights, check that they fit the network, write them.
 
     Args:
-        source: Whose weights they are, one of ``SOURCES``.
+        source: Whose weights they are.
         file: The checkpoint.
         out: Where ours is written.
         config: The config that must take the weights; None: one of the source's own.
         num_classes: Classes with background; None: the config's.
 
     Returns:
-        The weights, and the config that takes them; None where they are an encoder's, which no config takes as a whole.
-
-    Raises:
-        UserError: The file cannot be read, holds other weights than the source's, or the output cannot be written.
+        The weights, and the config that takes them; None for an encoder's.
     """
     if config and not SOURCES[source]:
         raise UserError(f"--config: {source} gives the weights of an encoder, which no config takes as a whole")
