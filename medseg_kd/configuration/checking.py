@@ -147,7 +147,7 @@ def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
     if part is not None and kind is None:
         raise UserError(f"{file_of(cfg)}: a part has no type: {where} is {dict(node)}")
     if not isinstance(kind, str):
-        return kind
+        return kind if inspect.isclass(kind) or inspect.isfunction(kind) else None
     found = next(filter(None, (_find(each, kind) for each in ([part.registry] if part else _REGISTRIES))), None)
     if found is None and (part or kind in registries.MODELS.module_dict):
         raise unknown_type(cfg, kind, part.registry.name if part else registries.MODELS.name)

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import Registry
 
-from medseg_kd.configuration import check_config, read_config
+from medseg_kd.configuration import check_config, read_config, type_errors_explained
 from medseg_kd.errors import UserError
+from medseg_kd.registry import HOOKS, OPTIM_WRAPPERS
 from tests.conftest import ROOT
 from tests.engine.tiny import CONFIG
 
@@ -149,3 +151,25 @@ def test_variables_of_a_config_may_have_any_name(tmp_path: Path, use: str) -> No
     file.write_text(f"{text}val_cases = []\n")
     with pytest.raises(UserError, match="mine.py: val_case is no key of a config, and nothing uses it"):
         check_config(read_config(file))
+
+
+@pytest.mark.parametrize(
+    ("registry", "part", "message"),
+    [
+        (
+            OPTIM_WRAPPERS,
+            {"type": "AmpOptimWraper"},
+            f"{CONFIG.name}: type='AmpOptimWraper' is not .* AmpOptimWrapper",
+        ),
+        (HOOKS, {"type": "Zebra"}, f"{CONFIG.name}: type='Zebra' is not known as hook. A class of your own"),
+        (HOOKS, {"interval": 1}, f"{CONFIG.name}: a part has no type"),
+    ],
+)
+def test_a_type_that_is_unknown_or_missing_anywhere_in_a_config(registry: Registry, part: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message), type_errors_explained(Config.fromfile(CONFIG)):
+        registry.build(part)
+
+
+def test_other_missing_keys_stay_what_they_are() -> None:
+    with pytest.raises(KeyError), type_errors_explained(Config({})):
+        {}["type"]
