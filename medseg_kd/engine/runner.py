@@ -31,10 +31,9 @@ from medseg_kd.configuration import (
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.compilation import check_compilation
-from medseg_kd.engine.ema import EMAHook
 from medseg_kd.engine.environment import log_environment
+from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
-from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
 from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
