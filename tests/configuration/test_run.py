@@ -160,3 +160,15 @@ def test_a_variable_that_looks_like_a_key_is_not_written(cfg, tmp_path):
     cfg.dump(tmp_path / "written.py")
     assert "val_case" not in Config.fromfile("written.py") and cfg.val_cases == ["case0002"]
     load_run("written.py")
+
+
+def test_a_single_name_is_a_list_of_one(cfg):
+    cfg.update(val_cases="case0002", custom_imports=dict(imports="json"))
+    complete_run(cfg)
+    assert cfg.val_dataloader.dataset.cases == cfg.train_dataloader.dataset.exclude_cases == ["case0002"]
+    assert cfg.custom_imports.imports == ["medseg_kd.engine", "json"]
+
+
+def test_a_config_without_a_model():
+    with pytest.raises(UserError, match=r"the config has no model: .*model=dict\(type=...\)"):
+        complete_run(Config({"work_dir": "run"}))
