@@ -37,6 +37,11 @@ class _Registry(Registry):
         return super().get(key)
 
 
+def found(registry: Registry, kind: Any) -> Any:
+    """What a ``type`` stands for: itself, or what a registry has under this name."""
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
 def check_arguments(kind: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
     """Refuse arguments that a type does not take, and the lack of those that it needs, before it is built.
 

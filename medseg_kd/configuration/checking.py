@@ -1,4 +1,4 @@
-"""A config against the classes that it names: what they do not know is told with its place, before anything is built."""
+"""A config against the classes that it names: what they do not know is told before anything is built."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ from medseg_kd.evaluation import VolumeMetric
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _REGISTRIES = [value for value in vars(registries).values() if isinstance(value, Registry)]
 # Dicts whose keys are names, or arguments of what no ``type`` beside them names.
-_OPAQUE = {"spec", "metainfo", "format_options", "env_cfg", "compile", "model_wrapper_cfg", "collate_fn"}
-
-
+_OPAQUE = {"spec", "metainfo", "format_options", "collate_fn"}
+# Classes of these take nothing that they do not name or hand to their bases.
+_KNOWN_CODE = ("medseg_kd.", "mmseg.", "mmengine.", "torch.")
 # What a message does not list: what a config need not say, or cannot.
 _NOT_TOLD = {"self", "type", "_scope_", "by_epoch", "runner", "dataloader", "evaluator", "params"}
 
@@ -38,7 +38,7 @@ class _Part(NamedTuple):
 
 
 _DATASET = _Part(registries.DATASETS)
-_LOOP = ("by_epoch", "runner", "dataloader", "evaluator")
+_LOOP = ("runner", "dataloader", "evaluator")
 _HOOK = _Part(registries.HOOKS, others=("priority",))
 _METRIC = _Part(registries.METRICS)
 _PARTS = {
@@ -86,17 +86,17 @@ def check_config(cfg: Any) -> None:
                 _check_keys(cfg, key, cfg[key], _KEYS[key])
             _check(cfg, key, cfg[key], key)
         _check_scores(cfg)
-        loop, sampler = (
-            _kind(cfg, key, part, key) if isinstance(part, Mapping) else None
-            for key, part in (
-                ("train_cfg", cfg.get("train_cfg")),
-                ("sampler", (cfg.get("train_dataloader") or {}).get("sampler")),
-            )
-        )
-    if _is(loop, EpochBasedTrainLoop) and _is(sampler, SeededSampler, InfiniteSampler):
+        _check_epochs(cfg)
+
+
+def _check_epochs(cfg: Any) -> None:
+    """Refuse epochs that never end."""
+    sampler = (cfg.get("train_dataloader") or {}).get("sampler")
+    found = [_kind(cfg, key, node, key) for key, node in (("train_cfg", cfg.get("train_cfg")), ("sampler", sampler))]
+    if _is(found[0], EpochBasedTrainLoop) and _is(found[1], SeededSampler, InfiniteSampler):
         raise UserError(
-            f"{file_of(cfg)}: train_cfg is an {loop.__name__}, but the end of an epoch never comes: "
-            f"train_dataloader.sampler is a {sampler.__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
+            f"{file_of(cfg)}: train_cfg is an {found[0].__name__}, but the end of an epoch never comes: "
+            f"train_dataloader.sampler is a {found[1].__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
         )
 
 
@@ -113,7 +113,7 @@ def _check_scores(cfg: Any) -> None:
 
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
-    """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty inside of a model."""
+    """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty in models and hooks."""
     if isinstance(node, Sequence) and not isinstance(node, str):
         for index, each in enumerate(node):
             _check(cfg, f"{where}[{index}]", each, key)
@@ -124,18 +124,20 @@ def _check(cfg: Any, where: str, node: Any, key: str) -> None:
     named = key == "default_hooks" and where == key
     if not named and (kind := _kind(cfg, where, node, key)) is not None:
         _check_arguments(cfg, where, node, kind, _PARTS.get(key))
-    in_model = key in ("model", "data_preprocessor", "")
+    inside = key in ("model", "data_preprocessor", "custom_hooks", "default_hooks", "") and not named
     for name, value in node.items():
-        if name not in _OPAQUE and not (in_model and name.endswith("_cfg")):
-            _check(cfg, f"{where}.{name}", value, key if named else "" if in_model else name)
+        if name not in _OPAQUE and not (inside and name.endswith("_cfg")):
+            _check(cfg, f"{where}.{name}", value, key if named else "" if inside else name)
 
 
-def _kind(cfg: Any, where: str, node: Mapping[str, Any], key: str) -> Any:
+def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
     """The class or function that a dict is for; None where it is for none, or where its builder tells what is wrong.
 
     Raises:
         UserError: Its ``type`` is not known at this place, or lacks.
     """
+    if not isinstance(node, Mapping):
+        return None
     part = _PARTS["evaluator"] if key.endswith("_evaluator") and "metrics" in node else _PARTS.get(key)
     kind = node.get("type", part and part.default)
     if "type" not in node and key == "train_cfg" and not node.get("by_epoch", True):
@@ -145,7 +147,7 @@ def _kind(cfg: Any, where: str, node: Mapping[str, Any], key: str) -> Any:
     if part is not None and kind is None:
         raise UserError(f"{file_of(cfg)}: a part has no type: {where} is {dict(node)}")
     if not isinstance(kind, str):
-        return kind
+        return kind if inspect.isclass(kind) or inspect.isfunction(kind) else None
     found = next(filter(None, (_find(each, kind) for each in ([part.registry] if part else _REGISTRIES))), None)
     if found is None and (part or kind in registries.MODELS.module_dict):
         raise unknown_type(cfg, kind, part.registry.name if part else registries.MODELS.name)
@@ -164,10 +166,10 @@ def _find(registry: Registry, name: str) -> Any:
 def _check_arguments(cfg: Any, where: str, node: Mapping[str, Any], kind: Any, part: _Part | None) -> None:
     """Refuse arguments that a class or function does not take; of parts also the lack of those that it needs."""
     parameters = inspect.signature(kind).parameters.values()
-    theirs = not kind.__module__.startswith(("medseg_kd.", "mmseg.")) or kind.__name__ == "TIMMBackbone"
-    if part is None and theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return  # these may go anywhere: what builds the model tells
-    others = set(part.others if part else ())
+    theirs = not kind.__module__.startswith(_KNOWN_CODE) or kind.__name__ == "TIMMBackbone"
+    if theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return  # these may go anywhere
+    others = {*(part.others if part else ()), *(() if "type" in node else ("by_epoch",))}
     if (known := accepted_arguments(kind, node)) is not None:
         _check_keys(cfg, where, node, known | others | {"type", "_scope_"}, kind)
     needed = {
@@ -192,9 +194,9 @@ def accepted_arguments(kind: Any, node: Mapping[str, Any]) -> set[str] | None:
         if owner is CheckpointHook:
             return names | {*inspect.signature(mmengine.runner.Runner.save_checkpoint).parameters}
         if owner is EMAHook:
-            averaged = node.get("ema_type", "ExponentialMovingAverage")
-            averaged = registries.MODELS.get(averaged) if isinstance(averaged, str) else averaged
-            return names | (accepted_arguments(averaged, {}) or set())
+            averaged = registries.found(registries.MODELS, node.get("ema_type", "ExponentialMovingAverage"))
+            taken = accepted_arguments(averaged, {}) if averaged else None
+            return taken and names | taken
         if call and all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return names
     return None

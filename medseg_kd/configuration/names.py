@@ -56,5 +56,5 @@ def _bases(file: Path, nodes: list[ast.AST]) -> Iterator[Path]:
         if isinstance(node, ast.ImportFrom) and node.level and node.module:
             names = ["../" * (node.level - 1) + node.module.replace(".", "/") + ".py"]
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "_base_":
-            names = [each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
+            names = [str(each.value) for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
         yield from (base for name in names if (base := file.parent / name).is_file())

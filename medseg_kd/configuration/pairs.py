@@ -14,14 +14,7 @@ from medseg_kd.files import whole_file
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair whose config is written.
-
-    Attributes:
-        file: Its config.
-        method: Name of the method.
-        teacher: Config of the teacher.
-        student: Config of the student.
-    """
+    """A pair whose config is written: its file, the method's name, and the two configs."""
 
     file: Path
     method: str
@@ -34,10 +27,10 @@ def write_pair(method: str, teacher: str, student: str, out: Path | None = None,
 
     Args:
         method: Name of the method, in any case.
-        teacher: Config that trains the teacher.
-        student: Config of the student; its recipe is kept.
+        teacher: Its config.
+        student: Its config, whose recipe is kept.
         out: Config to write; None: ``configs/distill/<method>/<method>_<teacher>_<student>.py``.
-        overwrite: Replace it if it is already there.
+        overwrite: Replace it.
 
     Raises:
         UserError: A config cannot be read, the two do not make a pair, or the file is already there.
@@ -49,17 +42,13 @@ def write_pair(method: str, teacher: str, student: str, out: Path | None = None,
         raise UserError(f"--out {out}: the name of a config ends with .py")
     if out.exists() and not overwrite:
         raise UserError(f"{out} is already there: give --overwrite to replace it, or another --out")
-    text = pair_config(recipe, *paths, out, run_folder(taught), _changes(taught, learning, out))
+    # A run folder is not shared, and of a pair the student is meant.
+    changes = [f'work_dir = "work_dirs/{out.stem}"'] if learning.get("work_dir") else []
+    for name, cfg in (("teacher", taught), ("model", learning)):
+        if segmentor_of(cfg.model) is not cfg.model:
+            changes.append(f'{name} = {name}["architecture"]')
+    text = pair_config(recipe, *paths, out, run_folder(taught), changes)
     with whole_file(out) as draft:
         draft.write_text(text, encoding="utf-8")
         build_model(read_config(draft))
     return Pair(out, recipe.stem, taught, learning)
-
-
-def _changes(teacher: Config, student: Config, out: Path) -> list[str]:
-    """What a pair must change of what it imports: of a pair the student is meant, and a run folder is not shared."""
-    changes = [f'work_dir = "work_dirs/{out.stem}"'] if student.get("work_dir") else []
-    for name, cfg in (("teacher", teacher), ("model", student)):
-        if segmentor_of(cfg.model) is not cfg.model:
-            changes.append(f'{name} = {name}["architecture"]')
-    return changes

@@ -21,40 +21,34 @@ def load_run(
     data_root: str | None = None,
     work_dir: str | None = None,
 ) -> Config:
-    """Read a config, change it and complete it, see :func:`complete_run`.
+    """Read a config by its path, change it and complete it, see :func:`complete_run`.
 
     Args:
-        config: Its path, from here or in the packaged configs.
-        options: Keys to change, such as ``{"train_cfg.max_iters": 2000}``.
+        config: See :func:`read_config`.
+        options: See :func:`set_options`.
         data_root: Data folder of training, validation and test, if not the config's.
         work_dir: Run folder, if not the config's.
-
-    Raises:
-        UserError: No such file, an error in it, an option whose key does not exist, or parts that do not agree.
     """
     cfg = read_config(config)
     set_options(cfg, options or {})
     if work_dir:
         cfg.work_dir = work_dir
-    for name in LOADERS if data_root else ():
-        if cfg.get(name):
+    for name in LOADERS:
+        if data_root and cfg.get(name):
             _set_root(name, cfg[name]["dataset"], data_root)
     complete_run(cfg)
     return cfg
 
 
 def complete_run(cfg: Any) -> None:
-    """Give a config its run folder, hold its ``val_cases`` out of training, and check what MMEngine notices late.
-
-    A config that is complete stays as it is.
-
-    Args:
-        cfg: A whole config; the one that is given is changed.
+    """Give a whole config its run folder, hold its ``val_cases`` out of training, and check it; twice is as once.
 
     Raises:
-        UserError: Parts do not agree, or there is no name for the run folder.
+        UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
+    if "model" not in cfg:
+        raise UserError(f"{file_of(cfg)} has no model: inherit a config that has one, or write model=dict(type=...)")
     if isinstance(cfg["model"], Mapping) and cfg["model"].get("_scope_") == "mmrazor":
         raise UserError(
             f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
@@ -66,8 +60,12 @@ def complete_run(cfg: Any) -> None:
         for dataset in _innermost((cfg.get(name) or {}).get("dataset")):
             _keep_order(dataset)
     check_config(cfg)
+    if isinstance(cfg.get("visualizer"), MutableMapping):
+        # Without it the losses would be written nowhere, unlike those of a config that names no visualizer.
+        cfg["visualizer"].setdefault("vis_backends", [{"type": "LocalVisBackend"}])
     imports = cfg.get("custom_imports") or {}
-    own = dict.fromkeys(["medseg_kd.engine", *imports.get("imports", ())])  # so that MMEngine finds the runner
+    # So that MMEngine finds the runner, from the config that is written too.
+    own = dict.fromkeys(["medseg_kd.engine", *_listed(imports.get("imports"))])
     cfg["custom_imports"] = {"allow_failed_imports": False, **imports, "imports": list(own)}
     for name in lookalikes(cfg):
         cfg.pop(name)  # a variable: in the config that is written nothing uses it any more
@@ -117,14 +115,14 @@ def _set_root(loader: str, dataset: Any, root: str) -> None:
 
 def _hold_out(cfg: Any) -> None:
     """Validate on the training cases named in ``val_cases`` and leave them out of training."""
-    if cases := list(cfg.get("val_cases") or ()):
+    if cases := _listed(cfg.get("val_cases")):
         (trained, *more), (validated, *_) = (_innermost(cfg[name]["dataset"]) for name in LOADERS[:2])
         if more:
             raise UserError(
                 f"{file_of(cfg)}: val_cases does not say in which of {len(more) + 1} training data sets the cases are. "
                 "Set exclude_cases in that one, and split and cases in val_dataloader.dataset"
             )
-        trained["exclude_cases"] = list(dict.fromkeys([*(trained.get("exclude_cases") or ()), *cases]))
+        trained["exclude_cases"] = list(dict.fromkeys([*_listed(trained.get("exclude_cases")), *cases]))
         validated.update(split="train", cases=cases)
 
 
@@ -133,3 +131,8 @@ def _keep_order(dataset: Any) -> None:
     spec = dataset.get("spec")
     if isinstance(spec, MutableMapping) and isinstance(spec.get("channels"), Mapping):
         spec["channels"] = list(spec["channels"].items())
+
+
+def _listed(names: Any) -> list[Any]:
+    """Names of a list; a text is one name, None none."""
+    return [names] if isinstance(names, str) else list(names or ())

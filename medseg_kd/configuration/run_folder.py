@@ -11,7 +11,7 @@ from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.predictions import PredictionWriter
 from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
-from medseg_kd.registry import METRICS
+from medseg_kd.registry import METRICS, found
 
 
 def run_folder(cfg: Any) -> str:
@@ -43,10 +43,7 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
     Args:
         cfg: Of the run.
         given: A checkpoint or another run's folder, if not the last of this run.
-        best: Take the checkpoint with the best validation Dice.
-
-    Raises:
-        UserError: There is none.
+        best: Take the best of the validations, by the first metric of the checkpoint hook's ``save_best``.
     """
     if not best:
         return resolve_checkpoint(given or cfg.work_dir), ""
@@ -56,20 +53,19 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
     hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
     metrics = hook.get("save_best") or "mDice"
     metric = metrics if isinstance(metrics, str) else metrics[0]
-    found = best_checkpoint(run, "*" if metric == "auto" else metric)
-    if found is None:
+    checkpoint = best_checkpoint(run, "*" if metric == "auto" else metric)
+    if checkpoint is None:
         raise UserError(
-            f"{run} holds no best_{metric}_iter_<N>.pth: the run was never validated. Train with train_cfg.val_interval "
-            "at most train_cfg.max_iters, or test the last checkpoint by leaving --best out"
+            f"{run} holds no best_{metric}_iter_<N>.pth: the run was never validated. Train with "
+            "train_cfg.val_interval at most train_cfg.max_iters, or test the last checkpoint by leaving --best out"
         )
     validated, tested = (cfg.get(name) and cfg[name]["dataset"].get("split") for name in LOADERS[1:])
-    if validated != tested:
-        return found, ""
-    return found, (
+    leak = (
         f"this checkpoint was chosen by its {metric.removeprefix('m')} on the test cases, so its test score is "
-        "optimistic. Report the last checkpoint (leave --best out), or hold training cases out with val_cases=[...] and "
-        "train again"
+        "optimistic. Report the last checkpoint (leave --best out), or hold training cases out with val_cases=[...] "
+        "and train again"
     )
+    return checkpoint, leak if validated == tested else ""
 
 
 def set_test(cfg: Config, checkpoint: Path, save_predictions: bool = False) -> None:
@@ -87,8 +83,7 @@ def set_test(cfg: Config, checkpoint: Path, save_predictions: bool = False) -> N
     given = cfg.test_evaluator
     metrics = list(given) if isinstance(given, (list, tuple)) else given.get("metrics", [given])
     for metric in metrics:
-        kind = METRICS.get(metric["type"]) if isinstance(metric["type"], str) else metric["type"]
-        if isinstance(kind, type) and issubclass(kind, VolumeMetric):
+        if issubclass(found(METRICS, metric["type"]), VolumeMetric):
             metric.setdefault("output_dir", str(folder))
     if save_predictions:
         metrics.append(dict(type=PredictionWriter, output_dir=str(folder / "predictions")))

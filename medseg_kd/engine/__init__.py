@@ -1,12 +1,17 @@
 """What MMEngine lacks: exact resume, plain checkpoints, native precision on any device, readable progress."""
 
+import medseg_kd.engine.dispatch  # noqa: F401
 from medseg_kd.engine.amp import BFloat16OptimWrapper, NativeAmpOptimWrapper
-from medseg_kd.engine.ema import EMAHook
-from medseg_kd.engine.hooks import CaseProgressHook, IterationSeedHook, TeacherCheckHook
+from medseg_kd.engine.hooks import (
+    CaseProgressHook,
+    EMAHook,
+    IterationSeedHook,
+    NormStatisticsHook,
+    StageTimesHook,
+    TeacherCheckHook,
+)
 from medseg_kd.engine.log_processor import TrainLogProcessor
 from medseg_kd.engine.runner import Runner
-from medseg_kd.engine.statistics import NormStatisticsHook
-from medseg_kd.engine.timing import StageTimesHook
 from medseg_kd.engine.visualization import SegVisualizationHook
 
 __all__ = [

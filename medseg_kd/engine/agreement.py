@@ -8,22 +8,18 @@ from typing import Any
 from mmengine.logging import print_log
 from mmseg.models.segmentors import BaseSegmentor
 
+from medseg_kd.configuration.checking import LOADERS
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.datasets import configured_spec
 from medseg_kd.errors import UserError
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
-from medseg_kd.registry import MODELS
-
-LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+from medseg_kd.registry import MODELS, found
 
 
 def complete_model(cfg: MutableMapping[str, Any]) -> None:
-    """Give the segmentors of a config what it leaves to the data: ``num_classes``, ``in_channels`` and ``regions``.
+    """Give the segmentors of a whole config what it leaves to the data: ``num_classes``, ``in_channels``, ``regions``.
 
     What it says itself is compared.
-
-    Args:
-        cfg: A whole config; the one that is given is changed.
 
     Raises:
         UserError: A segmentor was made for other data, or classes or regions are left to data that cannot be opened.
@@ -48,12 +44,7 @@ def complete_model(cfg: MutableMapping[str, Any]) -> None:
 
 
 def check_model(model: Any, spec: DataSpec, root: str) -> None:
-    """Refuse data that a model was not made for.
-
-    Args:
-        model: A segmentor, or an algorithm, whose student is meant.
-        spec: What the images are.
-        root: The data folder, for messages.
+    """Refuse data, in the folder ``root``, that a segmentor, or the student of an algorithm, was not made for.
 
     Raises:
         UserError: Another number of classes or channels, or other regions; the message names both sides.
@@ -82,15 +73,7 @@ def owner_of(dataset: Any, attribute: str) -> Any:
 
 
 def check_validation(trained: Any, validated: Any) -> None:
-    """Say which cases are both trained on and validated on; refuse those that cannot be validated on.
-
-    Args:
-        trained: Data set of the training.
-        validated: That of the validation, a data set of this project.
-
-    Raises:
-        UserError: A case has no label.
-    """
+    """Say which cases are both trained on and validated on; refuse those that have no label to validate on."""
     if without := validated.unlabelled:
         raise UserError(
             f"{validated.data_root}: {_some(without)} cannot be validated on: there is no label. Leave such cases out "
@@ -126,9 +109,9 @@ def _told(spec: DataSpec) -> list[tuple[str, int, str]]:
 def _check_regions(where: str, own: Any, spec: DataSpec, root: str) -> None:
     """Refuse data that have not the regions of a :class:`RegionSegmentor`."""
     if not spec.decoded:
-        found = f"do not tell the class that each becomes ({', '.join(spec.regions)})" if spec.regions else "have none"
+        lack = f"do not tell the class that each becomes ({', '.join(spec.regions)})" if spec.regions else "have none"
         raise UserError(
-            f"{where} is a RegionSegmentor, which learns regions, but the data in {root} {found}. "
+            f"{where} is a RegionSegmentor, which learns regions, but the data in {root} {lack}. "
             "Name regions, and where needed regions_class_order, in dataset.spec, or write type='Segmentor'"
         )
     if read_regions(own) != spec.decoded:
@@ -143,37 +126,27 @@ def _mismatch(key: str, own: Any, told: Any, names: str, root: str) -> UserError
 
 
 def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str = "the checkpoint") -> None:
-    """Refuse a checkpoint that was trained on other classes, channels or intensities.
+    """Refuse a checkpoint that was trained on other classes, channels or intensities than the data of a run.
 
     Args:
         meta: Of the checkpoint; one without a spec is compared by its class names, where it has them.
-        spec: Of the data of this run; None: not known.
-        source: The checkpoint's file, for messages.
-        whose: What the checkpoint is, for messages.
-
-    Raises:
-        UserError: They differ; the message says in what.
+        spec: Of the data; None: not known.
+        source: The checkpoint's file, for messages, as is ``whose``.
     """
     if spec is None or not isinstance(meta, Mapping):
         return
-    known = trained_on(meta, source)
-    if known is not None:
-        found = known.differences(spec)
+    if meta.get("spec"):  # versions before had none
+        differ = DataSpec.from_json(meta["spec"], f"{source}: meta.spec").differences(spec)
     else:
         classes = list((meta.get("dataset_meta") or {}).get("classes") or spec.classes)
-        differ = classes != list(spec.classes)
-        found = [f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}"] if differ else []
-    if found:
+        told = f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}"
+        differ = [told] if classes != list(spec.classes) else []
+    if differ:
         raise UserError(
             f"{whose} {source} was trained on other images than the data of this run:\n  "
-            + "\n  ".join(found)
+            + "\n  ".join(differ)
             + "\nTake the checkpoint and the data that belong together, or set dataset.spec as it was then"
         )
-
-
-def trained_on(meta: Mapping[str, Any], source: str) -> DataSpec | None:
-    """The spec that a checkpoint's meta holds; None in those of versions that had none."""
-    return DataSpec.from_json(meta["spec"], f"{source}: meta.spec") if meta.get("spec") else None
 
 
 def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:
@@ -210,8 +183,7 @@ def _segmentors(model: Any, where: str) -> Iterator[tuple[str, MutableMapping[st
 
 def _learns_regions(segmentor: Mapping[str, Any]) -> bool:
     """Whether a config is that of a :class:`RegionSegmentor`."""
-    kind = segmentor.get("type")
-    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    kind = found(MODELS, segmentor.get("type"))
     return isinstance(kind, type) and issubclass(kind, RegionSegmentor)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.utils import is_installed
 
 from medseg_kd import __version__
 from medseg_kd.models.profiling import device_name
@@ -14,7 +15,7 @@ from medseg_kd.models.profiling import device_name
 _PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
 
 
-def log_environment(runner: Any) -> None:
+def log_environment(runner: Any, env_cfg: Any = None) -> None:
     """One line on the terminal, the details in ``environment.txt`` beside the log file."""
     device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     details = {
@@ -26,7 +27,7 @@ def log_environment(runner: Any) -> None:
         "processes": runner.world_size,
         "seed": runner.seed,
         "deterministic": runner.deterministic,
-        **{name: _installed(name) for name in _PACKAGES},
+        **{name: version(name) if is_installed(name) else "not installed" for name in _PACKAGES},
     }
     if runner.rank == 0:
         text = "".join(f"{key}: {value}\n" for key, value in details.items())
@@ -35,11 +36,3 @@ def log_environment(runner: Any) -> None:
         f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {runner.world_size} process(es), "
         f"seed {runner.seed}; run folder {os.path.relpath(runner.work_dir)}"
     )
-
-
-def _installed(package: str) -> str:
-    """Version of an installed package, or a word that it is not there."""
-    try:
-        return version(package)
-    except ImportError:
-        return "not installed"

@@ -1,14 +1,20 @@
-"""Hooks: seed by iteration, progress over cases, the teacher's proof."""
+"""Hooks: seed by iteration, progress over cases, the teacher's proof, averages, times."""
 
 import random
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import mmengine.hooks
 import numpy as np
 import torch
-from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.device import get_device
+from mmengine.dist import all_reduce_params, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.registry import MODELS
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from medseg_kd.evaluation import score_case
 from medseg_kd.models.base import SegmentorBase
@@ -34,6 +40,9 @@ class IterationSeedHook(Hook):
         random.seed(seed)
 
 
+_WORDS = {"val": "validation", "test": "test"}
+
+
 @HOOKS.register_module()
 class CaseProgressHook(Hook):
     """Progress of validation and test: a bar on a terminal, plain lines in a log.
@@ -46,43 +55,30 @@ class CaseProgressHook(Hook):
         self.lines = lines
         self.bar: Iterator[int] | None = None
 
-    def _start(self, loader: Any, what: str) -> None:
-        if is_main_process() and sys.stdout.isatty():
-            self.bar = progress(range(len(loader)), what)
+    def _before_epoch(self, runner: Any, mode: str = "train") -> None:
+        """Open the bar."""
+        if mode != "train" and is_main_process() and sys.stdout.isatty():
+            self.bar = progress(range(len(_loader(runner, mode))), _WORDS[mode])
             next(self.bar, None)
 
-    def _step(self, runner: Any, batch_idx: int, loader: Any, what: str) -> None:
+    def _after_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = ""
+    ) -> None:
+        """Count a case."""
+        if mode == "train":
+            return
         if self.bar is not None:
             next(self.bar, None)
-        elif (batch_idx + 1) % max(1, len(loader) // self.lines) == 0:
-            runner.logger.info(f"{what}: case {batch_idx + 1} of {len(loader)}")
+        elif (batch_idx + 1) % max(1, (cases := len(_loader(runner, mode))) // self.lines) == 0:
+            runner.logger.info(f"{_WORDS[mode]}: case {batch_idx + 1} of {cases}")
 
-    def _stop(self) -> None:
+    def _after_epoch(self, runner: Any, mode: str = "train") -> None:
+        """Close the bar."""
         self.bar = None
 
-    def before_val_epoch(self, runner: Any) -> None:
-        """Open the bar."""
-        self._start(runner.val_dataloader, "validation")
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Count a case."""
-        self._step(runner, batch_idx, runner.val_dataloader, "validation")
-
-    def after_val(self, runner: Any) -> None:
-        """Close the bar."""
-        self._stop()
-
-    def before_test_epoch(self, runner: Any) -> None:
-        """Open the bar."""
-        self._start(runner.test_dataloader, "test")
-
-    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Count a case."""
-        self._step(runner, batch_idx, runner.test_dataloader, "test")
-
-    def after_test(self, runner: Any) -> None:
-        """Close the bar."""
-        self._stop()
+def _loader(runner: Any, mode: str) -> Any:
+    return runner.val_dataloader if mode == "val" else runner.test_dataloader
 
 
 @HOOKS.register_module()
@@ -102,7 +98,7 @@ class TeacherCheckHook(Hook):
         item = runner.val_dataloader.dataset[0]
         for teacher in teachers:
             if item["labels"] is not None and isinstance(teacher.model, SegmentorBase):
-                with teacher.precision(next(teacher.model.parameters()).device):
+                with teacher.precision(torch.device(get_device())):
                     self._check(runner, teacher.model, teacher.source, item)
 
     def _check(self, runner: Any, teacher: SegmentorBase, source: str, item: dict[str, Any]) -> None:
@@ -120,3 +116,83 @@ class TeacherCheckHook(Hook):
                 f"the teacher is at chance level: {source} may belong to another data set, intensity window or class "
                 "order. The student will learn its mistakes"
             )
+
+
+@HOOKS.register_module()
+class EMAHook(mmengine.hooks.EMAHook):
+    """MMEngine's hook, which of a distillation averages the student alone; its arguments are the same.
+
+    A checkpoint has the averaged weights as ``state_dict``, under the student's own names, and those that training goes
+    on with as ``ema_state_dict``.
+    """
+
+    def before_run(self, runner: Any) -> None:
+        """Copy the segmentor that is trained."""
+        model = runner.bare_model
+        self.src_model = getattr(model, "student", model)
+        self.ema_model = MODELS.build(self.ema_cfg, default_args=dict(model=self.src_model))
+
+
+@HOOKS.register_module()
+class NormStatisticsHook(Hook):
+    """Before a validation, give all processes the same running statistics; :class:`Runner` adds it to every run."""
+
+    priority = "VERY_HIGH"
+
+    def before_val(self, runner: Any) -> None:
+        """Average them."""
+        runner.average_statistics()
+
+
+def average_over_processes(model: nn.Module) -> None:
+    """Set means and variances of all norms of a model to their mean over the processes; all of them must call it."""
+    norms = [module for module in model.modules() if isinstance(module, _NormBase)]
+    statistics = (value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None)
+    all_reduce_params(statistics, op="mean")
+
+
+@HOOKS.register_module()
+class StageTimesHook(Hook):
+    """After a test, log in one line the seconds that reading, predicting and scoring took.
+
+    Reading counts where the loop waited for it. Scoring runs beside the loop and counts in full; how long the loop
+    waited for it, and for the tables, is said too. Metrics tell their part by ``waited_seconds``, ``scoring_seconds``
+    and ``saving_seconds``; without them their time counts as predicting.
+    """
+
+    # Last of the hooks, so that what the others do after a case does not count as reading.
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self._reading = self._working = self._mark = 0.0
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Start the clock."""
+        self._reading = self._working = 0.0
+        self._mark = time.perf_counter()
+
+    def before_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """A case was read."""
+        self._reading += self._lap()
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """A case was predicted and handed to the metrics."""
+        self._working += self._lap()
+
+    def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Log the line."""
+        last = self._lap()
+        held, scoring, saving = (
+            sum(getattr(metric, name, 0.0) for metric in runner.test_loop.evaluator.metrics)
+            for name in ("waited_seconds", "scoring_seconds", "saving_seconds")
+        )
+        whose = f"process 1 of {get_world_size()}: " if get_world_size() > 1 else ""
+        runner.logger.info(
+            f"{whose}reading {self._reading:.1f} s (waited for), predicting {self._working - held - saving:.1f} s, "
+            f"scoring {scoring:.1f} s ({held + last:.1f} s waited for)" + (f", saving {saving:.1f} s" if saving else "")
+        )
+
+    def _lap(self) -> float:
+        """Seconds since the last call."""
+        mark, self._mark = self._mark, time.perf_counter()
+        return self._mark - mark

@@ -14,14 +14,12 @@ def to_plain(value: Any, where: str = "checkpoint") -> Any:
     Raises:
         TypeError: A value of another kind; the message says at which key.
     """
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
     if isinstance(value, HistoryBuffer):
         log, count = value.data
         return {"log": log.tolist(), "count": count.tolist(), "max_length": value.max_length}

@@ -1,74 +1,55 @@
 """The runner: MMEngine's, with plain checkpoints, strict loading and a terminal that can be read."""
 
 import copy
-import os
 import re
 import time
 from pathlib import Path
 from typing import Any
 
-import mmengine.hooks
-import mmengine.runner
-import torch
-from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
-from mmengine.optim import AmpOptimWrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
-from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
-from torch.utils.data import DataLoader
 
 from medseg_kd import __version__
 from medseg_kd.configuration import (
     complete_run,
     find_teachers,
-    native_precision,
     settle_imports,
     type_errors_explained,
 )
 from medseg_kd.datasets import DataSpec
-from medseg_kd.datasets.cached_slices import cached_loader
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
-from medseg_kd.engine.compilation import check_compilation
-from medseg_kd.engine.ema import EMAHook
+from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment
-from medseg_kd.engine.graphs import graphed_step
+from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
-from medseg_kd.engine.statistics import NormStatisticsHook, average_over_processes
-from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
 from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
-from medseg_kd.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
+from medseg_kd.registry import HOOKS, RUNNERS, found
 
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 
 
 @RUNNERS.register_module()
-class Runner(mmengine.runner.Runner):
+class Runner(DeviceRunner):
     """Trains, validates and tests what a config describes.
 
     A model may offer ``checkpoint_state()`` and ``load_checkpoint_state(checkpoint, source)`` to say what of it is
-    saved (a distillation saves its student as ``state_dict`` and its connectors apart); any other model is saved
-    whole. One with ``has_unused_parameters`` lets DDP look for parameters that got no gradient, as
-    ``find_unused_parameters=True`` in the config does for any. Without a GPU, ``launcher='pytorch'`` runs on the CPU
-    with gloo.
+    saved; any other is saved whole.
     """
 
-    model: nn.Module
     data_spec: DataSpec | None = None
     """What the images of this run are, once a loop with data that tell it is built."""
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> "Runner":
-        """Build a runner as ``train.py`` does: ``val_cases`` are held out, the run folder has its name, the config is
-        checked, and what it leaves to the data (classes, channels) is taken from them.
-        """
+        """Build a runner as ``train.py`` does, from a config that is completed and checked; the given one stays."""
         settle_imports(cfg)
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
@@ -93,8 +74,8 @@ class Runner(mmengine.runner.Runner):
         """A loop whose data are those that the model, and the loop before it, are made for."""
         if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
             check_model(self.bare_model, dataset.spec, dataset.data_root)
-            if self.data_spec is not None and (found := self.data_spec.differences(dataset.spec)):
-                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(found))
+            if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
+                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
             self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(self.train_dataloader.dataset, dataset)
@@ -104,49 +85,9 @@ class Runner(mmengine.runner.Runner):
     def _is_training(self) -> bool:
         return isinstance(self._train_loop, BaseLoop)
 
-    def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """Prepare processes and back ends."""
-        if self.cfg.get("randomness", {}).get("deterministic"):
-            # Without a work space of its own size cuBLAS is not deterministic, and PyTorch refuses to use it.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if self.distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("gloo")
-        super().setup_env(env_cfg)
-        if torch.cuda.is_available() and env_cfg.get("tf32", True):
-            torch.set_float32_matmul_precision("high")
-
-    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Build the visualizer; one that names no back end writes files, as that of a config without one does."""
-        if isinstance(visualizer, dict):
-            visualizer = {"vis_backends": [dict(type=LocalVisBackend)], **visualizer}
-        return super().build_visualizer(visualizer)
-
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build the wrapper; on the CPU ours for MMEngine's ``AmpOptimWrapper``, on a GPU with a fused optimizer."""
-        device = torch.device(get_device())
-        if isinstance(optim_wrapper, dict) and device.type == "cpu":
-            kind = optim_wrapper.get("type")
-            kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
-            if kind is AmpOptimWrapper:
-                optim_wrapper = native_precision(optim_wrapper)
-        built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
-        if device.type == "cuda" and hasattr(built, "optimizer"):
-            built.optimizer.register_step_pre_hook(align_gradients)
-        return built
-
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model; one of MMSegmentation learns to take this project's batches."""
         return adapt(super().build_model(model))
-
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Move the model to its device; :meth:`load_or_resume` wraps it, as weights may come in other shapes."""
-        model = model.to(get_device())
-        use_channels_last(model, self.cfg.get("channels_last", "auto"), torch.device(get_device()))
-        if not self.distributed or is_model_wrapper(model):
-            return super().wrap_model(model_wrapper_cfg, model)
-        sync_bn = self.cfg.get("sync_bn")
-        # SyncBN exists on GPUs only.
-        return model if sync_bn is None or get_device() == "cpu" else convert_sync_batchnorm(model, sync_bn)
 
     def load_or_resume(self) -> None:
         """Load or resume as the config says, then wrap the model for several processes."""
@@ -156,16 +97,6 @@ class Runner(mmengine.runner.Runner):
         if self.distributed and not is_model_wrapper(self.model):
             self.model = self._distributed_model()
 
-    def _distributed_model(self) -> nn.Module:
-        """The model in its data-parallel wrapper."""
-        if (wrapper := self.cfg.get("model_wrapper_cfg")) is not None:
-            return super().wrap_model(wrapper, self.model)
-        search = self.cfg.get("find_unused_parameters", False) or getattr(self.model, "has_unused_parameters", False)
-        devices = None if get_device() == "cpu" else [int(os.environ["LOCAL_RANK"])]
-        return MMDistributedDataParallel(
-            self.model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=search
-        )
-
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Register the hooks of the config, and what every run needs."""
         super().register_hooks(default_hooks, custom_hooks)
@@ -174,10 +105,11 @@ class Runner(mmengine.runner.Runner):
     def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
         """Register a hook; where a config names one of others that this project has of that name, it gets ours."""
         if isinstance(hook, dict):
-            kind = hook.get("type")
-            kind = HOOKS.get(kind) if isinstance(kind, str) else kind
-            own = {each.__base__: each for each in (EMAHook, SegVisualizationHook, TrainInfoHook)}
-            hook = {**hook, "type": own.get(kind, kind)}
+            kind = found(HOOKS, hook.get("type"))
+            hook = {
+                **hook,
+                "type": {own.__base__: own for own in (EMAHook, SegVisualizationHook, TrainInfoHook)}.get(kind, kind),
+            }
         super().register_hook(hook, priority)
 
     def average_statistics(self) -> None:
@@ -192,7 +124,8 @@ class Runner(mmengine.runner.Runner):
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         super().dump_config()
-        return super().train()
+        with type_errors_explained(self.cfg):
+            return super().train()
 
     def val(self) -> dict[str, float]:
         """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
@@ -202,44 +135,11 @@ class Runner(mmengine.runner.Runner):
         finally:
             self._hooks = hooks
 
-    @staticmethod
-    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a loader; what makes no sense without a GPU or without loading processes is switched off.
-
-        Batches are collated as the config says, else as the data set does (``collate``), else as MMEngine does; those
-        of a data set with a ``cache`` are gathered from it.
-        """
-        if isinstance(dataloader, dict):
-            dataloader = dict(dataloader)
-            if not torch.cuda.is_available():
-                dataloader["pin_memory"] = False
-            if not dataloader.get("num_workers"):
-                dataloader["persistent_workers"] = False
-        loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
-        if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
-            loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
-            loader = cached_loader(loader, torch.device(get_device()))
-        return loader
-
-    def _maybe_compile(self, target: str) -> None:
-        """Compile the model where the config says so and it is safe; else make a step one CUDA graph where that is."""
-        check_compilation(self.cfg.get("compile"), self.bare_model, get_device())
-        super()._maybe_compile(target)
-        if target == "train_step" and not self.cfg.get("compile"):
-            asked, batch_size = self.cfg.get("cuda_graph", "auto"), self.train_dataloader.batch_size
-            if (step := graphed_step(self.model, self.optim_wrapper, asked, batch_size)) is not None:
-                self.model.train_step = step  # type: ignore[assignment]
-
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """MMEngine's logger without its warnings about its own deprecated file client."""
         logger = super().build_logger(*args, **kwargs)
         logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
         return logger
-
-    @property
-    def bare_model(self) -> Any:
-        """The model without a data-parallel wrapper."""
-        return self.model.module if is_model_wrapper(self.model) else self.model
 
     def save_checkpoint(
         self,
@@ -286,9 +186,17 @@ class Runner(mmengine.runner.Runner):
         write_checkpoint(to_plain(checkpoint), Path(out_dir, filename))
 
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", **_: Any) -> dict[str, Any]:
-        """Read a checkpoint and load its weights strictly; returns the checkpoint."""
+        """Read a checkpoint and load its weights strictly; returns the checkpoint.
+
+        One of other images is refused, but as a start of training, where it is said.
+        """
         checkpoint = read_checkpoint(filename, map_location)
-        self._check_origin(checkpoint, filename)
+        try:
+            check_checkpoint(checkpoint.get("meta"), self.data_spec, filename)
+        except UserError as error:
+            if not self._is_training or self._resume:
+                raise
+            self.logger.warning(f"training starts from other images: {error}")
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.bare_model
         if hasattr(model, "load_checkpoint_state"):
@@ -301,31 +209,18 @@ class Runner(mmengine.runner.Runner):
         self.logger.info(f"loaded {filename}")
         return checkpoint
 
-    def _check_origin(self, checkpoint: dict[str, Any], filename: str) -> None:
-        """Refuse a checkpoint of other images, but as a start of training, where it is said."""
-        try:
-            check_checkpoint(checkpoint.get("meta"), self.data_spec, filename)
-        except UserError as error:
-            if not self._is_training or self._resume:
-                raise
-            self.logger.warning(f"training starts from other images: {error}")
-
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on from a training checkpoint; a finished run stays finished.
-
-        Raises:
-            UserError: The file holds weights only.
-        """
+        """Go on from a training checkpoint, not from weights alone; a finished run stays finished."""
         checkpoint = read_checkpoint(filename)
         if "optimizer" not in checkpoint:
             raise UserError(
                 f"{filename} holds weights but no optimizer state: training cannot go on from it. To start a new run "
                 f"from these weights use --cfg-options load_from={filename} without --resume"
             )
-        if checkpoint["meta"]["iter"] >= self.max_iters:
+        if (done := checkpoint["meta"]["iter"]) >= self.max_iters:
             self.logger.warning(
-                f"{filename} is at iteration {checkpoint['meta']['iter']} and train_cfg.max_iters is {self.max_iters}: "
-                "nothing is left to train. Raise train_cfg.max_iters to go on"
+                f"{filename} is at iteration {done} and train_cfg.max_iters is {self.max_iters}: nothing is left to "
+                "train. Raise train_cfg.max_iters to go on"
             )
         super().resume(filename, *args, **kwargs)
 
@@ -333,23 +228,4 @@ class Runner(mmengine.runner.Runner):
         """Names of the hooks in their order."""
         return ", ".join(type(hook).__name__ for hook in self.hooks)
 
-    def _log_env(self, env_cfg: dict) -> None:
-        """One line on the terminal, the details beside the log file."""
-        log_environment(self)
-
-
-_mmengines_from_cfg = mmengine.runner.Runner.from_cfg.__func__
-
-
-def _from_cfg(cls: type[mmengine.runner.Runner], cfg: Any) -> mmengine.runner.Runner:
-    """MMEngine's ``Runner.from_cfg``, which gives a config that names a runner of this project that runner."""
-    if cls is mmengine.runner.Runner:
-        named = cfg.get("runner_type", Runner if cfg.get("default_scope") == "medseg_kd" else cls)
-        named = RUNNERS.get(named) if isinstance(named, str) else named
-        if issubclass(named, Runner):
-            return named.from_cfg(cfg)
-    return _mmengines_from_cfg(cls, cfg)
-
-
-# Without this it would train such a config on the cases that are held out, and save what cannot be read safely.
-mmengine.runner.Runner.from_cfg = classmethod(_from_cfg)
+    _log_env = log_environment

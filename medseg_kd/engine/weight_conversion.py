@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medseg_kd.configuration import read_config, segmentor_of
 from medseg_kd.errors import UserError
@@ -17,20 +17,17 @@ from medseg_kd.registry import MODELS
 def convert_checkpoint(
     source: str, file: str, out: Path, config: str | None = None, num_classes: int | None = None
 ) -> tuple[dict[str, Tensor], str | None]:
-    """Read a checkpoint, rename its weights, check that they fit the network, write them.
+    """Read a checkpoint of one of ``SOURCES``, rename its weights, check that they fit the network, write them.
 
     Args:
-        source: Whose weights they are, one of ``SOURCES``.
+        source: Whose weights they are.
         file: The checkpoint.
         out: Where ours is written.
         config: The config that must take the weights; None: one of the source's own.
         num_classes: Classes with background; None: the config's.
 
     Returns:
-        The weights, and the config that takes them; None where they are an encoder's, which no config takes as a whole.
-
-    Raises:
-        UserError: The file cannot be read, holds other weights than the source's, or the output cannot be written.
+        The weights, and the config that takes them; None for an encoder's.
     """
     if config and not SOURCES[source].configs:
         raise UserError(f"--config: {source} gives the weights of an encoder, which no config takes as a whole")
@@ -49,20 +46,16 @@ def _fitting(weights: dict[str, Tensor], configs: Sequence[str], classes: int | 
     Raises:
         UserError: None of them does; the message lists what keeps the weights from the most similar one.
     """
-    networks = {config: _network(config, classes) for config in configs}
-    nearest = min(networks, key=lambda config: _differences(networks[config].state_dict(), weights))
+    given = {(key, value.shape) for key, value in weights.items()}
+    networks = {}
+    for config in configs:
+        model = segmentor_of(read_config(config).model)
+        with torch.device("meta"):  # without memory for the weights
+            networks[config] = MODELS.build({**model, **({"num_classes": classes} if classes else {})}).network
+    wanted = {
+        config: {(key, value.shape) for key, value in network.state_dict().items()}
+        for config, network in networks.items()
+    }
+    nearest = min(wanted, key=lambda config: len(wanted[config] ^ given))
     check_weights(networks[nearest], weights, f"{source} does not fit {nearest}")
     return nearest
-
-
-def _differences(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> int:
-    """Names and shapes that only one side has."""
-    sides = [{(key, value.shape) for key, value in side.items()} for side in (wanted, given)]
-    return len(sides[0] ^ sides[1])
-
-
-def _network(config: str, classes: int | None) -> nn.Module:
-    """The network of a config's segmentor, without memory for its weights."""
-    model = segmentor_of(read_config(config).model)
-    with torch.device("meta"):
-        return MODELS.build({**model, **({"num_classes": classes} if classes else {})}).network

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from medseg_kd.cli import train
-from medseg_kd.configuration import complete_run
+from medseg_kd.configuration import complete_run, load_run
 from medseg_kd.datasets.spec import parts_of_config
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
@@ -102,3 +102,73 @@ def test_a_config_of_mmrazors_scope_says_what_to_change():
 def test_a_config_without_a_name():
     with pytest.raises(UserError, match="set work_dir"):
         complete_run(Config({"model": {}}))
+
+
+SLICES = 'dict(type="SliceDataset", data_root="{}")'
+WRAPPED = {
+    "repeat": f'dict(type="RepeatDataset", times=2, dataset={SLICES.format("a")})',
+    "concat": f'dict(type="ConcatDataset", datasets=[{SLICES.format("a")}, {SLICES.format("a")}])',
+    "folders": f'dict(type="ConcatDataset", datasets=[{SLICES.format("a")}, {SLICES.format("b")}])',
+}
+
+
+def _wrapped(tmp_path, wrapper, more=""):
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write(f'train_dataloader["dataset"] = {WRAPPED[wrapper]}\n{more}')
+    return "mine.py"
+
+
+@pytest.mark.parametrize("wrapper", ["repeat", "concat"])
+def test_the_data_folder_of_wrapped_data_sets(cfg, tmp_path, wrapper):
+    dataset = load_run(_wrapped(tmp_path, wrapper), data_root="other").train_dataloader.dataset
+    assert "data_root" not in dataset
+    assert all(inner.data_root == "other" for inner in dataset.get("datasets", [dataset.get("dataset")]))
+
+
+def test_several_data_folders_are_not_replaced_by_one(cfg, tmp_path):
+    with pytest.raises(
+        UserError, match=r"--data-root other would take the place of several .*: a, b. .*datasets.0.data"
+    ):
+        load_run(_wrapped(tmp_path, "folders"), data_root="other")
+
+
+def test_cases_of_a_wrapped_data_set_are_held_out(cfg, tmp_path):
+    held = load_run(_wrapped(tmp_path, "repeat", 'val_cases = ["case0002"]\n'))
+    assert held.train_dataloader.dataset.dataset.exclude_cases == ["case0002"]
+    assert held.val_dataloader.dataset.cases == ["case0002"] and held.val_dataloader.dataset.split == "train"
+
+
+def test_cases_of_several_data_sets_are_not_guessed(cfg, tmp_path):
+    with pytest.raises(UserError, match="val_cases does not say in which of 2 training data sets"):
+        load_run(_wrapped(tmp_path, "concat", 'val_cases = ["case0002"]\n'))
+
+
+def test_keys_that_a_config_lacks_may_be_added(cfg):
+    options = {"visualizer.type": "SegLocalVisualizer", "auto_scale_lr.enable": True, "find_unused_parameters": True}
+    added = load_run("mine.py", options)
+    assert added.visualizer == dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+    assert added.auto_scale_lr.enable and added.find_unused_parameters
+    with pytest.raises(UserError, match="--cfg-options visualizer.typ: mine.py: a part has no type: visualizer is"):
+        load_run("mine.py", {"visualizer.typ": "SegLocalVisualizer"})
+
+
+def test_a_variable_that_looks_like_a_key_is_not_written(cfg, tmp_path):
+    """In the config of the run nothing uses it any more, so it would be taken for a misspelt key."""
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("val_case = 'case0002'\nval_cases = [val_case]\n")
+    cfg = load_run("mine.py")
+    cfg.dump(tmp_path / "written.py")
+    assert "val_case" not in Config.fromfile("written.py") and cfg.val_cases == ["case0002"]
+    load_run("written.py")
+
+
+def test_a_single_name_is_a_list_of_one(cfg):
+    cfg.update(val_cases="case0002", custom_imports=dict(imports="json"))
+    complete_run(cfg)
+    assert cfg.val_dataloader.dataset.cases == cfg.train_dataloader.dataset.exclude_cases == ["case0002"]
+    assert cfg.custom_imports.imports == ["medseg_kd.engine", "json"]
+
+
+def test_a_config_without_a_model():
+    with pytest.raises(UserError, match=r"the config has no model: .*model=dict\(type=...\)"):
+        complete_run(Config({"work_dir": "run"}))

@@ -68,5 +68,5 @@ def test_progress_on_a_terminal_counts_all_cases(monkeypatch, capsys):
     hook.before_test_epoch(runner)
     for index in range(3):
         hook.after_test_iter(runner, index)
-    hook.after_test(runner)
+    hook.after_test_epoch(runner)
     assert capsys.readouterr().err.startswith("test: 3/3")

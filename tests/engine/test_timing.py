@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medseg_kd.engine import StageTimesHook, timing
+from medseg_kd.engine import StageTimesHook, hooks
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from medseg_kd.engine import StageTimesHook, timing
 def test_seconds_of_two_cases(more, predicting, end, monkeypatch, caplog):
     """Read in 1 and 2 s, predicted and handed over in 10 and 10 s (held up for 2 of them), 3 s after the last case."""
     clock = iter([100.0, 101.0, 111.0, 113.0, 123.0, 126.0])
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(hooks.time, "perf_counter", lambda: next(clock))
     metrics = [SimpleNamespace(waited_seconds=2.0, scoring_seconds=7.0), SimpleNamespace(**more)]
     runner = SimpleNamespace(
         logger=logging.getLogger("times"), test_loop=SimpleNamespace(evaluator=SimpleNamespace(metrics=metrics))
