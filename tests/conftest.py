@@ -9,12 +9,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when PyTorch is imported, 
 
 import pytest
 import torch
+from hypothesis import settings
 from mmengine.registry import DefaultScope
 
 from medseg_kd.datasets.phantom import write_phantom
 
 # With more threads than free cores, small operations wait for each other.
 torch.set_num_threads(1)
+# The same examples in every run, whatever else the machine does.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 ROOT = Path(__file__).parents[1]
 
 

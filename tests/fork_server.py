@@ -1,9 +1,15 @@
 """Fresh processes without the seconds of an import each: they are forked from one that has imported everything."""
 
 import multiprocessing
+import os
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from unittest import mock
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
+ROOT = Path(__file__).parents[1]
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
     [
         "medseg_kd.cli.train",
         "medseg_kd.cli.test",
@@ -15,3 +21,10 @@ CONTEXT.set_forkserver_preload(
         "monai.networks.nets",
     ]
 )
+
+
+def running_server() -> ForkServerContext:
+    """The context whose processes are forked from this repository's imports, whatever the working directory is."""
+    with mock.patch.dict(os.environ, {"PYTHONPATH": str(ROOT)}):
+        forkserver.ensure_running()
+    return _CONTEXT

@@ -109,5 +109,5 @@ def test_method_tables_are_complete(page: str) -> None:
 def test_every_reference_is_one_entry() -> None:
     text = read("docs/references.bib")
     keys = re.findall(r"^@\w+\{([^,]+),$", text, flags=re.MULTILINE)
-    assert len(keys) == len(set(keys)) == len(re.findall(r"^\}$", text, flags=re.MULTILINE)) == 14
+    assert keys and len(keys) == len(set(keys)) == len(re.findall(r"^\}$", text, flags=re.MULTILINE))
     assert text.count("{") == text.count("}")

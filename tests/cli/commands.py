@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from tests.fork_server import CONTEXT
+from tests.fork_server import running_server
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -51,7 +51,7 @@ def command(script: str, *arguments: object, cwd: Path, forked: bool = True) -> 
         )
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = CONTEXT.Process(target=_run, args=(told, cwd, environment, outputs))
+        process = running_server().Process(target=_run, args=(told, cwd, environment, outputs))
         process.start()
         process.join(_SECONDS)
         if process.exitcode is None:

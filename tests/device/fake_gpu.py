@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -118,15 +120,22 @@ class Observer(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def steps(path: str, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, Any]:
-    """Two training steps and a prediction of a config's model, at a small size."""
+def build(path: str, mode: FakeTensorMode) -> tuple[Config, BaseModel]:
+    """A config and its model, on the device."""
     from medseg_kd.configuration import read_config
     from medseg_kd.registry import MODELS
 
     cfg = read_config(path)
     cfg.model.pop("teacher_ckpt", None)
-    model = MODELS.build(cfg.model).train()
+    model = MODELS.build(cfg.model)
+    with mode:
+        return cfg, model.to("gpu:0")
+
+
+def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, Any]:
+    """Two training steps and a prediction of a config's model, at a small size."""
     observer = Observer()
+    model.train()
     for teacher in getattr(model, "teachers", ()):
         teacher._is_ready = True  # its weights make no difference to fake tensors
         teacher.model.register_forward_pre_hook(lambda *_: setattr(observer, "whose", "teacher"))
@@ -136,7 +145,6 @@ def steps(path: str, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, 
     student.register_forward_pre_hook(lambda *_: setattr(observer, "whose", "student"))
     autocast = nullcontext() if precision == torch.float32 else torch.autocast("gpu", precision)
     with mode, observer:
-        model.to("gpu:0")
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
         observer.waits.clear()
         for flip in (0.0, 1.0):  # free rotation, right angles
@@ -167,8 +175,9 @@ def steps(path: str, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, 
 def main() -> None:
     mode = set_up()
     for path in sys.argv[1:]:
+        cfg, model = build(path, mode)
         for precision in (torch.float32, torch.bfloat16):
-            found = steps(path, mode, precision)
+            found = steps(cfg, model, mode, precision)
             print(json.dumps({"config": path, "precision": str(precision), **found}), flush=True)
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 
-from tests.fork_server import CONTEXT
+from tests.fork_server import running_server
 
 _SECONDS = 240
 
@@ -19,13 +19,14 @@ def in_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]
 
     Both must return; an error in one of them is raised here, with its traceback.
     """
-    results = CONTEXT.Queue()
+    context = running_server()
+    results = context.Queue()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with mock.patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ""}):
         processes = [
-            CONTEXT.Process(target=_run, args=(rank, port, results, function, arguments), daemon=True)
+            context.Process(target=_run, args=(rank, port, results, function, arguments), daemon=True)
             for rank in range(2)
         ]
         for process in processes:

@@ -12,6 +12,7 @@ from torch import nn
 from medseg_kd.models import SoftDiceLoss
 from medseg_kd.registry import MODELS
 from tests.device_faults import DeviceFaults
+from tests.fork_server import running_server
 
 
 def two_classes() -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,7 +173,8 @@ def train_on_half(rank: int, folder: Path) -> None:
 
 
 def test_two_processes_equal_one_with_both_halves(tmp_path):
-    torch.multiprocessing.spawn(train_on_half, (tmp_path,), nprocs=2)
+    running_server()
+    torch.multiprocessing.start_processes(train_on_half, (tmp_path,), nprocs=2, start_method="forkserver")
     model = network()
     image, label = batch()
     value = SoftDiceLoss(loss_weight=2.0)(model(image), label)
