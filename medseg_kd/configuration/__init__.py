@@ -1,6 +1,6 @@
 """Reading, changing, completing and checking configs: a library, the same for the commands and for a notebook."""
 
-from medseg_kd.configuration.options import set_options
+from medseg_kd.configuration.options import parse_options, set_options
 from medseg_kd.configuration.pairs import write_pair
 from medseg_kd.configuration.reading import build_model, network_name, read_config, segmentor_of
 from medseg_kd.configuration.run import complete_run, find_teachers, load_run
@@ -14,6 +14,7 @@ __all__ = [
     "find_teachers",
     "load_run",
     "network_name",
+    "parse_options",
     "read_config",
     "resume",
     "run_folder",
