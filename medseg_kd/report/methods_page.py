@@ -10,7 +10,7 @@ from medseg_kd.configuration import build_model, read_config
 from medseg_kd.evaluation.tables import UNITS
 from medseg_kd.experiments.comparison import RESAMPLES
 from medseg_kd.experiments.methods import METRICS, PLAIN, TEACHER, Comparison
-from medseg_kd.experiments.runs import Run, facts
+from medseg_kd.experiments.runs import Run
 from medseg_kd.files import write_text
 from medseg_kd.models.profiling import parameter_count
 from medseg_kd.registry import DATASETS
@@ -121,7 +121,7 @@ def _cost_table(comparison: Comparison) -> str:
         model = build_model(configs[name])
         student, distiller = getattr(model, "architecture", model), getattr(model, "distiller", None)
         beside = parameter_count(distiller) if distiller is not None else 0
-        taken = [facts(runs[name]) for runs in comparison.runs.values()]
+        taken = [runs[name].facts for runs in comparison.runs.values()]
         return [
             f"{parameter_count(student) / 1e6:.2f}",
             f"{beside / 1e6:.2f}" if beside else "-",

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from medseg_kd.experiments import Point, Run, scores
+from medseg_kd.experiments.runs import Run
+from medseg_kd.experiments.sweep import Point
 from medseg_kd.report.markdown import mean_and_deviation, table
 
 
@@ -15,7 +16,7 @@ def sweep_table(keys: Sequence[str], runs: Mapping[Point, Sequence[Run]]) -> str
     """
     rows = []
     for point, same in runs.items():
-        found = [scores(run) for run in same]
+        found = [run.scores() for run in same]
         cells = [mean_and_deviation([each[name] for each in found]) for name in ("mDice", "mHD95")]
         rows.append([", ".join(point), *cells, str(len(same))])
     return table([", ".join(f"`{key}`" for key in keys), "Dice (%)", "HD95 (voxels)", "seeds"], rows)
