@@ -1,10 +1,12 @@
 """How runs are executed."""
 
 import json
+import multiprocessing
 import os
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ import torch
 from medseg_kd.errors import FailedRunError, UserError
 from medseg_kd.experiments.execution import execute
 from medseg_kd.experiments.executors import Resources
-from medseg_kd.experiments.job import Job
+from medseg_kd.experiments.job import Job, alone, is_busy
 from medseg_kd.experiments.runs import Run, Settings
+from medseg_kd.files import write_text
 from tests.cli.experiment_runs import Forked, fork_runs, write_config
 
 
@@ -75,6 +78,35 @@ def test_a_run_that_is_killed_is_started_again_but_not_forever(home, monkeypatch
     with pytest.raises(FailedRunError, match="run failed"):
         execute([Run("student.py", Path("run"))])
     assert len(Forked.started) == 4
+
+
+def test_a_run_waits_for_the_process_in_its_folder(home, monkeypatch, capsys):
+    """As for a training that outlived its command."""
+    run, left = Run("student.py", Path("run")), Path("left")
+    run.note()
+
+    def work() -> None:
+        with alone(run):
+            time.sleep(2)
+            left.touch()
+
+    def train(run: Run, launcher: str) -> None:
+        if not left.exists():
+            raise UserError("two at a time")
+
+    def test(run: Run, launcher: str) -> None:
+        write_text(run.work_dir / "test/metrics.json", json.dumps({"transunet": {"mDice": 1, "mHD95": 1}}))
+
+    monkeypatch.setattr("medseg_kd.experiments.job._train", train)
+    monkeypatch.setattr("medseg_kd.experiments.job._test", test)
+    other = multiprocessing.get_context("fork").Process(target=work)
+    other.start()
+    while not is_busy(run):
+        time.sleep(0.01)
+    execute([run])
+    other.join()
+    assert "training when the process is done that works in this folder" in capsys.readouterr().out
+    assert run.is_tested
 
 
 def test_the_same_run_twice_is_refused(home):
