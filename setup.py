@@ -50,6 +50,7 @@ setup(
         "pillow>=10",
         "prettytable>=3.6",
         "rich>=13",
+        "submitit>=1.5.2,<2",
     ],
     extras_require={
         "imagenet": ["torchvision>=0.23"],  # names of its weights

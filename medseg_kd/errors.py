@@ -7,6 +7,30 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A wrong input: says what was found, where, what was expected and what to do."""
 
+    exit_code = 2
+
+
+class FailedRunError(UserError):
+    """One of several runs failed; the message ends with the end of its log."""
+
+    exit_code = 1
+
+
+_FROM_WORKER = f"{UserError.__module__}.{UserError.__qualname__}: "
+
+
+def explanation(error: BaseException) -> str | None:
+    """What a user is told of an error in place of its traceback; None for a defect, which needs it."""
+    if isinstance(error, UserError):
+        # A data-loading process wraps the message into its own traceback.
+        return str(error).rpartition(_FROM_WORKER)[2].strip()
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's
+        return (
+            f"the GPU's memory is full: {first_line(error)}\n"
+            "Lower train_dataloader.batch_size or model.slice_batch, or train in 16 bits with --amp"
+        )
+    return None
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type where it has none."""

@@ -6,24 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg_kd.cli.experiment_arguments import add_experiment_arguments, method_options, settings_of
+from medseg_kd.cli.experiment_arguments import add_experiment_arguments, method_options, resources_of, settings_of
 from medseg_kd.distill import METHODS
 from medseg_kd.evaluation.measures.base import PROTOCOLS
-from medseg_kd.experiments import Comparison, execute, finished, plan_methods
+from medseg_kd.experiments.execution import execute
+from medseg_kd.experiments.methods import Comparison, finished, plan_methods
 from medseg_kd.report.methods_page import write_page
 
 _TEACHER, _STUDENT = "configs/compare/teacher_headneck.py", "configs/compare/student_headneck.py"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train and test everything that is not finished yet, then write the page.
-
-    Args:
-        argv: The arguments; None takes the command line's.
-
-    Raises:
-        UserError: An argument does not fit, or a run failed.
-    """
+    """Train and test everything that is not finished yet, then write the page."""
     parser = argparse.ArgumentParser(
         prog="compare_methods.py",
         description="Trains a teacher, the plain student and the student distilled by each method, with every seed, "
@@ -56,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.finished:
         plan = finished(plan, folder)
     else:
-        execute([run for runs in plan.values() for run in runs.values()], args.jobs, args.threads)
+        execute([run for runs in plan.values() for run in runs.values()], resources_of(args))
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
     write_page(Comparison(plan, options, args.protocol, command), args.out)
     print(f"{args.out}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")

@@ -5,21 +5,15 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg_kd.cli.experiment_arguments import add_experiment_arguments, settings_of
+from medseg_kd.cli.experiment_arguments import add_experiment_arguments, resources_of, settings_of
 from medseg_kd.errors import UserError
-from medseg_kd.experiments import execute, plan_sweep, spread_cases
+from medseg_kd.experiments.execution import execute
+from medseg_kd.experiments.sweep import plan_sweep, spread_cases
 from medseg_kd.report.markdown import sweep_table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train every point of the grid with every seed and print the table of their scores.
-
-    Args:
-        argv: The arguments; None takes the command line's.
-
-    Raises:
-        UserError: An argument does not fit, or a run failed.
-    """
+    """Train every point of the grid with every seed and print the table of their scores."""
     parser = argparse.ArgumentParser(
         prog="sweep.py",
         description="Trains a config with each value of one or more of its keys and each seed, and scores the runs on "
@@ -44,5 +38,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = plan_sweep(args.config, args.key, points, args.seeds, cases, folder, settings_of(args))
     runs = [run for same in plan.values() for run in same]
     print(f"{len(runs)} runs in {folder}, scored on {len(cases)} training case(s): {', '.join(cases)}", flush=True)
-    execute(runs, args.jobs, args.threads)
+    execute(runs, resources_of(args))
     print("\n" + sweep_table(args.key, plan))

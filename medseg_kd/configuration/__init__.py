@@ -1,7 +1,7 @@
 """Reading, changing, completing and checking configs: a library, the same for the commands and for a notebook."""
 
 from medseg_kd.configuration.checking import check_config, type_errors_explained
-from medseg_kd.configuration.options import set_options
+from medseg_kd.configuration.options import parse_options, set_options
 from medseg_kd.configuration.pairs import write_pair
 from medseg_kd.configuration.reading import build_model, network_name, read_config, segmentor_of, settle_imports
 from medseg_kd.configuration.run import complete_run, find_teachers, load_run, native_precision
@@ -16,6 +16,7 @@ __all__ = [
     "load_run",
     "native_precision",
     "network_name",
+    "parse_options",
     "read_config",
     "resume",
     "run_folder",

@@ -14,7 +14,7 @@ from medseg_kd.errors import UserError
 TOP_LEVEL = {
     *inspect.signature(mmengine.runner.Runner).parameters,
     *("val_cases", "sync_bn", "find_unused_parameters", "model_wrapper_cfg", "compile", "activation_checkpointing"),
-    *("runner_type", "custom_imports"),
+    *("runner_type", "custom_imports", "cuda_graph", "channels_last"),
 }
 """Keys that mean something to a run."""
 

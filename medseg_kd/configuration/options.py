@@ -1,14 +1,29 @@
 """Options: keys of a config that are changed for one run."""
 
+import argparse
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from medseg_kd.configuration.checking import check_config
 from medseg_kd.configuration.names import TOP_LEVEL
 from medseg_kd.errors import UserError, did_you_mean
+
+
+def parse_options(words: Sequence[str]) -> dict[str, Any]:
+    """Values of options as a command line gives them, such as ``train_cfg.max_iters=2000``.
+
+    Raises:
+        UserError: One is not ``KEY=VALUE``.
+    """
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"--cfg-options {word}: expected KEY=VALUE")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--options", nargs="*", action=DictAction)
+    return parser.parse_args(["--options", *words]).options
 
 
 def set_options(cfg: Config, options: Mapping[str, Any]) -> None:

@@ -1,135 +1,138 @@
-"""Runs in processes of their own: each once, a few at a time."""
+"""Runs as jobs of submitit: each once, a few at a time."""
 
-import json
-import math
+import contextlib
+import io
 import os
 import signal
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from medseg_kd.errors import UserError
-from medseg_kd.experiments.runs import Run, check_origin, is_tested, is_trained, scores, write_state
+import submitit
+from submitit.core.utils import FailedJobError
+
+from medseg_kd.errors import FailedRunError, UserError
+from medseg_kd.experiments.executors import Resources
+from medseg_kd.experiments.job import Job, is_busy
+from medseg_kd.experiments.runs import Run
 from medseg_kd.models.checkpoint import last_checkpoint
 
-_CALL = "from medseg_kd.cli import run; from medseg_kd.cli.{0} import main; run(main)"
+_STARTS = 4
+"""How often a local run is started that something kills, such as the system when its memory is full."""
+_POLL = 0.1
 _SHOWN_LINES = 15
-_POLL = 0.05
+_LATE = 60
+"""Seconds after which a network file system shows what another machine wrote."""
 
 
-def execute(runs: Sequence[Run], jobs: int = 1, threads: int | None = None) -> None:
-    """Train and test runs, ``jobs`` at a time, in their order; what is finished already is skipped.
+@dataclass
+class _Active:
+    """A run under way."""
+
+    run: Run
+    label: str
+    job: submitit.Job
+    starts: int = 1
+
+
+def execute(runs: Sequence[Run], resources: Resources | None = None) -> None:
+    """Train and test runs in their order, students after their teacher; what is finished already is skipped.
 
     A run that was interrupted goes on from its last checkpoint, from the beginning where there is none. Output goes
-    to ``train.log`` and ``test.log`` of the run folder, one line for each step to the terminal.
+    to ``train.log`` and ``test.log`` of the run folder, that of submitit to ``submitit``. A local run that is killed
+    is started again. Where this process is asked to end, by Ctrl-C or SIGTERM, the runs end before it.
 
     Raises:
-        UserError: A run failed, a folder holds a run that was made in another way, or an argument does not fit.
+        FailedRunError: A run failed; the others are ended.
+        UserError: A folder holds a run that was made in another way, or two runs share one.
     """
-    if jobs < 1 or (threads is not None and threads < 1):
-        raise UserError("--jobs and --threads must be at least 1")
+    resources = resources or Resources()
     for run in runs:
-        check_origin(run)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads or max(1, cores // jobs))}
+        run.check_origin()
+    if len(runs) > len({run.work_dir for run in runs}):
+        raise UserError("two runs would share a folder: give each seed and each value once")
+    slots = resources.slots(len(runs))
     waiting = [(f"[{number}/{len(runs)}] {run.work_dir}", run) for number, run in enumerate(runs, start=1)]
-    active: list[_Execution] = []
-    before = signal.signal(signal.SIGTERM, _terminated)
+    active: dict[int, _Active] = {}
+    # Both signals wait until the loop looks. The runs inherit that Ctrl-C does, and are told to end one by one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         while waiting or active:
+            if signal.SIGINT in signal.sigpending():
+                raise KeyboardInterrupt
             for label, run in list(waiting):
-                if len(active) < jobs and (run.teacher is None or is_trained(run.teacher)):
+                free = [slot for slot in range(slots) if slot not in active]
+                if free and (run.teacher is None or run.teacher.is_trained):
                     waiting.remove((label, run))
-                    active.append(_Execution(run, label, environment))
-            active = [execution for execution in active if execution.goes_on()]
+                    if run.is_tested:
+                        _report(run, label)
+                    else:
+                        active[free[0]] = _Active(run, label, _start(run, label, resources, free[0], slots))
+            for slot, each in [item for item in active.items() if item[1].job.done()]:
+                if each.starts < _STARTS and _was_killed(each):
+                    each.job = _start(each.run, f"{each.label} was killed", resources, slot, slots)
+                    each.starts += 1
+                else:
+                    del active[slot]
+                    _check(each)
+                    _report(each.run, each.label)
             time.sleep(_POLL)
     finally:
+        for each in active.values():
+            _end(each.job)
         signal.signal(signal.SIGTERM, before)
-        for execution in active:
-            execution.stop()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def start_process(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start ``train.py`` or ``test.py`` with its arguments; what it prints goes to ``log``."""
-    call = [sys.executable, "-c", _CALL.format(Path(command[0]).stem), *command[1:]]
-    with log.open("w", encoding="utf-8") as output:
-        return subprocess.Popen(call, stdout=output, stderr=subprocess.STDOUT, env=environment)
+def _start(run: Run, label: str, resources: Resources, slot: int, slots: int) -> submitit.Job:
+    """Submit a run, and say so."""
+    if not run.facts:
+        run.note()
+    goes_on = " goes on" if last_checkpoint(run.work_dir) else ""
+    after = " when the process is done that works in this folder" if is_busy(run) else ""
+    executor = resources.executor_of(run.work_dir / "submitit", "/".join(run.work_dir.parts[-2:]), slot, slots)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # the error says the same
+            job = executor.submit(Job(run, max(1, resources.gpus)))
+    except FailedJobError as error:
+        raise UserError(f"Slurm did not take {run.work_dir}: {error}") from error
+    print(f"{label}: training{goes_on}{after}, {resources.executor} job {job.job_id}", flush=True)
+    return job
 
 
-class _Execution:
-    """A run under way: its processes one after the other.
-
-    Args:
-        run: The run.
-        label: What its lines begin with.
-        environment: Of its processes.
-    """
-
-    def __init__(self, run: Run, label: str, environment: Mapping[str, str]) -> None:
-        self.run = run
-        self.label = label
-        self.environment = environment
-        self.steps = self._steps()
-        self.process: subprocess.Popen | None = None
-        self.log = Path()
-
-    def goes_on(self) -> bool:
-        """Start the next process where none runs; whether there is still something to wait for.
-
-        Raises:
-            UserError: The process that ended has failed.
-        """
-        if self.process is not None:
-            if self.process.poll() is None:
-                return True
-            if self.process.returncode:
-                end = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-_SHOWN_LINES:])
-                raise UserError(f"{self.label} failed; the end of {self.log}:\n{end}")
-        command = next(self.steps, None)
-        if command is None:
-            return False
-        self.log = self.run.work_dir / f"{Path(command[0]).stem}.log"
-        self.process = start_process(command, self.log, self.environment)
-        return True
-
-    def stop(self) -> None:
-        """End the process."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait()
-
-    def _steps(self) -> Iterator[Sequence[str]]:
-        """The commands that the run still needs; each has succeeded when the next is asked for."""
-        run = self.run
-        if not is_trained(run):
-            resumed = last_checkpoint(run.work_dir) is not None
-            write_state(run, {"origin": run.origin})
-            print(f"{self.label}: training{' goes on' if resumed else ''}", flush=True)
-            start = time.monotonic()
-            yield [*run.train_command, *(["--resume"] if resumed else [])]
-            seconds = time.monotonic() - start
-            each = _seconds_per_iteration(run.work_dir)
-            write_state(run, {"origin": run.origin, "seconds": seconds, "seconds_per_iteration": each})
-            print(f"{self.label}: trained in {seconds:.0f} s, {each:.3f} s/iter", flush=True)
-        if not is_tested(run):
-            yield run.test_command
-        means = scores(run)
-        print(f"{self.label}: Dice {means['mDice']:.2f} %, HD95 {means['mHD95']:.2f} voxels", flush=True)
+def _was_killed(each: _Active) -> bool:
+    """Whether a local run ended without a word. Slurm itself starts those again that nobody cancelled."""
+    local = isinstance(each.job, submitit.LocalJob)
+    return local and not each.job.paths.result_pickle.exists() and not each.run.is_tested
 
 
-def _seconds_per_iteration(work_dir: Path) -> float:
-    """Median of the times in the training log, whose lines are means over the last iterations."""
-    logs = sorted(work_dir.glob("*/vis_data/scalars.json"))
-    entries = [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
-    times = [entry["time"] for entry in entries if "lr" in entry]
-    return statistics.median(times) if times else math.nan
+def _check(each: _Active) -> None:
+    """Refuse to go on after a run that failed."""
+    if (error := each.job.exception()) is not None:
+        text, where = str(error), each.job.paths.stdout
+    elif (log := each.job.result()) is not None:
+        text, where = log.read_text(encoding="utf-8"), log
+    else:
+        late = time.monotonic() + _LATE
+        while not each.run.is_tested and time.monotonic() < late:
+            time.sleep(1)
+        return
+    end = "\n".join(text.splitlines()[-_SHOWN_LINES:])
+    raise FailedRunError(f"{each.label} failed; the end of {where}:\n{end}")
 
 
-def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    """End as after Ctrl-C, so that the processes end too."""
-    raise KeyboardInterrupt
+def _report(run: Run, label: str) -> None:
+    """Say what came out."""
+    means, took = run.scores(), "trained in {seconds:.0f} s, {seconds_per_iteration:.3f} s/iter".format(**run.facts)
+    print(f"{label}: Dice {means['mDice']:.2f} %, HD95 {means['mHD95']:.2f} voxels; {took}", flush=True)
+
+
+def _end(job: submitit.Job) -> None:
+    """End a job. That of this machine hands SIGTERM on; submitit would interrupt it, which prints where it was."""
+    if not isinstance(job, submitit.LocalJob):
+        job.cancel(check=False)
+        return
+    while not job.done():
+        os.kill(int(job.job_id), signal.SIGTERM)
+        time.sleep(_POLL)

@@ -9,24 +9,20 @@ from medseg_kd.configuration import write_pair
 from medseg_kd.distill.pair_config import find_method
 from medseg_kd.errors import UserError
 from medseg_kd.experiments.comparison import MEAN, Difference, RunScores, differences, mean_of_runs, read_runs
-from medseg_kd.experiments.runs import Run, Settings, is_tested
+from medseg_kd.experiments.runs import Run, Settings
 
 TEACHER, PLAIN = "teacher", "plain student"
 METRICS = ("dice", "hd95")
 
+Plan = dict[int, dict[str, Run]]
+"""For each seed its runs by name, in the order in which they can be executed: ``TEACHER``, ``PLAIN``, the methods."""
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tested runs and how they came about.
+    """Tested runs, and how they came about: the options of each method, and the command that makes the page."""
 
-    Attributes:
-        runs: for each seed its runs by name: ``TEACHER``, ``PLAIN``, then the methods.
-        options: options that a method was given.
-        protocol: of the scores.
-        command: that makes the page.
-    """
-
-    runs: Mapping[int, Mapping[str, Run]]
+    runs: Plan
     options: Mapping[str, Sequence[str]]
     protocol: str
     command: str
@@ -62,18 +58,6 @@ class Comparison:
         return differences(self.means[name], self.means[PLAIN], metric)[MEAN]
 
 
-def finished(plan: Mapping[int, dict[str, Run]], folder: Path) -> dict[int, dict[str, Run]]:
-    """The seeds of a plan all of whose runs are trained and tested.
-
-    Raises:
-        UserError: There is none.
-    """
-    seeds = {seed: runs for seed, runs in plan.items() if all(map(is_tested, runs.values()))}
-    if not seeds:
-        raise UserError(f"{folder}: no seed is finished yet")
-    return seeds
-
-
 def plan_methods(
     teacher: str,
     student: str,
@@ -82,37 +66,31 @@ def plan_methods(
     folder: Path,
     method_options: Mapping[str, Sequence[str]] | None = None,
     settings: Settings | None = None,
-) -> dict[int, dict[str, Run]]:
-    """The runs of a comparison; the configs of the pairs are written into its folder.
+) -> Plan:
+    """The runs of a comparison, in ``folder``, into which the configs of the pairs are written.
 
-    Args:
-        teacher: Config of the teacher.
-        student: Config of the student.
-        methods: Names of methods.
-        seeds: Of the runs; the student of a seed learns from the teacher of that seed.
-        folder: Of all runs.
-        method_options: ``KEY=VALUE`` for the distiller of a method.
-        settings: What all runs have in common.
-
-    Returns:
-        For each seed its runs by name, in the order in which they can be executed.
+    The student of a seed learns from the teacher of that seed; ``method_options`` are ``KEY=VALUE`` for the distiller.
     """
     settings = settings or Settings()
-    pairs = {}
+    configs = {}
     for method in methods:
         out = folder / "configs" / f"{find_method(method).stem}.py"
-        pairs[method] = str(write_pair(method, teacher, student, out, overwrite=True).file)
-
-    def work_dir(name: str, seed: int) -> Path:
-        return folder / name.replace(" ", "_").lower() / f"seed{seed}"
-
-    plan = {}
+        configs[method] = str(write_pair(method, teacher, student, out, overwrite=True).file)
+    plan: Plan = {}
     for seed in seeds:
         seeded = f"randomness.seed={seed}"
-        taught = settings.run(teacher, work_dir(TEACHER, seed), [seeded])
-        plan[seed] = {TEACHER: taught, PLAIN: settings.run(student, work_dir(PLAIN, seed), [seeded])}
-        for method, pair in pairs.items():
-            own = [f"model.distiller.{option}" for option in (method_options or {}).get(method, [])]
-            options = [f"model.teacher_ckpt={taught.work_dir}", *own, seeded]
-            plan[seed][method] = settings.run(pair, work_dir(method, seed), options, teacher=taught)
+        folders = {name: folder / name.replace(" ", "_").lower() / f"seed{seed}" for name in (TEACHER, PLAIN, *methods)}
+        taught = Run(teacher, folders[TEACHER], settings, (seeded,))
+        plan[seed] = {TEACHER: taught, PLAIN: Run(student, folders[PLAIN], settings, (seeded,))}
+        for method, config in configs.items():
+            options = [f"model.distiller.{option}" for option in (method_options or {}).get(method, ())]
+            own = (f"model.teacher_ckpt={taught.work_dir}", *options, seeded)
+            plan[seed][method] = Run(config, folders[method], settings, own, teacher=taught)
     return plan
+
+
+def finished(plan: Plan, folder: Path) -> Plan:
+    """The seeds of a plan all of whose runs are tested; a :class:`UserError` where there is none."""
+    if seeds := {seed: runs for seed, runs in plan.items() if all(run.is_tested for run in runs.values())}:
+        return seeds
+    raise UserError(f"{folder}: no seed is finished yet")

@@ -1,7 +1,6 @@
-"""A run of ``train.py`` and ``test.py``: its commands, and what is known of it."""
+"""A run: one training and the test of its last checkpoint, and what is known of it."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,118 +10,76 @@ from medseg_kd.files import write_text
 
 _NO_VALIDATION = "train_cfg.val_begin=1000000000"
 
-_STATE = "run.json"
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of an experiment have in common; ``options`` are ``KEY=VALUE`` for the config."""
+
+    options: tuple[str, ...] = ()
+    data_root: str | None = None
+    amp: bool = False
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and the test of its last checkpoint.
+    """One training and the test of its last checkpoint; it is scored at its end alone.
 
-    Attributes:
-        config: config file.
-        work_dir: run folder, of this run alone.
-        options: ``KEY=VALUE`` for ``--cfg-options`` of training and test.
-        test_options: further ones of the test.
-        data_root: data folder, if not the config's.
-        amp: train in the device's native precision.
-        teacher: the run whose checkpoint this one needs; it must come before.
+    ``own`` and, of the test alone, ``own_test`` are further ``KEY=VALUE`` for the config. The run needs the checkpoint
+    of its ``teacher``, which must come before it.
     """
 
     config: str
     work_dir: Path
-    options: tuple[str, ...] = ()
-    test_options: tuple[str, ...] = ()
-    data_root: str | None = None
-    amp: bool = False
+    settings: Settings = Settings()
+    own: tuple[str, ...] = ()
+    own_test: tuple[str, ...] = ()
     teacher: "Run | None" = None
 
     @property
-    def train_command(self) -> list[str]:
-        """Words after ``python``."""
-        amp = ["--amp"] if self.amp else []
-        return ["train.py", *self._shared(), *amp, "--cfg-options", *self.options]
-
-    @property
-    def test_command(self) -> list[str]:
-        """Words after ``python``."""
-        return ["test.py", *self._shared(), "--cfg-options", *self.options, *self.test_options]
+    def options(self) -> tuple[str, ...]:
+        """``KEY=VALUE`` of training and test."""
+        return (*self.settings.options, *self.own, _NO_VALIDATION)
 
     @property
     def origin(self) -> list[list[str]]:
-        """All that the result depends on: the commands of this run and of its teacher's."""
-        return [self.train_command, self.test_command, *(self.teacher.origin if self.teacher else [])]
+        """All that the result depends on: the commands that would make this run and its teacher."""
+        data = ["--data-root", self.settings.data_root] if self.settings.data_root else []
+        shared = [self.config, "--work-dir", str(self.work_dir), *data]
+        train = ["train.py", *shared, *(["--amp"] if self.settings.amp else []), "--cfg-options", *self.options]
+        test = ["test.py", *shared, "--cfg-options", *self.options, *self.own_test]
+        return [train, test, *(self.teacher.origin if self.teacher else [])]
 
-    def _shared(self) -> list[str]:
-        data = ["--data-root", self.data_root] if self.data_root else []
-        return [self.config, "--work-dir", str(self.work_dir), *data]
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the folder: its ``origin``, and of a trained run ``seconds``, ``seconds_per_iteration``."""
+        file = self.work_dir / "run.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
+    def note(self, **facts: float) -> None:
+        """Replace what is known of the folder."""
+        write_text(self.work_dir / "run.json", json.dumps({"origin": self.origin, **facts}, indent=2) + "\n")
 
-@dataclass(frozen=True)
-class Settings:
-    """What all runs of an experiment have in common; see :class:`Run`."""
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training was finished."""
+        return "seconds" in self.facts
 
-    options: tuple[str, ...] = ()
-    data_root: str | None = None
-    amp: bool = False
+    @property
+    def is_tested(self) -> bool:
+        """Whether training and test were finished."""
+        return self.is_trained and (self.work_dir / "test/metrics.json").is_file()
 
-    def run(
-        self,
-        config: str,
-        work_dir: Path,
-        options: Sequence[str],
-        test_options: Sequence[str] = (),
-        teacher: Run | None = None,
-    ) -> Run:
-        """A run with further options, which is scored at its end alone."""
-        options = (*self.options, *options, _NO_VALIDATION)
-        return Run(config, work_dir, options, tuple(test_options), self.data_root, self.amp, teacher)
+    def scores(self, protocol: str = "transunet") -> dict[str, Any]:
+        """The means of a tested run under one protocol, as ``metrics.json`` holds them."""
+        return json.loads((self.work_dir / "test/metrics.json").read_text(encoding="utf-8"))[protocol]
 
-
-def facts(run: Run) -> dict[str, Any]:
-    """What a trained run took: ``seconds`` of its (last) training process, ``seconds_per_iteration``."""
-    return _state(run)
-
-
-def is_trained(run: Run) -> bool:
-    """Whether the training was finished by :func:`execute`."""
-    return "seconds" in _state(run)
-
-
-def scores(run: Run, protocol: str = "transunet") -> dict[str, Any]:
-    """The means of a tested run under one protocol, as ``metrics.json`` holds them."""
-    return json.loads(_metrics(run).read_text(encoding="utf-8"))[protocol]
-
-
-def is_tested(run: Run) -> bool:
-    """Whether training and test were finished by :func:`execute`."""
-    return is_trained(run) and _metrics(run).is_file()
-
-
-def check_origin(run: Run) -> None:
-    """Refuse a run folder whose content another command made."""
-    if not run.work_dir.exists():
-        return
-    made = _state(run).get("origin")
-    if made != run.origin:
-        changed = [" ".join(command) for command in run.origin if command not in (made or [])]
-        raise UserError(
-            f"{run.work_dir} holds a run that was made in another way than\n    "
-            + "\n    ".join(changed or [" ".join(run.train_command)])
-            + "\nRemove that folder to make it again, or choose another folder for these runs"
-        )
-
-
-def write_state(run: Run, state: Mapping[str, Any]) -> None:
-    """Replace what is known of the run folder's content."""
-    write_text(run.work_dir / _STATE, json.dumps(state, indent=2) + "\n")
-
-
-def _metrics(run: Run) -> Path:
-    """Where the test leaves its means."""
-    return run.work_dir / "test" / "metrics.json"
-
-
-def _state(run: Run) -> dict[str, Any]:
-    """What is known of the run folder's content."""
-    file = run.work_dir / _STATE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    def check_origin(self) -> None:
+        """Refuse a run folder whose content another command made."""
+        made = self.facts.get("origin")
+        if self.work_dir.exists() and made != self.origin:
+            changed = [" ".join(command) for command in self.origin if command not in (made or [])]
+            raise UserError(
+                f"{self.work_dir} holds a run that was made in another way than\n    "
+                + "\n    ".join(changed or [" ".join(self.origin[0])])
+                + "\nRemove that folder to make it again, or choose another folder for these runs"
+            )

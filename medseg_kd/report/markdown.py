@@ -3,7 +3,8 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from medseg_kd.experiments import Point, Run, scores
+from medseg_kd.experiments.runs import Run
+from medseg_kd.experiments.sweep import Point
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -22,7 +23,7 @@ def sweep_table(keys: Sequence[str], runs: Mapping[Point, Sequence[Run]]) -> str
     """Mean and deviation over the seeds for each point of a grid over config keys, one value a key."""
     rows = []
     for point, same in runs.items():
-        found = [scores(run) for run in same]
+        found = [run.scores() for run in same]
         cells = [mean_and_deviation([each[name] for each in found]) for name in ("mDice", "mHD95")]
         rows.append([", ".join(point), *cells, str(len(same))])
     return table([", ".join(f"`{key}`" for key in keys), "Dice (%)", "HD95 (voxels)", "seeds"], rows)

@@ -9,7 +9,7 @@ from medseg_kd.configuration import build_model, read_config
 from medseg_kd.evaluation.summary import UNITS
 from medseg_kd.experiments.comparison import RESAMPLES
 from medseg_kd.experiments.methods import METRICS, PLAIN, TEACHER, Comparison
-from medseg_kd.experiments.runs import Run, facts
+from medseg_kd.experiments.runs import Run
 from medseg_kd.files import write_text
 from medseg_kd.models.profiling import parameter_count
 from medseg_kd.registry import DATASETS
@@ -108,7 +108,7 @@ def _cost(runs: list[Run], name: str) -> list[str]:
     model = build_model(read_config(runs[0].config))
     student, distiller = getattr(model, "architecture", model), getattr(model, "distiller", None)
     beside = parameter_count(distiller) if distiller is not None else 0
-    taken = [facts(run) for run in runs]
+    taken = [run.facts for run in runs]
     return [
         name,
         f"{parameter_count(student) / 1e6:.2f}",

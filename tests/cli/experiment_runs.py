@@ -1,12 +1,15 @@
-"""Small configs, and processes that are forked: what they import is there already."""
+"""Small configs, and runs whose processes are forked."""
 
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medseg_kd.cli import run, test, train
+import pytest
+import submitit.local.local
+import torch
+from submitit.core.submission import process_job
+
 from tests.cli.commands import ROOT
 
 TINY = """\
@@ -25,27 +28,36 @@ train_dataloader.update(batch_size=2)
 
 
 class Forked:
-    """Stands for the ``subprocess.Popen`` of a command."""
+    """Stands for the process that submitit starts for a local run: what it imports is there already."""
 
-    started: list[list[str]]
+    alive: list["Forked"]
+    started: list[Path]
+    """Run folders."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-        self.started.append(list(command))
-        self.process = multiprocessing.get_context("fork").Process(target=_call, args=(command, log, environment))
+    def __init__(self, folder: Path) -> None:
+        self.started.append(folder.parent)
+        self.alive.append(self)
+        self.process = multiprocessing.get_context("fork").Process(target=self.work, args=(folder,))
         self.process.start()
-
-    @property
-    def returncode(self) -> int | None:
-        return self.process.exitcode
+        self.pid = self.process.pid
 
     def poll(self) -> int | None:
+        self.process.join(0)
         return self.process.exitcode
 
-    def terminate(self) -> None:
-        self.process.terminate()
+    def work(self, folder: Path) -> None:
+        """Do what the process would do."""
+        os.environ.update(SUBMITIT_EXECUTOR="local", SUBMITIT_LOCAL_JOB_ID=str(os.getpid()))
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
+        torch.set_num_threads(1)
+        process_job(folder)
 
-    def wait(self) -> None:
-        self.process.join()
+
+def fork_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork local runs, and count them in ``Forked.started``."""
+    monkeypatch.setattr(Forked, "started", [], raising=False)
+    monkeypatch.setattr(Forked, "alive", [], raising=False)
+    monkeypatch.setattr(submitit.local.local, "start_controller", lambda folder, **_: Forked(folder))
 
 
 def write_config(folder: Path, name: str, width: int, iterations: int = 2) -> None:
@@ -54,13 +66,3 @@ def write_config(folder: Path, name: str, width: int, iterations: int = 2) -> No
     if not link.exists():
         link.symlink_to(ROOT / "configs")
     (folder / f"{name}.py").write_text(TINY.format(width=width, iterations=iterations))
-
-
-def _call(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-    os.environ.update(environment)
-    with log.open("w") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-        sys.stdout = sys.stderr = output
-        main = {"train.py": train.main, "test.py": test.main}[command[0]]
-        run(lambda: main(list(command[1:])))

@@ -9,9 +9,10 @@ import pytest
 
 from medseg_kd.cli.compare_methods import main
 from medseg_kd.errors import UserError
-from medseg_kd.experiments import execution
+from medseg_kd.experiments.runs import Run
+from medseg_kd.models.checkpoint import read_checkpoint
 from medseg_kd.report.methods_page import KEPT_BELOW
-from tests.cli.experiment_runs import Forked, write_config
+from tests.cli.experiment_runs import Forked, fork_runs, write_config
 
 SCORES = ("protocol", "case", "class", "dice", "jaccard", "hd95", "asd", "unit", "status")
 
@@ -22,8 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_config(tmp_path, "teacher", 16)
     write_config(tmp_path, "student", 8)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Forked, "started", [], raising=False)
-    monkeypatch.setattr(execution, "start_process", Forked)
+    fork_runs(monkeypatch)
     return tmp_path
 
 
@@ -44,12 +44,11 @@ def rows(text: str, heading: str) -> dict[str, list[str]]:
 def test_it_trains_what_is_missing_and_writes_what_came_out(home, phantom):
     arguments = ("--methods", "KD", "--seeds", "0", "1", "--jobs", "2", "--method-options", "KD", "tau=2")
     text = compare(phantom, *arguments)
-    assert len(Forked.started) == 2 * 2 * 3
-    trained = [" ".join(command) for command in Forked.started if command[0] == "train.py"]
-    pair = next(command for command in trained if "kd/seed1" in command and "seed=1" in command)
-    assert "model.teacher_ckpt=work_dirs/compare/student/teacher/seed1" in pair
-    assert "model.distiller.tau=2" in pair
-    log = Path("work_dirs/compare/student/kd/seed1/train.log").read_text(encoding="utf-8")
+    assert len(Forked.started) == 2 * 3
+    pair = Path("work_dirs/compare/student/kd/seed1")
+    trained = read_checkpoint(pair / "iter_2.pth")["meta"]["cfg"].replace(" ", "")
+    assert "seed=1" in trained and "tau=2" in trained
+    log = (pair / "train.log").read_text(encoding="utf-8")
     assert "Teacher loaded from work_dirs/compare/student/teacher/seed1/iter_2.pth" in log
 
     runs = [Path(f"work_dirs/compare/student/{name}/seed{s}") for name in ("plain_student", "kd") for s in (0, 1)]
@@ -65,7 +64,7 @@ def test_it_trains_what_is_missing_and_writes_what_came_out(home, phantom):
 
     Path("page.md").write_text(text + "What we think of it.\n", encoding="utf-8")
     again = compare(phantom, *arguments)
-    assert len(Forked.started) == 2 * 2 * 3
+    assert len(Forked.started) == 2 * 3
     assert again == text + "What we think of it.\n"
     assert compare(phantom, *arguments, "--finished").startswith(text[: text.index(KEPT_BELOW)])
     with pytest.raises(UserError, match=r"kd/seed0 holds a run that was made in another way(.|\n)*tau=3"):
@@ -75,35 +74,25 @@ def test_it_trains_what_is_missing_and_writes_what_came_out(home, phantom):
 def test_differences_are_those_of_the_means_over_the_seeds_paired_by_case(home, phantom, monkeypatch):
     """Scores that are made up: a method that gains 1, 2 and 6 points in three cases in the mean of two seeds."""
 
-    class Invented(Forked):
-        def __init__(self, command, log, environment):
-            Forked.started.append(command)
-            run = Path(command[command.index("--work-dir") + 1])
-            log.touch()
-            if command[0] == "train.py":
-                (run / "log/vis_data").mkdir(parents=True)
-                (run / "log/environment.txt").write_text("device: none\ntorch: 0\n")
-                (run / "log/vis_data/scalars.json").write_text('{"lr": 1, "time": 0.5}\n{"lr": 1, "time": 0.7}\n')
-                source = Path(command[1]).read_text(encoding="utf-8")
-                (run / "log/vis_data/config.py").write_text(source.replace("from .configs", "from ....configs"))
-                return
-            seed = int(run.name[-1])
-            gain = {"kd": (1 + 4 * seed - 2, 2 + 4 * seed - 2, 6 + 4 * seed - 2)}.get(run.parent.name, (0, 0, 0))
-            (run / "test").mkdir()
-            with (run / "test/per_case.csv").open("w", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(SCORES)
-                for case, more in zip("abc", gain, strict=True):
-                    writer.writerow(["strict", case, "liver", 50 + more, 40, 9 - more, 1, "mm", "ok"])
-            means = {"mDice": 50 + sum(gain) / 3, "mHD95": 9}
-            (run / "test/metrics.json").write_text(json.dumps({"strict": means, "transunet": means}))
+    def train(run: Run, launcher: str) -> None:
+        (run.work_dir / "log/vis_data").mkdir(parents=True)
+        (run.work_dir / "log/environment.txt").write_text("device: none\ntorch: 0\n")
+        (run.work_dir / "log/vis_data/scalars.json").write_text('{"lr": 1, "time": 0.5}\n{"lr": 1, "time": 0.7}\n')
 
-        returncode = 0
+    def test(run: Run, launcher: str) -> None:
+        seed = int(run.work_dir.name[-1])
+        gain = {"kd": (1 + 4 * seed - 2, 2 + 4 * seed - 2, 6 + 4 * seed - 2)}.get(run.work_dir.parent.name, (0, 0, 0))
+        (run.work_dir / "test").mkdir()
+        with (run.work_dir / "test/per_case.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(SCORES)
+            for case, more in zip("abc", gain, strict=True):
+                writer.writerow(["strict", case, "liver", 50 + more, 40, 9 - more, 1, "mm", "ok"])
+        means = {"mDice": 50 + sum(gain) / 3, "mHD95": 9}
+        (run.work_dir / "test/metrics.json").write_text(json.dumps({"strict": means, "transunet": means}))
 
-        def poll(self):
-            return 0
-
-    monkeypatch.setattr(execution, "start_process", Invented)
+    monkeypatch.setattr("medseg_kd.experiments.job._train", train)
+    monkeypatch.setattr("medseg_kd.experiments.job._test", test)
     monkeypatch.setattr("medseg_kd.report.methods_page._recipe", lambda comparison: "")
     text = compare(phantom, "--methods", "KD", "--seeds", "0", "1")
     assert rows(text, "## Scores")["KD"] == ["53.00 ± 2.83", "6.00 ± 2.83", "0 and 0"]

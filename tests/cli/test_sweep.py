@@ -9,18 +9,16 @@ import torch
 
 from medseg_kd.cli.sweep import main
 from medseg_kd.errors import UserError
-from medseg_kd.experiments import execution
 from tests.cli.commands import succeed
-from tests.cli.experiment_runs import Forked, write_config
+from tests.cli.experiment_runs import Forked, fork_runs, write_config
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a config, whose runs are forked."""
     write_config(tmp_path, "student", 8)
+    fork_runs(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Forked, "started", [], raising=False)
-    monkeypatch.setattr(execution, "start_process", Forked)
     return tmp_path
 
 
@@ -41,9 +39,9 @@ def test_a_grid_is_scored_on_cases_that_were_not_trained_on(home, phantom, capsy
     out = capsys.readouterr().out
     assert f"| 0.1, 255 | {statistics.fmean(dice):.2f} ± {statistics.stdev(dice):.2f} |" in out
     assert "scored on 1 training case(s): case0002" in out
-    assert len(Forked.started) == 4
+    assert len(Forked.started) == 2
     main([*arguments, "--data-root", str(phantom)])
-    assert len(Forked.started) == 4
+    assert len(Forked.started) == 2
     assert capsys.readouterr().out.splitlines()[-3:] == out.splitlines()[-3:]
 
 

@@ -1,14 +1,24 @@
 """How runs are executed."""
 
 import json
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from medseg_kd.errors import UserError
-from medseg_kd.experiments import Run, execute, execution, facts, is_tested
-from tests.cli.experiment_runs import Forked, write_config
+from medseg_kd.errors import FailedRunError, UserError
+from medseg_kd.experiments.execution import execute
+from medseg_kd.experiments.executors import Resources
+from medseg_kd.experiments.job import Job, alone, is_busy
+from medseg_kd.experiments.runs import Run, Settings
+from medseg_kd.files import write_text
+from tests.cli.experiment_runs import Forked, fork_runs, write_config
 
 
 @pytest.fixture
@@ -16,61 +26,146 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a config, whose runs are forked."""
     write_config(tmp_path, "student", 8)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Forked, "started", [], raising=False)
-    monkeypatch.setattr(execution, "start_process", Forked)
+    fork_runs(monkeypatch)
     return tmp_path
 
 
 def test_an_interrupted_run_goes_on(home, phantom):
     """Stopped after two of four iterations: the log of the second training begins at the third."""
-    options = ("train_cfg.max_iters=4", "default_hooks.checkpoint.interval=2")
-    run = Run("student.py", Path("run"), options, data_root=str(phantom))
+    settings = Settings(("train_cfg.max_iters=4", "default_hooks.checkpoint.interval=2"), str(phantom))
+    run = Run("student.py", Path("run"), settings)
     execute([run])
     (whole,) = Path("run").glob("*/vis_data/scalars.json")
     before = torch.load("run/iter_4.pth", weights_only=True)["state_dict"]
 
     Path("run/iter_4.pth").unlink()
     Path("run/last_checkpoint").unlink()
-    state = json.loads(Path("run/run.json").read_text())
-    Path("run/run.json").write_text(json.dumps({"origin": state["origin"]}))
+    run.note()
     whole.unlink()
-    early = Run("student.py", Path("early"), ("train_cfg.max_iters=2", "param_scheduler.1.end=250"), (), str(phantom))
-    execute([early])
+    early = Settings(("train_cfg.max_iters=2", "param_scheduler.1.end=250"), str(phantom))
+    execute([Run("student.py", Path("early"), early)])
     Path("early/iter_2.pth").replace("run/iter_2.pth")
-    assert not is_tested(run)
+    assert not run.is_tested
     execute([run])
     assert "[3/4]" in Path("run/train.log").read_text(encoding="utf-8")
     assert "[2/4]" not in Path("run/train.log").read_text(encoding="utf-8")
     after = torch.load("run/iter_4.pth", weights_only=True)["state_dict"]
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert facts(run)["seconds"] > 0
+    assert run.facts["seconds"] > 0
 
 
-def test_processes_end_with_the_command(home):
-    """A failure of one run ends the other, which would run for a minute."""
-    sleeping = []
+def test_a_failure_ends_the_other_runs(home, monkeypatch):
+    """One would run for a minute; a test that was made before its folder's training counts for nothing."""
 
-    class Scripted(Forked):
-        def __init__(self, command, log, environment):
-            self.fails = "fails" in command[2:]
-            log.write_text("out of luck")
-            self.ended = False
-            sleeping.append(self)
+    def train(run: Run, launcher: str) -> None:
+        print("out of luck")
+        if run.work_dir.name == "fails":
+            raise UserError("there is none")
+        signal.pause()
 
-        @property
-        def returncode(self):
-            return 1 if self.fails else None
+    monkeypatch.setattr("medseg_kd.experiments.job._train", train)
+    with pytest.raises(FailedRunError, match="(?s)fails failed; the end of .*train.log:\nout of luck\nerror: there is"):
+        execute([Run("student.py", Path("sleeps")), Run("student.py", Path("fails"))], Resources(jobs=2))
+    assert [each.process.exitcode for each in Forked.alive] == [-signal.SIGTERM, 0]
 
-        def poll(self):
-            return self.returncode
 
-        def terminate(self):
-            self.ended = True
+def test_a_run_that_is_killed_is_started_again_but_not_forever(home, monkeypatch):
+    def train(run: Run, launcher: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-        def wait(self):
-            assert self.ended
+    monkeypatch.setattr("medseg_kd.experiments.job._train", train)
+    monkeypatch.setattr("submitit.LocalJob._results_timeout_s", 0)
+    with pytest.raises(FailedRunError, match="run failed"):
+        execute([Run("student.py", Path("run"))])
+    assert len(Forked.started) == 4
 
-    execution.start_process = Scripted
-    with pytest.raises(UserError, match="out of luck"):
-        execute([Run("student.py", Path("sleeps")), Run("student.py", Path("fails"))], jobs=2)
-    assert [each.ended for each in sleeping] == [True, False]
+
+def test_a_run_waits_for_the_process_in_its_folder(home, monkeypatch, capsys):
+    """As for a training that outlived its command."""
+    run, left = Run("student.py", Path("run")), Path("left")
+    run.note()
+
+    def work() -> None:
+        with alone(run):
+            time.sleep(2)
+            left.touch()
+
+    def train(run: Run, launcher: str) -> None:
+        if not left.exists():
+            raise UserError("two at a time")
+
+    def test(run: Run, launcher: str) -> None:
+        write_text(run.work_dir / "test/metrics.json", json.dumps({"transunet": {"mDice": 1, "mHD95": 1}}))
+
+    monkeypatch.setattr("medseg_kd.experiments.job._train", train)
+    monkeypatch.setattr("medseg_kd.experiments.job._test", test)
+    other = multiprocessing.get_context("fork").Process(target=work)
+    other.start()
+    while not is_busy(run):
+        time.sleep(0.01)
+    execute([run])
+    other.join()
+    assert "training when the process is done that works in this folder" in capsys.readouterr().out
+    assert run.is_tested
+
+
+def test_the_same_run_twice_is_refused(home):
+    run = Run("student.py", Path("run"))
+    with pytest.raises(UserError, match="two runs would share a folder"):
+        execute([run, run])
+
+
+def test_a_run_that_does_not_get_on_is_not_put_back_forever(tmp_path):
+    job = Job(Run("student.py", tmp_path))
+    (tmp_path / "iter_2.pth").touch()
+    for _ in range(6):
+        job = job.checkpoint().function
+    (tmp_path / "iter_4.pth").touch()
+    for _ in range(6):
+        job = job.checkpoint().function
+    with pytest.raises(UserError, match="without a new checkpoint: lower default_hooks.checkpoint.interval"):
+        job.checkpoint()
+
+
+@pytest.mark.parametrize(
+    "visible, given, devices",
+    [
+        ("0,1,2", {}, ["0", "1", "2"]),
+        ("3,MIG-a", {"jobs": 3}, ["3", "MIG-a", "3"]),
+        ("0,1,2,3", {"gpus": 2}, ["0,1", "2,3"]),
+        ("0,1", {"gpus": 0, "jobs": 2}, ["", ""]),
+        ("", {}, [""]),
+    ],
+)
+def test_each_run_has_its_own_gpus(tmp_path, monkeypatch, visible, given, devices):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    resources = Resources(**given)
+    slots = resources.slots(9)
+    commands = [shlex.split(resources.executor_of(tmp_path, "run", slot, slots).python) for slot in range(slots)]
+    assert [next(word.partition("=")[2] for word in words if "CUDA" in word) for words in commands] == devices
+    assert {words[-1] for words in commands} == {sys.executable}
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"jobs": 0}, "at least 1"),
+        ({"gpus": 2}, "this machine has fewer"),
+        ({"partition": "a"}, "--partition and --time are for --executor slurm"),
+        ({"executor": "slurm"}, "no srun"),
+    ],
+)
+def test_resources_that_are_not_there(monkeypatch, given, message):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=message):
+        Resources(**given)
+
+
+def test_several_gpus_train_in_as_many_processes(home, phantom, monkeypatch):
+    """Without GPUs they meet on the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    run = Run("student.py", Path("run"), Settings((), str(phantom)))
+    execute([run], Resources(gpus=2))
+    assert "2 process(es)" in Path("run/train.log").read_text(encoding="utf-8")
+    assert json.loads(Path("run/test/metrics.json").read_text())["transunet"] == run.scores()

@@ -1,0 +1,170 @@
+"""Runs that are killed or put back into the queue: the table equals the undisturbed one to the last digit."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from medseg_kd.cli import compare_methods, sweep
+from tests.cli.commands import ROOT
+from tests.cli.experiment_runs import fork_runs, write_config
+from tests.experiments.slurm_cluster import PARTITION, queue, restart, wait_for
+
+ITERATIONS = 40
+CHECKPOINTS = ("default_hooks.checkpoint.interval=2", "default_hooks.checkpoint.max_keep_ckpts=2")
+OPTIONS = ("--threads", "1", "--cfg-options", *CHECKPOINTS)
+SWEEP = ("sweep", "student.py", "--key", "optim_wrapper.optimizer.lr", "--values", "0.1", "--hold-out", "1")
+COMPARE = ("compare_methods", "--teacher", "teacher.py", "--student", "student.py", "--methods", "KD")
+SWEPT, COMPARED = Path("work_dirs/sweep/student/lr=0.1/seed1"), Path("work_dirs/compare/student/teacher/seed0")
+LOCAL = ("--jobs", "2")
+SLURM = ("--executor", "slurm", "--partition", PARTITION, "--time", "60", "--gpus", "0")
+
+
+def write_home(folder: Path) -> Path:
+    """A working directory with a teacher and a student."""
+    write_config(folder, "teacher", 16, ITERATIONS)
+    write_config(folder, "student", 8, ITERATIONS)
+    return folder
+
+
+@contextmanager
+def started(home: Path, data: Path, words: tuple[str, ...], *more: str) -> Iterator[subprocess.Popen]:
+    """A command under way, as a user starts it; it must succeed. What it prints is in ``out.txt``."""
+    command = [sys.executable, str(ROOT / "tools" / f"{words[0]}.py"), *words[1:], *more, "--data-root", str(data)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (home / "out.txt").open("w") as out:
+        process = subprocess.Popen(command, cwd=home, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            yield process
+            assert process.wait(timeout=600) == 0, (home / "out.txt").read_text()
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def in_training(run: Path, iteration: int = 5) -> None:
+    """Wait until a run has trained some iterations."""
+    log = run / "train.log"
+    wait_for(lambda: log.is_file() and f"[{iteration:2}/{ITERATIONS}]" in log.read_text(), f"{run} in training", 300)
+
+
+def worker(run: Path) -> int:
+    """The process that trains a run."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
+    trains = f"submitit.core._submit {run / 'submitit'}"
+    return next(int(line.split()[0]) for line in listed.splitlines() if trains in line)
+
+
+def job_of(home: Path, run: Path) -> str:
+    """The number of a run's job in Slurm."""
+    return re.findall(rf"{run}: .* slurm job (\d+)", (home / "out.txt").read_text())[-1]
+
+
+def tables(home: Path) -> list[str]:
+    """What was printed at the end, what the page says but for times, and all scores."""
+    page = home / "page.md"
+    table = page.read_text() if page.is_file() else "\n".join((home / "out.txt").read_text().splitlines()[-3:])
+    scores = sorted(home.glob("work_dirs/**/test/per_case.csv"))
+    assert scores
+    between = re.sub(r"(?s)## Cost of training.*?## Data", "", table.partition("## Scores")[2] or table)
+    return [between, *(f"{file.relative_to(home)}: {file.read_text()}" for file in scores)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, phantom) -> Callable[[tuple[str, ...]], list[str]]:
+    """Tables of runs that nothing interrupts, each made once."""
+    made: dict[str, list[str]] = {}
+
+    def make(words: tuple[str, ...]) -> list[str]:
+        if words[0] not in made:
+            home = write_home(tmp_path_factory.mktemp(words[0]))
+            with pytest.MonkeyPatch.context() as patch, (home / "out.txt").open("w") as out:
+                patch.chdir(home)
+                patch.setattr(sys, "stdout", out)
+                fork_runs(patch)
+                main = {"sweep": sweep.main, "compare_methods": compare_methods.main}[words[0]]
+                main([*words[1:], "--data-root", str(phantom), *LOCAL, *OPTIONS])
+            made[words[0]] = tables(home)
+        return made[words[0]]
+
+    return make
+
+
+def went_on(home: Path, run: Path) -> bool:
+    """Whether the last training of a run began where an earlier one had left."""
+    return f"[ 1/{ITERATIONS}]" not in (home / run / "train.log").read_text()
+
+
+SEEDED = [((*SWEEP, "--seeds", "0", "1"), SWEPT), ((*COMPARE, "--seeds", "0", "--out", "page.md"), COMPARED)]
+
+
+@pytest.mark.parametrize("words, run", SEEDED, ids=["sweep", "compare_methods"])
+def test_a_local_run_is_killed(tmp_path, phantom, undisturbed, words, run):
+    home = write_home(tmp_path)
+    with started(home, phantom, words, *LOCAL, *OPTIONS):
+        in_training(home / run)
+        os.kill(worker(home / run), signal.SIGKILL)
+    assert f"{run} was killed: training goes on" in (home / "out.txt").read_text()
+    assert went_on(home, run)
+    assert tables(home) == undisturbed(words)
+
+
+@pytest.mark.parametrize("words, run", SEEDED, ids=["sweep", "compare_methods"])
+def test_slurm_puts_a_run_back(tmp_path, phantom, undisturbed, cluster, words, run):
+    """In the middle of training: one by ``scontrol requeue``, one by the signal of a preemption."""
+    home = write_home(tmp_path)
+    with started(home, phantom, words, *SLURM, *OPTIONS):
+        in_training(home / run)
+        job = job_of(home, run)
+        put_back = ["scontrol", "requeue"] if words[0] == "sweep" else ["scancel", "--signal=USR2"]
+        subprocess.run([*put_back, job], check=True)
+        restart(job)
+    assert went_on(home, run)
+    assert tables(home) == undisturbed(words)
+
+
+def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
+    """Started again, it goes on."""
+    home, run = write_home(tmp_path), SWEPT
+    words = SEEDED[0][0]
+    with pytest.raises(AssertionError), started(home, phantom, words, *LOCAL, *OPTIONS) as process:
+        in_training(home / run)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130
+    assert (home / "out.txt").read_text().splitlines()[-1] == "error: interrupted"
+    assert "Traceback" not in (home / "out.txt").read_text()
+    with pytest.raises(StopIteration):
+        worker(home / run)
+    with started(home, phantom, words, *LOCAL, *OPTIONS):
+        pass
+    assert "training goes on, local job" in (home / "out.txt").read_text()
+    assert tables(home) == undisturbed(words)
+
+
+def test_slurm_ends_runs_with_the_command_and_tells_what_failed(tmp_path, phantom, cluster):
+    home, run = write_home(tmp_path), SWEPT
+    words = SEEDED[0][0]
+    with pytest.raises(AssertionError), started(home, phantom, words, *SLURM, *OPTIONS) as process:
+        wait_for(lambda: (home / run / "submitit").is_dir() and "job" in (home / "out.txt").read_text(), "jobs")
+        jobs = [job_of(home, each) for each in (SWEPT.with_name("seed0"), SWEPT)]
+        process.send_signal(signal.SIGINT)
+    assert (home / "out.txt").read_text().splitlines()[-1] == "error: interrupted"
+    wait_for(lambda: {queue()[job] for job in jobs} == {"CANCELLED"}, "jobs to be cancelled")
+    with pytest.raises(AssertionError), started(home, phantom, words, *SLURM, *OPTIONS) as process:
+        wait_for(lambda: "slurm job" in (home / "out.txt").read_text(), "a job")
+        subprocess.run(["scancel", job_of(home, SWEPT.with_name("seed0"))], check=True)
+        process.wait(timeout=120)
+    assert process.returncode == 1
+    assert re.search(r"error: \[1/2\] .*seed0 failed(.|\n)*CANCELLED", (home / "out.txt").read_text())
+    refused = ("--executor", "slurm", "--partition", "nowhere")
+    with pytest.raises(AssertionError), started(home, phantom, words, *refused, *OPTIONS) as process:
+        process.wait(timeout=120)
+    assert process.returncode == 2
+    assert "error: Slurm did not take " in (home / "out.txt").read_text()
+    assert "invalid partition" in (home / "out.txt").read_text()
