@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from scipy.ndimage import zoom
 from torch import Tensor
 
+from medseg_kd.errors import UserError
 from medseg_kd.registry import TRANSFORMS
 
 
@@ -28,6 +29,10 @@ class LoadSlice(BaseTransform):
         if around := reader.spec.neighbours:
             places = np.clip(np.arange(position - around, position + around + 1), 0, case.size - 1)
             stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]
+            if len(sizes := {each.shape[1:] for each in stack}) > 1:
+                raise UserError(
+                    f"case {case.name}: its slices differ in size ({sorted(sizes)}), but neighbours={around} stacks some"
+                )
             image = np.concatenate(stack)
         if results["size"] is not None:
             image, label = zoom_planes(image, results["size"], 3), zoom_planes(label, results["size"], 0)
