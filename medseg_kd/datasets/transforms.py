@@ -31,7 +31,7 @@ class LoadSlice(BaseTransform):
             stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]
             if len(sizes := {each.shape[1:] for each in stack}) > 1:
                 raise UserError(
-                    f"case {case.name}: its slices differ in size ({sorted(sizes)}), but neighbours={around} stacks some"
+                    f"case {case.name}: its slices differ in size ({sorted(sizes)}): neighbours={around} needs one"
                 )
             image = np.concatenate(stack)
         if results["size"] is not None:
