@@ -90,14 +90,20 @@ def _voxels(header: bytes) -> tuple[int, np.dtype, int]:
 def _check_packed(file: BufferedIOBase, kind: str) -> None:
     """Unpack the voxels that follow a header of text; their end holds a checksum. If not packed, ITK counts them."""
     mark, last = _PACKED[kind]
-    packed = False
+    packed, said, size = False, b"", 0
     for line in file:
         text = line.lower().replace(b" ", b"").strip()
+        key, _, value = text.partition(b"=")
         packed |= text == mark
-        if text.partition(b"=")[0] == last:
+        said = value if key == b"compresseddatasize" else said
+        if key == last:
             break
     unpacker = zlib.decompressobj(_ANY_HEADER)
     while packed and not unpacker.eof:
         if not (block := file.read(_BLOCK)):
             raise EOFError("the compressed voxels end early")
+        size += len(block)
         unpacker.decompress(block)
+    # Of a MetaImage with another size, or none, ITK leaves the voxels unset.
+    if packed and kind == ".mha" and said != b"%d" % (size - len(unpacker.unused_data)):
+        raise EOFError("CompressedDataSize in the header is not that of the voxels")

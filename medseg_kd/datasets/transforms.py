@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from scipy.ndimage import zoom
 from torch import Tensor
 
+from medseg_kd.errors import UserError
 from medseg_kd.registry import TRANSFORMS
 
 
@@ -50,6 +51,10 @@ def load_slice(info: dict[str, Any], neighbours: int = 0) -> tuple[np.ndarray, n
     if neighbours:
         places = np.clip(np.arange(position - neighbours, position + neighbours + 1), 0, case.size - 1)
         stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]
+        if len(sizes := {each.shape[1:] for each in stack}) > 1:
+            raise UserError(
+                f"case {case.name}: its slices differ in size ({sorted(sizes)}): neighbours={neighbours} needs one"
+            )
         image = np.concatenate(stack)
     if size is not None:
         image, label = zoom_planes(image, size, 3), zoom_planes(label, size, 0)

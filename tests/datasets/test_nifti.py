@@ -156,6 +156,15 @@ def test_no_flipped_bit_of_a_packed_file_is_overlooked(tmp_path: Path, suffix: s
             read_volume([path], None)
 
 
+@pytest.mark.parametrize("change", [(b"CompressedDataSize", b"CompressedDataSomE"), (b"Size = ", b"Size = 9")])
+def test_a_metaimage_whose_size_is_not_told_is_refused(tmp_path: Path, change: tuple[bytes, bytes]):
+    """ITK would leave its voxels as the memory happens to be."""
+    path = write_volume(tmp_path / "a.mha", ct_and_label()[0])
+    path.write_bytes(path.read_bytes().replace(*change, 1))
+    with pytest.raises(UserError, match=r"cannot read .*a\.mha: damaged or cut short \(CompressedDataSize"):
+        read_volume([path], None)
+
+
 def test_big_endian_and_named_wrong(tmp_path: Path):
     """Headers of the other byte order are understood; what is not packed may be named .gz."""
     image = ct_and_label()[0]

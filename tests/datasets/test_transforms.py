@@ -9,7 +9,7 @@ import torch
 from mmcv.transforms import RandomFlip
 from mmengine.registry import DefaultScope
 from scipy.ndimage import zoom
-from synapse_folders import SHAPE
+from synapse_folders import SHAPE, write_npz
 
 from medseg_kd.datasets import CaseDataset, LoadSlice, PackSlice, SliceDataset, collate_slices
 from medseg_kd.errors import UserError
@@ -121,3 +121,9 @@ def test_neighbours_need_every_slice(transunet: Path) -> None:
         SliceDataset(str(transunet), spec=dict(neighbours=1))
     with pytest.raises(UserError, match=r"case0005 lacks the slices 1: what is left would be taken for neighbours"):
         CaseDataset(str(transunet), split="train")[0]
+
+
+def test_neighbours_need_one_size(transunet: Path) -> None:
+    write_npz(transunet, "case0005", 1, image=np.zeros((8, 8)), label=np.zeros((8, 8)))
+    with pytest.raises(UserError, match=r"case0005: its slices differ in size .*\(8, 8\).*: neighbours=1 needs one"):
+        SliceDataset(str(transunet), spec=dict(neighbours=1))[0]
