@@ -213,7 +213,8 @@ def _fill(source: Source, path: Path, kind: str, workers: int) -> None:
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     decoder = _Decoder(source, path, kind)
-    loader = DataLoader(decoder, batch_size=None, num_workers=workers)
+    # A generator of its own: a loader draws a number, and the run must not depend on whether there was a cache.
+    loader = DataLoader(decoder, batch_size=None, num_workers=workers, generator=torch.Generator())
     wrong: Exception | None
     for wrong in progress(loader, "decoding slices, once"):  # type: ignore[arg-type]
         if wrong is not None:

@@ -51,6 +51,12 @@ def test_batches_are_those_of_the_files(folder: Path, options: dict[str, Any], w
         assert [ours[key].dtype for key in ("inputs", "labels")] == [torch.float32, torch.uint8]
 
 
+def test_random_numbers_are_those_of_a_run_without_it(folder: Path) -> None:
+    before = torch.get_rng_state()
+    assert is_cached(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_slices_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_cached(folder)
     monkeypatch.setattr(SliceDataset, "decode", lambda *_: pytest.fail("decoded again"))
