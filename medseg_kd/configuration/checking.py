@@ -209,9 +209,9 @@ def _check_keys(cfg: Any, where: str, node: Mapping[str, Any], known: set[str], 
         hint = did_you_mean(key, names, f"; it takes {', '.join(names)}")
         if kind and key in _arguments_of_namesake(kind):
             hint = f"; MMSegmentation's has: type='mmseg.{kind.__name__}'"
-        what = f"{kind.__name__} has no argument" if kind else "there is no key"
+        what = f"{where}: {kind.__name__}" if kind else where
         raise UserError(
-            f"{file_of(cfg)}: {where}: {what} {key!r}{hint} (where a base config brings it: write the part anew)"
+            f"{file_of(cfg)}: {what} has no key {key!r}{hint} (where a base config brings it: write the part anew)"
         )
 
 
