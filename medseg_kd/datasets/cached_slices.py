@@ -20,7 +20,7 @@ class CachedSlices(Dataset):
         cache: Its slices.
 
     Attributes:
-        dataset: The data set, which tells what the images are.
+        dataset: The data set, whose other attributes (``spec``, ``metainfo``, ``case_names``) are found here too.
     """
 
     def __init__(self, dataset: SliceDataset, cache: SliceCache) -> None:
@@ -35,10 +35,10 @@ class CachedSlices(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    @property
-    def metainfo(self) -> dict[str, Any]:
-        """That of the data set."""
-        return self.dataset.metainfo
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # while a copy is made
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         batch = self.__getitems__([index])

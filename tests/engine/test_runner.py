@@ -182,7 +182,7 @@ def test_the_log_shows_the_peak_of_the_gpus_memory(run, phantom, tmp_path, monke
 @pytest.mark.parametrize(("device", "kind"), [("meta", torch.nn.SyncBatchNorm), ("cpu", torch.nn.BatchNorm2d)])
 def test_norms_are_synchronised_where_that_exists(device, kind, monkeypatch):
     """On any device but the CPU, before the weights are loaded; the parameters stay those of an optimizer."""
-    monkeypatch.setattr("medseg_kd.engine.runner.get_device", lambda: device)
+    monkeypatch.setattr("medseg_kd.engine.device_runner.get_device", lambda: device)
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(2)).to(device)
     weight = model[0].weight
     runner = SimpleNamespace(distributed=True, cfg={"sync_bn": "torch"})
