@@ -1,5 +1,6 @@
 """What training tells the log: read from the device once for each line, not once for each value."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +8,11 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from torch import Tensor
 
 from medseg_kd.registry import HOOKS
+
+
+def is_waited_for(outputs: Mapping[str, Any]) -> bool:
+    """Whether reading these values means waiting for a GPU."""
+    return all(isinstance(each, Tensor) and each.is_cuda for each in outputs.values())
 
 
 @HOOKS.register_module()
@@ -29,15 +35,17 @@ class TrainInfoHook(RuntimeInfoHook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep the terms of a step, or hand them on."""
-        on_device = outputs and all(isinstance(each, Tensor) and each.is_cuda for each in outputs.values())
-        if not on_device or tuple(outputs) != self._names:
+        waits = bool(outputs) and is_waited_for(outputs)
+        if not waits or tuple(outputs) != self._names:
             self.flush(runner)
-        if not on_device:
+        if not waits:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
             return
         self._names = tuple(outputs)
         self._steps.append(torch.stack([each.detach().float().mean() for each in outputs.values()]))
-        if (batch_idx + 1) % self._interval == 0 or runner.iter + 1 >= runner.max_iters:
+        # MMEngine's logger also writes a line where a pass over few slices ends.
+        ends = runner.iter + 1 >= runner.max_iters or self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if ends or (batch_idx + 1) % self._interval == 0:
             self.flush(runner)
 
     def flush(self, runner: Any) -> None:
