@@ -15,10 +15,10 @@ def test_terms_that_wait_are_all_handed_on(phantom, tmp_path, monkeypatch, inter
         monkeypatch.setattr(info, "is_waited_for", lambda outputs, waits=waits: waits)
         folder = tmp_path / str(waits)
         cfg = tiny_config(phantom, folder, max_iters=5, **{"default_hooks.logger.interval": interval})
-        cfg.default_hooks.checkpoint.interval = 2
-        cfg.train_dataloader.batch_size = 4
+        cfg.default_hooks.checkpoint.interval = 4
+        cfg.train_dataloader.batch_size = 8
         runner = Runner.from_cfg(cfg)
-        assert 1 < len(Runner.build_dataloader(cfg.train_dataloader)) < 50
+        assert len(Runner.build_dataloader(cfg.train_dataloader)) < 4
         runner.train()
         hub = torch.load(folder / "iter_4.pth", weights_only=True)["message_hub"]["log_scalars"]
         histories.append({name: hub[f"train/{name}"]["log"] for name in ("loss", "loss_ce", "loss_dice")})
