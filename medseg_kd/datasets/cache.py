@@ -206,8 +206,8 @@ def _fill(source: Source, path: Path, kind: str, workers: int) -> None:
         [("image", kind, (channels, *plane)), ("label", "uint8", plane), ("shape", "int32", 2)], align=True
     )
     needed, free = len(source) * record.itemsize, shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise OSError(f"it needs {needed >> 20} MB, {free >> 20} are free")
+    if 2 * needed > free:
+        raise OSError(f"it needs {needed >> 20} MB, more than half of the {free >> 20} MB that are free")
     np.lib.format.open_memmap(path, mode="w+", dtype=record, shape=(len(source),)).flush()
     if hasattr(os, "posix_fallocate"):  # a full disk shows here; later it would end the process
         with path.open("rb+") as file:

@@ -94,7 +94,8 @@ class DeviceRunner(mmengine.runner.Runner):
         super()._maybe_compile(target)
         if target == "train_step" and not self.cfg.get("compile"):
             asked, batch_size = self.cfg.get("cuda_graph", "auto"), self.train_dataloader.batch_size
-            if (step := graphed_step(self.model, self.optim_wrapper, asked, batch_size)) is not None:
+            step = graphed_step(self.model, self.optim_wrapper, asked, batch_size, self.hooks)
+            if step is not None:
                 self.model.train_step = step  # type: ignore[assignment]
 
     @property

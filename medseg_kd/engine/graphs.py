@@ -1,6 +1,7 @@
 """A training step as one CUDA graph, launched whole instead of kernel by kernel."""
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medseg_kd.errors import UserError, first_line
 SMALL_BATCH = 4
 """Up to here launching takes longer than computing, for most networks."""
 _WARM_UP = 3
+_KNOWN = {"medseg_kd", "torch", "mmengine", "mmcv", "mmseg", "monai", "functools", "builtins"}
 
 
 class GraphedStep:
@@ -119,14 +121,18 @@ def _cause(error: BaseException) -> str:
     return place + first_line(error)
 
 
-def graphed_step(model: Any, optim_wrapper: Any, asked: Any, batch_size: int | None) -> GraphedStep | None:
+def graphed_step(
+    model: Any, optim_wrapper: Any, asked: Any, batch_size: int | None, hooks: Sequence[Any] = ()
+) -> GraphedStep | None:
     """The graphed step that a config asks for.
 
     Args:
         model: The model.
         optim_wrapper: Its optimizer.
-        asked: ``cuda_graph`` of the config: True, False, or ``auto``, for batches of at most ``SMALL_BATCH``.
+        asked: ``cuda_graph`` of the config: True, False, or ``auto``: for batches of at most ``SMALL_BATCH``, where all
+            parts come from libraries that are known not to change from step to step.
         batch_size: Slices in a batch.
+        hooks: Those of the run.
 
     Returns:
         None where it is not asked for, or the step is none that could be captured.
@@ -142,7 +148,28 @@ def graphed_step(model: Any, optim_wrapper: Any, asked: Any, batch_size: int | N
         if asked == "auto":
             return None
         raise UserError(f"cuda_graph is True, but {reason}. Leave one of the two out, or set cuda_graph='auto'")
+    if asked == "auto" and (unknown := strangers(model, hooks)):
+        print_log(
+            f"steps are launched kernel by kernel: {', '.join(unknown)} might change from step to step, which a CUDA "
+            "graph does not see. If it does not, set cuda_graph=True",
+            "current",
+        )
+        return None
     return GraphedStep(model)
+
+
+def strangers(model: Any, hooks: Sequence[Any] = ()) -> list[str]:
+    """Classes and functions of others in a model, its teachers and hooks.
+
+    Their Python runs once, when a graph is captured: a weight that grows with the iterations would stay as it was.
+    """
+    models = (model, *(teacher.model for teacher in getattr(model, "teachers", ())))
+    parts = [*(module for each in models for module in each.modules()), *hooks]
+    held = [value for part in parts for value in vars(part).values() if callable(value)]
+    kinds = {each if hasattr(each, "__qualname__") else type(each) for each in (*parts, *held)}
+    return sorted(
+        f"{kind.__module__}.{kind.__qualname__}" for kind in kinds if kind.__module__.partition(".")[0] not in _KNOWN
+    )
 
 
 def _obstacle(model: Any, optim_wrapper: Any) -> str | None:

@@ -91,7 +91,7 @@ def test_a_graph_computes_what_its_kernels_do(config: str, wrapper: str, data: s
 def test_a_loss_that_waits_goes_on_without_a_graph(data: str, tmp_path: Path) -> None:
     config = "configs/medical_seg/swin_unetr_base_40k_synapse.py"  # it draws random numbers too
     cfg = load_run(ROOT / config, {}, data_root=data)
-    runner = run(config, data, tmp_path, model={**cfg.model, "losses": [dict(type=ReadBack)]})
+    runner = run(config, data, tmp_path, cuda_graph=True, model={**cfg.model, "losses": [dict(type=ReadBack)]})
     assert runner.model.train_step.is_off
     assert len(losses(runner)) == STEPS
     assert "loss.item()" in (tmp_path / runner.timestamp / f"{runner.timestamp}.log").read_text()

@@ -4,12 +4,17 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from torch import nn
 
-from medseg_kd.engine.graphs import graphed_step
+from medseg_kd.configuration import read_config
+from medseg_kd.engine import Runner, TeacherCheckHook
+from medseg_kd.engine.graphs import graphed_step, strangers
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
 from medseg_kd.errors import UserError
-from tests.engine.tiny import TinyNet
+from medseg_kd.registry import HOOKS, MODELS
+from tests.device.test_fake_gpu import STEPPED
+from tests.engine.tiny import TinyNet, tiny_config
 
 CUDA = torch.device("cuda")
 
@@ -68,3 +73,29 @@ def test_a_graph_needs_a_gpu() -> None:
         graphed_step(model, wrapper, "on", 2)
     with pytest.raises(UserError, match="channels_last is 1.5"):
         use_channels_last(model, 1.5, CUDA)
+
+
+def test_parts_that_may_change_from_step_to_step_are_found(phantom, tmp_path) -> None:
+    """The network of the tests is such a one; all networks and methods of the project are none."""
+    runner = Runner.from_cfg(tiny_config(phantom, tmp_path))
+    assert strangers(runner.model, runner.hooks) == ["tests.engine.tiny.TinyNet"]
+
+    class Mine(Hook):
+        pass
+
+    def my_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return logits.mean()
+
+    model = nn.Conv2d(1, 2, 1)
+    model.loss = my_loss
+    assert [name.rpartition(".")[2] for name in strangers(model, [Mine(), TeacherCheckHook()])] == ["Mine", "my_loss"]
+
+
+@pytest.mark.parametrize("config", STEPPED)
+def test_steps_of_the_project_are_known(config: str) -> None:
+    cfg = read_config(config)
+    cfg.model.pop("teacher_ckpt", None)
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    hooks = [HOOKS.build(hook) for hook in cfg.default_hooks.values()]
+    assert strangers(model, hooks) == []
