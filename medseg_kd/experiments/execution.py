@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import submitit
 from submitit.core.utils import FailedJobError
@@ -18,7 +19,7 @@ from medseg_kd.experiments.runs import Run
 from medseg_kd.models.checkpoint import last_checkpoint
 
 _STARTS = 4
-"""How often a local run is started that something kills, such as the system when its memory is full."""
+"""How often in a row, without a new checkpoint, a run is started that something kills, such as a full memory."""
 _POLL = 0.1
 _SHOWN_LINES = 15
 _LATE = 60
@@ -32,6 +33,8 @@ class _Active:
     run: Run
     label: str
     job: submitit.Job
+    seen: Path | None
+    """The last checkpoint at the last start."""
     starts: int = 1
 
 
@@ -39,8 +42,8 @@ def execute(runs: Sequence[Run], resources: Resources | None = None) -> None:
     """Train and test runs in their order, students after their teacher; what is finished already is skipped.
 
     A run that was interrupted goes on from its last checkpoint, from the beginning where there is none. Output goes
-    to ``train.log`` and ``test.log`` of the run folder, that of submitit to ``submitit``. A local run that is killed
-    is started again. Where this process is asked to end, by Ctrl-C or SIGTERM, the runs end before it.
+    to ``train.log`` and ``test.log`` of the run folder, that of submitit to ``submitit``. A run that is killed is
+    started again. Where this process is asked to end, by Ctrl-C or SIGTERM, the runs end before it.
 
     Raises:
         FailedRunError: A run failed; the others are ended.
@@ -68,11 +71,14 @@ def execute(runs: Sequence[Run], resources: Resources | None = None) -> None:
                     if run.is_tested:
                         _report(run, label)
                     else:
-                        active[free[0]] = _Active(run, label, _start(run, label, resources, free[0], slots))
+                        job = _start(run, label, resources, free[0], slots)
+                        active[free[0]] = _Active(run, label, job, last_checkpoint(run.work_dir))
             for slot, each in [item for item in active.items() if item[1].job.done()]:
-                if each.starts < _STARTS and _was_killed(each):
+                last = last_checkpoint(each.run.work_dir)
+                starts = each.starts + 1 if last == each.seen else 1
+                if starts <= _STARTS and _was_killed(each):
                     each.job = _start(each.run, f"{each.label} was killed", resources, slot, slots)
-                    each.starts += 1
+                    each.seen, each.starts = last, starts
                 else:
                     del active[slot]
                     _check(each)
@@ -102,9 +108,9 @@ def _start(run: Run, label: str, resources: Resources, slot: int, slots: int) ->
 
 
 def _was_killed(each: _Active) -> bool:
-    """Whether a local run ended without a word. Slurm itself starts those again that nobody cancelled."""
-    local = isinstance(each.job, submitit.LocalJob)
-    return local and not each.job.paths.result_pickle.exists() and not each.run.is_tested
+    """Whether a run ended without a word, and nobody cancelled it."""
+    said = each.job.paths.result_pickle.exists() or each.job.state in ("CANCELLED", "COMPLETED")
+    return not said and not each.run.is_tested
 
 
 def _check(each: _Active) -> None:

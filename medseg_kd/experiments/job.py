@@ -14,21 +14,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 from mmengine.config import Config
 from submitit.core.utils import DelayedSubmission
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from medseg_kd.configuration import choose_checkpoint, load_run, parse_options, resume, set_test
 from medseg_kd.engine import Runner
-from medseg_kd.errors import UserError, explanation
+from medseg_kd.errors import explanation
 from medseg_kd.experiments.runs import Run
 from medseg_kd.models.checkpoint import last_checkpoint
 
 _INTERRUPTIONS = 5
 """Preemptions and reached time limits in a row that may pass without a new checkpoint."""
+
+_LEAST = 0.5
+"""Seconds between a failure and its report: where it is of loading processes that were ended, this one is next."""
 
 _Step = Callable[[Run, str], None]
 
@@ -46,13 +51,21 @@ class Job:
     interruptions: int = 0
 
     def __call__(self) -> Path | None:
-        """The log whose end tells why the run failed; None where it did not."""
-        if os.environ["SUBMITIT_EXECUTOR"] == "local":
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would ignore it; Slurm follows with SIGKILL
-        # Slurm signals loading processes too, but one process is to ask for another place in the queue.
+        """The log whose end tells why the run failed; None where it did not. A run that is killed has no result."""
+        # submitit would ignore it, but Slurm signals loading processes too, without which a run cannot go on.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR2, _leaving(signal.getsignal(signal.SIGUSR2)))
+        # One process is to ask for another place in the queue.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN))
         run = self.run
         with alone(run):
+            if not run.is_trained and self.interruptions > _INTERRUPTIONS:
+                with (log := run.work_dir / "train.log").open("a", encoding="utf-8") as file:
+                    file.write(
+                        f"error: interrupted {self.interruptions} times without a new checkpoint: lower "
+                        "default_hooks.checkpoint.interval, or raise --time\n"
+                    )
+                return log
             if not run.is_trained:
                 start = time.monotonic()
                 if not self._succeeds(_train, log := run.work_dir / "train.log"):
@@ -64,18 +77,9 @@ class Job:
         return None
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit puts back into the queue before preemption or the time limit ends this process.
-
-        Raises:
-            UserError: The run does not get on.
-        """
+        """What submitit puts back into the queue before preemption or the time limit ends this process."""
         last = last_checkpoint(self.run.work_dir)
         interruptions = self.interruptions + 1 if last == self.seen else 0
-        if interruptions > _INTERRUPTIONS:
-            raise UserError(
-                f"interrupted {interruptions} times without a new checkpoint: lower default_hooks.checkpoint.interval, "
-                "or raise --time"
-            )
         return DelayedSubmission(replace(self, seen=last, interruptions=interruptions))
 
     def _succeeds(self, step: _Step, log: Path) -> bool:
@@ -91,9 +95,30 @@ class Job:
         )
         try:
             elastic_launch(here, _worker)(step, self.run)
-        except ChildFailedError:  # the process that failed has said why
-            return False
+        except SignalException as error:  # what PyTorch makes of SIGTERM
+            sys.exit(128 + error.sigval)
+        except ChildFailedError as error:
+            if (code := error.get_first_failure()[1].exitcode) < 0:  # a signal killed it, and so this run
+                sys.exit(128 - code)
+            return False  # it has said why
         return True
+
+
+def _leaving(handler: Callable[[int, FrameType | None], object]) -> Callable[[int, FrameType | None], None]:
+    """A signal handler that ends the process itself: what it runs in the middle of may catch its ``SystemExit``."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        code: object = 1
+        try:
+            handler(number, frame)
+        except SystemExit as end:
+            code = end.code
+        except Exception:  # Slurm may say whatever; the command submits the run again
+            traceback.print_exc()
+        finally:
+            os._exit(code if isinstance(code, int) else 1)
+
+    return leave
 
 
 @contextmanager
@@ -148,6 +173,7 @@ def _attempt(step: _Step, run: Run, launcher: str) -> bool:
     try:
         step(run, launcher)
     except Exception as error:  # a run fails of whatever it is
+        time.sleep(_LEAST)
         message = explanation(error)
         print(f"error: {message}" if message else "".join(traceback.format_exception(error)), file=sys.stderr)
         return False

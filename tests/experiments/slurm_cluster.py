@@ -18,7 +18,7 @@ ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
@@ -28,6 +28,7 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+SchedulerParameters=sched_interval=1,bf_interval=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
@@ -84,12 +85,6 @@ def wait_for(condition, what: str, seconds: float = 120) -> None:
 def queue() -> dict[str, str]:
     """States of the jobs that Slurm remembers."""
     return dict(line.split() for line in _output("squeue", "--states=all", "--noheader", "--format=%i %T").splitlines())
-
-
-def restart(job: str) -> None:
-    """Let a job that was put back into the queue begin now, not after the two minutes that Slurm gives it."""
-    wait_for(lambda: queue()[job] == "PENDING", f"job {job} in the queue")
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
 
 
 def _configure(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
 from medseg_kd.errors import FailedRunError, UserError
 from medseg_kd.experiments.execution import execute
@@ -115,16 +116,54 @@ def test_the_same_run_twice_is_refused(home):
         execute([run, run])
 
 
-def test_a_run_that_does_not_get_on_is_not_put_back_forever(tmp_path):
-    job = Job(Run("student.py", tmp_path))
-    (tmp_path / "iter_2.pth").touch()
-    for _ in range(6):
-        job = job.checkpoint().function
-    (tmp_path / "iter_4.pth").touch()
-    for _ in range(6):
-        job = job.checkpoint().function
-    with pytest.raises(UserError, match="without a new checkpoint: lower default_hooks.checkpoint.interval"):
-        job.checkpoint()
+def test_a_run_that_does_not_get_on_is_not_put_back_forever(home, monkeypatch):
+    """Nor one that got on before."""
+    run = Run("student.py", Path("run"))
+    job = Job(run)
+    run.note()
+    for checkpoint in ("iter_2.pth", "iter_4.pth"):
+        Path("run", checkpoint).touch()
+        for _ in range(6):
+            job = job.checkpoint().function
+    assert job.interruptions == 5
+    monkeypatch.setattr("medseg_kd.experiments.execution.Job", lambda *_: job.checkpoint().function)
+    with pytest.raises(
+        FailedRunError, match="6 times without a new checkpoint: lower default_hooks.checkpoint.interval"
+    ):
+        execute([run])
+
+
+def test_a_killed_run_that_gets_on_is_started_again_without_end(home, monkeypatch, capsys):
+    """Slurm kills it before it may ask for another place in the queue."""
+
+    def train(run: Run, launcher: str) -> None:
+        (run.work_dir / f"iter_{len(list(run.work_dir.glob('*.pth')))}.pth").touch()
+        if len(list(run.work_dir.glob("*.pth"))) < 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise UserError("six")
+
+    monkeypatch.setattr("medseg_kd.experiments.job._train", train)
+    with pytest.raises(FailedRunError, match="six"):
+        execute([Run("student.py", Path("run"))])
+    assert len(Forked.started) == 6
+    assert "run was killed: training goes on, local job" in capsys.readouterr().out
+
+
+def test_a_preempted_run_ends_whatever_it_is_doing(home, monkeypatch):
+    """An exception would be caught by the code that the signal meets."""
+
+    def train(run: Run, launcher: str) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            time.sleep(1)
+        except BaseException:
+            raise UserError("it went on") from None
+
+    monkeypatch.setattr("medseg_kd.experiments.job._train", train)
+    monkeypatch.setattr("submitit.LocalJob._results_timeout_s", 0)
+    with pytest.raises(FailedRunError, match="has not produced any output"):
+        execute([Run("student.py", Path("run"))])
+    assert {each.process.exitcode for each in Forked.alive} == {LOCAL_REQUEUE_RETURN_CODE}
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,16 @@ import pytest
 from medseg_kd.cli import compare_methods, sweep
 from tests.cli.commands import ROOT
 from tests.cli.experiment_runs import fork_runs, write_config
-from tests.experiments.slurm_cluster import PARTITION, queue, restart, wait_for
+from tests.experiments.holding import HELD
+from tests.experiments.slurm_cluster import PARTITION, queue, wait_for
 
-ITERATIONS = 40
-CHECKPOINTS = ("default_hooks.checkpoint.interval=2", "default_hooks.checkpoint.max_keep_ckpts=2")
-OPTIONS = ("--threads", "1", "--cfg-options", *CHECKPOINTS)
+ITERATIONS = 8
+OPTIONS = ("--threads", "1", "--cfg-options", "default_hooks.checkpoint.interval=2")
+HOLDING = """
+from tests.experiments.holding import HoldHook
+
+custom_hooks = [dict(type=HoldHook)]
+"""
 SWEEP = ("sweep", "student.py", "--key", "optim_wrapper.optimizer.lr", "--values", "0.1", "--hold-out", "1")
 COMPARE = ("compare_methods", "--teacher", "teacher.py", "--student", "student.py", "--methods", "KD")
 SWEPT, COMPARED = Path("work_dirs/sweep/student/lr=0.1/seed1"), Path("work_dirs/compare/student/teacher/seed0")
@@ -28,9 +33,21 @@ SLURM = ("--executor", "slurm", "--partition", PARTITION, "--time", "60", "--gpu
 
 def write_home(folder: Path) -> Path:
     """A working directory with a teacher and a student."""
-    write_config(folder, "teacher", 16, ITERATIONS)
-    write_config(folder, "student", 8, ITERATIONS)
+    for name, width in (("teacher", 16), ("student", 8)):
+        write_config(folder, name, width, ITERATIONS)
+        with (folder / f"{name}.py").open("a") as file:
+            file.write(HOLDING)
     return folder
+
+
+@contextmanager
+def held(home: Path, data: Path, words: tuple[str, ...], run: Path, *more: str) -> Iterator[subprocess.Popen]:
+    """A command whose ``run`` waits in the middle of its training for the end of the block."""
+    (home / HELD).write_text(str(run))
+    with started(home, data, words, *more) as process:
+        wait_for(lambda: (home / HELD).read_text() == "" or process.poll() is not None, f"{run} in training")
+        yield process
+        (home / HELD).unlink()
 
 
 @contextmanager
@@ -46,12 +63,6 @@ def started(home: Path, data: Path, words: tuple[str, ...], *more: str) -> Itera
         finally:
             process.terminate()
             process.wait()
-
-
-def in_training(run: Path, iteration: int = 5) -> None:
-    """Wait until a run has trained some iterations."""
-    log = run / "train.log"
-    wait_for(lambda: log.is_file() and f"[{iteration:2}/{ITERATIONS}]" in log.read_text(), f"{run} in training", 300)
 
 
 def worker(run: Path) -> int:
@@ -98,7 +109,8 @@ def undisturbed(tmp_path_factory, phantom) -> Callable[[tuple[str, ...]], list[s
 
 def went_on(home: Path, run: Path) -> bool:
     """Whether the last training of a run began where an earlier one had left."""
-    return f"[ 1/{ITERATIONS}]" not in (home / run / "train.log").read_text()
+    text = (home / run / "train.log").read_text()
+    return f"[1/{ITERATIONS}]" not in text and f"[5/{ITERATIONS}]" in text
 
 
 SEEDED = [((*SWEEP, "--seeds", "0", "1"), SWEPT), ((*COMPARE, "--seeds", "0", "--out", "page.md"), COMPARED)]
@@ -107,8 +119,7 @@ SEEDED = [((*SWEEP, "--seeds", "0", "1"), SWEPT), ((*COMPARE, "--seeds", "0", "-
 @pytest.mark.parametrize("words, run", SEEDED, ids=["sweep", "compare_methods"])
 def test_a_local_run_is_killed(tmp_path, phantom, undisturbed, words, run):
     home = write_home(tmp_path)
-    with started(home, phantom, words, *LOCAL, *OPTIONS):
-        in_training(home / run)
+    with held(home, phantom, words, run, *LOCAL, *OPTIONS):
         os.kill(worker(home / run), signal.SIGKILL)
     assert f"{run} was killed: training goes on" in (home / "out.txt").read_text()
     assert went_on(home, run)
@@ -119,13 +130,13 @@ def test_a_local_run_is_killed(tmp_path, phantom, undisturbed, words, run):
 def test_slurm_puts_a_run_back(tmp_path, phantom, undisturbed, cluster, words, run):
     """In the middle of training: one by ``scontrol requeue``, one by the signal of a preemption."""
     home = write_home(tmp_path)
-    with started(home, phantom, words, *SLURM, *OPTIONS):
-        in_training(home / run)
+    with held(home, phantom, words, run, *SLURM, *OPTIONS, "train_dataloader.num_workers=1"):
         job = job_of(home, run)
         put_back = ["scontrol", "requeue"] if words[0] == "sweep" else ["scancel", "--signal=USR2"]
         subprocess.run([*put_back, job], check=True)
-        restart(job)
+        wait_for(lambda: queue()[job] == "PENDING", f"job {job} in the queue")
     assert went_on(home, run)
+    assert "was killed" not in (home / "out.txt").read_text()
     assert tables(home) == undisturbed(words)
 
 
@@ -133,8 +144,7 @@ def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
     """Started again, it goes on."""
     home, run = write_home(tmp_path), SWEPT
     words = SEEDED[0][0]
-    with pytest.raises(AssertionError), started(home, phantom, words, *LOCAL, *OPTIONS) as process:
-        in_training(home / run)
+    with pytest.raises(AssertionError), held(home, phantom, words, run, *LOCAL, *OPTIONS) as process:
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 130
     assert (home / "out.txt").read_text().splitlines()[-1] == "error: interrupted"
