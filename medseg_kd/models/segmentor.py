@@ -21,7 +21,7 @@ class Segmentor(SegmentorBase, BaseModel):
     """Wraps a module that maps (N, C, H, W) to logits (N, classes, h, w): one of ours, MONAI's, or the user's own.
 
     The logits may be smaller than the input; they are resized bilinearly. In training the network may return a tuple
-    of logits, the main ones first.
+    of logits, the main ones first, or as MONAI's ``DynUNet`` one tensor (N, outputs, classes, h, w).
 
     Args:
         network: Config or module; ``monai.<Name>`` is a network of MONAI. ``num_classes`` (or ``out_channels``),
@@ -105,7 +105,10 @@ class Segmentor(SegmentorBase, BaseModel):
                 f"images have {inputs.shape[1]}. Make the two agree in the config, or leave in_channels out"
             )
         outputs = self.network(inputs)
-        outputs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+        if not isinstance(outputs, (tuple, list)):
+            # MONAI's DynUNet stacks its outputs, (N, outputs, classes, H, W).
+            outputs = outputs.unbind(1) if outputs.ndim == inputs.ndim + 1 else (outputs,)
+        outputs = tuple(outputs)
         for logits in outputs:
             if logits.shape[1] != self.num_outputs:
                 raise UserError(
