@@ -133,10 +133,10 @@ def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> 
         return None
     name = f"slices-{_key(source, files)}.npy"
     folders = [folder] if folder else [Path(source.data_root, ".cache"), _user_folder()]
-    if is_main_process() and not any((each / name).is_file() for each in folders):
+    if is_main_process() and not any(_is_readable(each / name) for each in folders):
         _write(source, folders, name, workers)
     barrier()
-    if not (found := [each / name for each in folders if (each / name).is_file()]):
+    if not (found := [each / name for each in folders if _is_readable(each / name)]):
         return None
     print_log(f"slices come decoded from {found[0]}", "current")
     return SliceCache(found[0])
@@ -246,6 +246,15 @@ def _key(source: Source, files: Sequence[Path]) -> str:
         stat = file.stat()
         digest.update(f"\n{os.path.relpath(file, source.data_root)} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether a cache is there and whole; a copy of it, or a disk that failed, may have left less."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _user_folder() -> Path:

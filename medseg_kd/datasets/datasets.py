@@ -134,6 +134,8 @@ class SliceDataset(_FolderDataset):
     ) -> None:
         if cache not in (None, "auto", "device", "host"):
             raise UserError(f"dataset.cache is {cache!r}: expected auto, device, host or None")
+        if not isinstance(cache_dir, str | Path | None):
+            raise UserError(f"dataset.cache_dir is {cache_dir!r}: expected a folder or None")
         if options.get("pipeline"):
             if cache in ("device", "host"):
                 raise UserError(
