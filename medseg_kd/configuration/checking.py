@@ -245,6 +245,8 @@ def type_errors_explained(cfg: Any) -> Iterator[None]:
     except (ValueError, TypeError, AssertionError, ImportError) as error:
         if refused := _refused(error):
             raise UserError(f"{file_of(cfg)}: {refused} cannot be built: {first_line(error)}") from error
+        if isinstance(error, ImportError) and "pip install" in first_line(error):  # of a part that needs a package
+            raise UserError(f"{file_of(cfg)}: {first_line(error)}") from error
         raise
 
 

@@ -65,7 +65,7 @@ def _check_monitored(cfg: Any, file: str) -> None:
     given = {name for names in told for name in names or ()}
     if not told or None in told:
         return
-    for where, hook in _hooks(cfg):
+    for where, hook in _observers(cfg):
         for key in ("save_best", "monitor"):
             asked = hook.get(key) or ()
             for name in [asked] if isinstance(asked, str) else asked:
@@ -76,14 +76,19 @@ def _check_monitored(cfg: Any, file: str) -> None:
                     )
 
 
-def _hooks(cfg: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The hooks of a config and their places."""
-    for name, hook in (cfg.get("default_hooks") or {}).items():
-        if isinstance(hook, Mapping):
-            yield f"default_hooks.{name}", hook
-    for index, hook in enumerate(cfg.get("custom_hooks") or ()):
-        if isinstance(hook, Mapping):
-            yield f"custom_hooks[{index}]", hook
+def _observers(cfg: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Hooks and schedulers of a config and their places."""
+    schedulers = cfg.get("param_scheduler") or ()
+    named = {
+        **{f"default_hooks.{name}": hook for name, hook in (cfg.get("default_hooks") or {}).items()},
+        **{f"custom_hooks[{index}]": hook for index, hook in enumerate(cfg.get("custom_hooks") or ())},
+        **(
+            {"param_scheduler": schedulers}
+            if isinstance(schedulers, Mapping)
+            else {f"param_scheduler[{index}]": each for index, each in enumerate(schedulers)}
+        ),
+    }
+    return ((where, part) for where, part in named.items() if isinstance(part, Mapping))
 
 
 def _metrics(cfg: Any, key: str) -> list[Any]:

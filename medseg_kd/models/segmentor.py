@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
-from medseg_kd.models.base import SegmentorBase
+from medseg_kd.models.base import SegmentorBase, outputs_of
 from medseg_kd.models.losses import build_losses
 from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.models.resizing import resize
@@ -104,11 +104,7 @@ class Segmentor(SegmentorBase, BaseModel):
                 f"{type(self.network).__name__} takes {self.in_channels} channel(s) (model.in_channels), but the "
                 f"images have {inputs.shape[1]}. Make the two agree in the config, or leave in_channels out"
             )
-        outputs = self.network(inputs)
-        if not isinstance(outputs, (tuple, list)):
-            # MONAI's DynUNet stacks its outputs, (N, outputs, classes, H, W).
-            outputs = outputs.unbind(1) if outputs.ndim == inputs.ndim + 1 else (outputs,)
-        outputs = tuple(outputs)
+        outputs = outputs_of(self.network(inputs))
         for logits in outputs:
             if logits.shape[1] != self.num_outputs:
                 raise UserError(

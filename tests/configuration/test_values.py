@@ -34,6 +34,7 @@ from tests.engine.tiny import CONFIG
         ("val_evaluator.measures", ("Jaccard",), "checkpoint.save_best is 'mDice', but val_evaluator gives mJaccard"),
         ("val_evaluator", dict(type="IoUMetric"), "save_best is 'mDice', but val_evaluator gives aAcc, mAcc, mIoU"),
         ("default_hooks.checkpoint.save_best", ["mDice", "mIou"], "save_best is 'mIou', but val_evaluator gives mDice"),
+        ("param_scheduler", dict(type="ReduceOnPlateauLR", monitor="mDcie"), "param_scheduler.monitor is 'mDcie'"),
         ("custom_hooks", [dict(type="EarlyStoppingHook", monitor="mDcie")], r"custom_hooks\[0\].monitor is 'mDcie'"),
     ],
 )
@@ -83,6 +84,11 @@ def test_what_passes(change: dict[str, Any]) -> None:
 def test_a_value_that_a_class_of_others_does_not_take(registry: Registry, part: dict, message: str) -> None:
     with pytest.raises(UserError, match=f"{CONFIG.name}: {message}"), type_errors_explained(Config.fromfile(CONFIG)):
         registry.build(part)
+
+
+def test_a_package_that_a_part_lacks() -> None:
+    with pytest.raises(UserError, match=f"{CONFIG.name}: Please run"), type_errors_explained(Config.fromfile(CONFIG)):
+        raise ImportError('Please run "pip install wandb" to install wandb')
 
 
 class Broken:
