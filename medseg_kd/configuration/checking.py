@@ -234,19 +234,17 @@ def type_errors_explained(cfg: Any) -> Iterator[None]:
     """
     try:
         yield
-    except KeyError as error:
+    except (KeyError, ValueError, TypeError, AssertionError, ImportError) as error:
         text = str(error.args[0]) if error.args else ""
         name, unknown, registry = text.partition(" is not in the ")
-        if unknown:
+        if isinstance(error, KeyError) and unknown:
             raise unknown_type(cfg, name, registry.partition("::")[2].partition(" registry")[0]) from error
-        if 'must contain the key "type"' in text:
+        if isinstance(error, KeyError) and 'must contain the key "type"' in text:
             raise UserError(f"{file_of(cfg)}: a part has no type: {text}") from error
-        raise
-    except (ValueError, TypeError, AssertionError, ImportError) as error:
         if refused := _refused(error):
             raise UserError(f"{file_of(cfg)}: {refused} cannot be built: {first_line(error)}") from error
-        if isinstance(error, ImportError) and "pip install" in first_line(error):  # of a part that needs a package
-            raise UserError(f"{file_of(cfg)}: {first_line(error)}") from error
+        if isinstance(error, ImportError) and "pip install" in text:  # of a part that needs a package
+            raise UserError(f"{file_of(cfg)}: {text}") from error
         raise
 
 

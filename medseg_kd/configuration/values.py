@@ -1,5 +1,6 @@
 """Values of a config that would be refused only when the data are read, or when the first validation is over."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ _LEAST = {
     "test_dataloader.num_workers": 0,
     "default_hooks.logger.interval": 1,
     "randomness.seed": 0,
+    "train_dataloader.sampler.seed": 0,
+    "model.slice_batch": 1,
+    "model.size_divisor": 1,
 }
 """Keys of whole numbers, and the least that each may be."""
 _CLIPPING: dict[str, Callable[..., Any]] = {"norm": clip_grad_norm_, "value": clip_grad_value_}
@@ -45,6 +49,10 @@ def check_values(cfg: Any, file: str) -> None:
         whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
         if value is not None and not (whole and value >= least):
             raise UserError(f"{file}: {key} is {value!r}, expected a whole number of at least {least}")
+    if isinstance(level := cfg.get("log_level"), str) and not isinstance(logging.getLevelName(level), int):
+        raise UserError(f"{file}: log_level is {level!r}, expected INFO, DEBUG, WARNING or ERROR")
+    if not isinstance(compiled := cfg.get("compile", False), bool | Mapping):
+        raise UserError(f"{file}: compile is {compiled!r}, expected True, False or arguments of torch.compile")
     if isinstance(clip := _at(cfg, "optim_wrapper.clip_grad"), Mapping):
         function = _CLIPPING.get(kind := clip.get("type", "norm"))
         if function is None:

@@ -23,6 +23,9 @@ from tests.engine.tiny import CONFIG
         ("train_cfg.val_interval", 0, "train_cfg.val_interval is 0"),
         ("default_hooks.logger.interval", 0, "default_hooks.logger.interval is 0"),
         ("randomness.seed", True, "randomness.seed is True"),
+        ("model.slice_batch", "all", "model.slice_batch is 'all', expected a whole number of at least 1"),
+        ("log_level", "INFOO", "log_level is 'INFOO', expected INFO"),
+        ("compile", "yes", "compile is 'yes', expected True, False or arguments"),
         ("env_cfg.cudnn_benchmrk", True, "env_cfg has no key 'cudnn_benchmrk'; did you mean cudnn_benchmark"),
         ("optim_wrapper.clip_grad", {"max_nrm": 1}, "optim_wrapper.clip_grad: clip_grad_norm_: .*max_norm"),
         (
@@ -55,7 +58,7 @@ IOU = dict(type="IoUMetric", iou_metrics=["mFscore"], prefix="other")
 @pytest.mark.parametrize(
     "change",
     [
-        {"train_cfg.max_iters": 4e4},
+        {"train_cfg.max_iters": 4e4, "log_level": "DEBUG", "compile": dict(mode="default")},
         {"optim_wrapper.clip_grad": dict(max_norm=1, norm_type=2)},
         {"default_hooks.checkpoint.save_best": "auto"},
         {"default_hooks.checkpoint.save_best": None},
@@ -78,6 +81,7 @@ def test_what_passes(change: dict[str, Any]) -> None:
             r"EarlyStoppingHook\(monitor='mDice', rule",
         ),
         (HOOKS, dict(type="mmengine.LoggerHook", interval=-1), r"LoggerHook\(interval=-1\) cannot be built: interval"),
+        (MODELS, dict(type="mmseg.ResNet", depth=18, norm_cfg=dict(type="BNN")), r"ResNet\(depth=18\) cannot be built"),
         (LOOPS, dict(type="ValLoop", dataloader=1, evaluator=None, runner=None), "ValLoop.* cannot be built"),
     ],
 )
