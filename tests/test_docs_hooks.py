@@ -1,10 +1,11 @@
-"""docs/hooks.md: its hook runs as it is written, and MMEngine's hooks are built."""
+"""docs/hooks.md: what it trains runs as it is written, and MMEngine's hooks are built."""
 
 import shlex
 from pathlib import Path
 
 import torch
 from mmengine.hooks import EMAHook
+from PIL import Image
 
 from medseg_kd.registry import HOOKS
 from tests.cli.commands import succeed
@@ -13,16 +14,19 @@ from tests.test_docs import blocks, home  # noqa: F401
 PAGE = "docs/hooks.md"
 
 
-def test_the_new_hook_runs(home: Path) -> None:  # noqa: F811
+def test_what_the_page_trains(home: Path) -> None:  # noqa: F811
+    """The new hook, by its class and by its name, and pictures of the validation."""
     printed = []
     for kind, name, text in blocks(PAGE):
         if kind == "python" and name:
             (home / name).parent.mkdir(exist_ok=True)
             (home / name).write_text(text)
-        for line in text.splitlines() if kind == "bash" else ():
+        for line in text.replace("\\\n", "").splitlines() if kind == "bash" else ():
             _, script, *arguments = shlex.split(line)
             printed.append(succeed(str(home / script), *arguments, cwd=home))
-    assert len(printed) == 2 and "the backbone was frozen for 1 iterations" in printed[1]
+    assert ["the backbone was frozen for 1 iterations" in text for text in printed] == [False, True, True, False]
+    (picture,) = home.glob("work_dirs/unet_drawn_40k_synapse/*/vis_data/vis_image/*.png")
+    assert Image.open(picture).size == (2 * 64, 64)  # truth beside prediction
 
 
 def test_the_new_hook_freezes_and_frees() -> None:

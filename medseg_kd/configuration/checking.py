@@ -1,6 +1,8 @@
 """A config against the classes that it names: what they do not know is told before anything is built."""
 
 import inspect
+import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -9,19 +11,23 @@ import mmengine.runner
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.registry import DefaultScope, Registry
+from mmengine.registry.build_functions import build_from_cfg
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
 from medseg_kd.configuration.names import TOP_LEVEL, check_names
+from medseg_kd.configuration.values import check_values
 from medseg_kd.datasets import SeededSampler
-from medseg_kd.errors import UserError, did_you_mean
-from medseg_kd.evaluation import VolumeMetric
+from medseg_kd.errors import UserError, did_you_mean, first_line
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _REGISTRIES = [value for value in vars(registries).values() if isinstance(value, Registry)]
 # Dicts whose keys are names, or arguments of what no ``type`` beside them names.
 _OPAQUE = {"spec", "metainfo", "format_options", "collate_fn"}
+# What a segmentor takes for each of its losses, whatever their class.
+_OF_ANY_LOSS = ("loss_weight", "loss_name")
+_LOSS = re.compile(r"\.losses(\[\d+\])?$")
 # Classes of these take nothing that they do not name or hand to their bases.
 _KNOWN_CODE = ("medseg_kd.", "mmseg.", "mmengine.", "torch.")
 # What a message does not list: what a config need not say, or cannot.
@@ -67,6 +73,7 @@ _KEYS = {
     **dict.fromkeys(LOADERS, {*inspect.signature(DataLoader).parameters, "num_batch_per_epoch"}),
     "randomness": {"seed", "diff_rank_seed", "deterministic"},
     "auto_scale_lr": {"enable", "base_batch_size"},
+    "env_cfg": {"cudnn_benchmark", "tf32", "mp_cfg", "dist_cfg", "resource_limit"},
 }
 
 
@@ -85,8 +92,8 @@ def check_config(cfg: Any) -> None:
             if key in _KEYS and isinstance(cfg[key], Mapping):
                 _check_keys(cfg, key, cfg[key], _KEYS[key])
             _check(cfg, key, cfg[key], key)
-        _check_scores(cfg)
         _check_epochs(cfg)
+        check_values(cfg, file_of(cfg))
 
 
 def _check_epochs(cfg: Any) -> None:
@@ -98,18 +105,6 @@ def _check_epochs(cfg: Any) -> None:
             f"{file_of(cfg)}: train_cfg is an {found[0].__name__}, but the end of an epoch never comes: "
             f"train_dataloader.sampler is a {found[1].__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
         )
-
-
-def _check_scores(cfg: Any) -> None:
-    """Refuse two metrics that give an mDice of one name, which MMEngine tells when the first validation is over."""
-    for key in ("val_evaluator", "test_evaluator"):
-        given = cfg.get(key)
-        several = given.get("metrics", ()) if isinstance(given, Mapping) else given or ()
-        unnamed = [each for each in several if isinstance(each, Mapping) and not each.get("prefix")]
-        kinds = [(_kind(cfg, key, each, key), each.get("iou_metrics", ())) for each in unnamed]
-        same = [kind.__name__ for kind, asked in kinds if "mDice" in asked or _is(kind, VolumeMetric)]
-        if len(same) > 1:
-            raise UserError(f"{file_of(cfg)}: {key}: {' and '.join(same)} give an mDice. Add prefix='other' to one")
 
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
@@ -170,6 +165,7 @@ def _check_arguments(cfg: Any, where: str, node: Mapping[str, Any], kind: Any, p
     if theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
         return  # these may go anywhere
     others = {*(part.others if part else ()), *(() if "type" in node else ("by_epoch",))}
+    others |= {*(_OF_ANY_LOSS if _LOSS.search(where) else ())}
     if (known := accepted_arguments(kind, node)) is not None:
         _check_keys(cfg, where, node, known | others | {"type", "_scope_"}, kind)
     needed = {
@@ -230,21 +226,40 @@ def _is(kind: Any, *bases: type) -> bool:
 
 @contextmanager
 def type_errors_explained(cfg: Any) -> Iterator[None]:
-    """Turn what the registries say of an unknown or missing ``type`` into a message that names the config.
+    """Turn what is said of a part that cannot be built into a message that names the config.
 
     Raises:
-        UserError: Something in the block was to be built from a type that is not registered, or from none.
+        UserError: Something in the block was to be built from a type that is not registered, from none, or with values
+            that a class of MMEngine, MMSegmentation or PyTorch does not take.
     """
     try:
         yield
-    except KeyError as error:
+    except (KeyError, ValueError, TypeError, AssertionError, ImportError) as error:
         text = str(error.args[0]) if error.args else ""
         name, unknown, registry = text.partition(" is not in the ")
-        if unknown:
+        if isinstance(error, KeyError) and unknown:
             raise unknown_type(cfg, name, registry.partition("::")[2].partition(" registry")[0]) from error
-        if 'must contain the key "type"' in text:
+        if isinstance(error, KeyError) and 'must contain the key "type"' in text:
             raise UserError(f"{file_of(cfg)}: a part has no type: {text}") from error
+        if refused := _refused(error):
+            raise UserError(f"{file_of(cfg)}: {refused} cannot be built: {first_line(error)}") from error
+        if isinstance(error, ImportError) and "pip install" in text:  # of a part that needs a package
+            raise UserError(f"{file_of(cfg)}: {text}") from error
         raise
+
+
+def _refused(error: BaseException) -> str:
+    """The class of others and its plain arguments, where it was being built and no code of another origin ran in it."""
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is build_from_cfg.__code__ and inspect.isclass(kind := frame.f_locals.get("obj_cls")):
+            plain = {
+                key: value for key, value in frame.f_locals["args"].items() if isinstance(value, (str, int, float))
+            }
+            found = f"{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in plain.items())})"
+        elif not frame.f_globals.get("__name__", "").startswith(("mmengine.", "mmseg.", "mmcv.", "torch.")):
+            found = ""
+    return found
 
 
 def unknown_type(cfg: Any, name: str, kind: str) -> UserError:

@@ -49,9 +49,14 @@ def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
             known = f"; known keys: {', '.join(sorted(TOP_LEVEL))}"
             raise UserError(f"--cfg-options {key}: the config has no key {top!r}{did_you_mean(top, TOP_LEVEL, known)}")
     changed = copy.deepcopy(cfg)
+    for key, value in options.items():
+        try:
+            changed.merge_from_dict({key: value})
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f"--cfg-options {key}: {error.args[0]}") from error
     try:
-        changed.merge_from_dict(dict(options))
         check_config(changed)
-    except (KeyError, TypeError, IndexError, UserError) as error:
-        raise UserError(f"--cfg-options {' '.join(options)}: {error}") from error
+    except UserError as error:
+        concerned = [key for key in options if key.split(".")[0] in str(error)] or options
+        raise UserError(f"--cfg-options {' '.join(concerned)}: {error}") from error
     cfg.merge_from_dict(dict(options))

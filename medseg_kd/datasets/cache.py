@@ -114,7 +114,8 @@ def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> 
     """The cache of a data set; written first where there is none of these files as they are.
 
     Its name is a hash of the files' names, sizes and times and of all else that its content depends on, so that a
-    changed data set gets another one. It is there whole or not at all; several processes may ask at once.
+    changed data set gets another one; outside of the data folder also of where that lies. It is there whole or not at
+    all; several processes may ask at once.
 
     Args:
         source: The data set.
@@ -131,26 +132,27 @@ def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> 
     if not (files := source.files()):
         print_log("slices are read each time: their format does not tell from which files", "current")
         return None
-    name = f"slices-{_key(source, files)}.npy"
-    folders = [folder] if folder else [Path(source.data_root, ".cache"), _user_folder()]
-    if is_main_process() and not any((each / name).is_file() for each in folders):
-        _write(source, folders, name, workers)
+    beside, elsewhere = (f"slices-{key}.npy" for key in _keys(source, files))
+    root = Path(source.data_root)
+    paths = [folder / elsewhere] if folder else [root / ".cache" / beside, _user_folder() / elsewhere]
+    if is_main_process() and not any(map(_is_readable, paths)):
+        _write(source, paths, workers)
     barrier()
-    if not (found := [each / name for each in folders if (each / name).is_file()]):
+    if not (found := list(filter(_is_readable, paths))):
         return None
     print_log(f"slices come decoded from {found[0]}", "current")
     return SliceCache(found[0])
 
 
-def _write(source: Source, folders: Sequence[Path], name: str, workers: int) -> None:
-    """Write the cache into the first folder that takes it."""
-    path = folders[0] / name
+def _write(source: Source, paths: Sequence[Path], workers: int) -> None:
+    """Write the cache to the first path whose folder takes it."""
+    path = paths[0]
     for draft in path.parent.glob(f".*-{path.name}"):  # of a process that was killed
         if time.time() - draft.stat().st_mtime > _ABANDONED:
             draft.unlink(missing_ok=True)
     for kind in _formats_of(source.decode(0)[0]):
         try:
-            path = next(each for each in folders if _is_writable(each)) / name
+            path = next(each for each in paths if _is_writable(each.parent))
             with whole_file(path) as draft:
                 _fill(source, draft, kind, workers)
             return
@@ -239,13 +241,24 @@ def _encoded(image: np.ndarray, kind: str) -> np.ndarray | None:
     return kept if np.array_equal(back, image) else None
 
 
-def _key(source: Source, files: Sequence[Path]) -> str:
-    """A hash of what the content depends on."""
+def _keys(source: Source, files: Sequence[Path]) -> tuple[str, str]:
+    """Hashes of what the content depends on: without and with the place of the data folder."""
     digest = hashlib.sha256(json.dumps([__version__, source.origin()], sort_keys=True, default=str).encode())
     for file in files:
         stat = file.stat()
         digest.update(f"\n{os.path.relpath(file, source.data_root)} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+    placed = digest.copy()
+    placed.update(os.path.realpath(source.data_root).encode())
+    return digest.hexdigest()[:16], placed.hexdigest()[:16]
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether a cache is there and whole; a copy of it, or a disk that failed, may have left less."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _user_folder() -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import BaseDataset
 
 from medseg_kd.datasets.collate import collate_cases, collate_slices
@@ -67,6 +68,12 @@ class _FolderDataset(BaseDataset):
         ]
         # Left out where there are none, so that it is what a checkpoint of a version without them holds.
         regions = {"regions": dict(self.spec.regions)} if self.spec.regions else {}
+        loading = (LoadImageFromFile, LoadAnnotations)
+        if foreign := [type(step).__name__ for step in transforms if isinstance(step, loading)]:
+            raise UserError(
+                f"dataset.pipeline has {foreign[0]}, which reads the files of MMSegmentation's data sets. Here "
+                "LoadSlice (LoadCase in a test) reads image and label; other transforms follow it"
+            )
         super().__init__(
             data_root=data_root,
             metainfo={**(metainfo or {}), "classes": self.spec.classes, **regions},
@@ -134,6 +141,8 @@ class SliceDataset(_FolderDataset):
     ) -> None:
         if cache not in (None, "auto", "device", "host"):
             raise UserError(f"dataset.cache is {cache!r}: expected auto, device, host or None")
+        if not isinstance(cache_dir, str | Path | None):
+            raise UserError(f"dataset.cache_dir is {cache_dir!r}: expected a folder or None")
         if options.get("pipeline"):
             if cache in ("device", "host"):
                 raise UserError(

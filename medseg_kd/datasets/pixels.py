@@ -28,7 +28,7 @@ class Raw:
     """
 
     image: np.ndarray
-    label: np.ndarray | None
+    label: np.ndarray | None = None
     spacing: tuple[float, ...] | None = None
     geometry: dict[str, Any] | None = None
     label_file: Path | None = None

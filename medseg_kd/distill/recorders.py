@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from medseg_kd.errors import UserError
+from medseg_kd.models.base import outputs_of
 from medseg_kd.registry import MODELS, build_part
 
 _NEAREST = 5
@@ -138,7 +139,7 @@ class Logits(ModuleOutputs):
 
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        return output[0] if isinstance(output, (list, tuple)) else output
+        return outputs_of(output)[0]
 
 
 @MODELS.register_module(name=["Parameter", "ParameterRecorder"])

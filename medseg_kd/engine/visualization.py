@@ -25,7 +25,9 @@ class SegVisualizationHook(mmseg.engine.hooks.SegVisualizationHook):
     """
 
     def before_run(self, runner: Any) -> None:
-        """Refuse a visualizer that draws nothing."""
+        """Refuse a visualizer that draws nothing, and an interval that is none."""
+        if self.interval < 1:
+            raise UserError(f"SegVisualizationHook: interval is {self.interval}, expected at least 1")
         if self.draw and type(runner.visualizer).add_datasample is Visualizer.add_datasample:
             raise UserError(
                 f"SegVisualizationHook would draw nothing: the visualizer is a {type(runner.visualizer).__name__}. Set "

@@ -173,14 +173,10 @@ class Predictor:
     def _prepared(self, path: Path) -> Prediction:
         """Predict a slice or case of TransUNet's layout, once its folder does not tell that it is of other images."""
         found = TransUNet(path.parent.parent, self.axes)
-        told = found.told()
-        other = DataSpec(**{"channels": self.spec.channels, "classes": self.spec.classes, **told})
-        if differences := self.spec.differences(other):
+        if differences := self.spec.differences(replace(self.spec, **found.told())):
             raise UserError(f"{path}: not the images that the model was trained on:\n  " + "\n  ".join(differences))
         ndim = 2 if path.suffix == ".npz" else 3
-        if ndim == 3:
-            found._volume(path.name, path)  # which refuses a volume whose slices are not its first axis
-        raw = replace(opened(path, found.load), label=None)
+        raw = opened(path, found.load_image)
         pixels = to_pixels(raw, self.spec, ndim, path, prepared=True)
         return self._predicted(pixels, path)
 

@@ -104,6 +104,7 @@ def _trusted(value: Any, where: str) -> Any:
 def _kind(name: Any, where: str) -> Any:
     """The registered class that a name (``UNet``) or a path (``medseg_kd.models.UNet``) stands for."""
     package, _, bare = str(name).rpartition(".")
+    MONAI.import_from_location()
     for registry in (*_with_parents(MODELS), MONAI, *_with_parents(TASK_UTILS)):
         found = registry.module_dict.get(bare)
         if found is not None and package.split(".")[0] in ("", registry.scope, found.__module__.split(".")[0]):

@@ -88,3 +88,13 @@ class SegmentorBase:
         """
         size = divisible_size((inputs.shape[-2], inputs.shape[-1]), divisor or self.size_divisor)
         return pad_to(inputs, size, 0), None if labels is None else pad_to(labels, size, self.ignore_index)
+
+
+def outputs_of(output: Any) -> tuple[Any, ...]:
+    """What a network returned, the main logits first.
+
+    MONAI's ``DynUNet`` returns one tensor in training, (N, outputs, classes, H, W).
+    """
+    if isinstance(output, Tensor) and output.ndim == 5:
+        return output.unbind(1)
+    return tuple(output) if isinstance(output, (list, tuple)) else (output,)

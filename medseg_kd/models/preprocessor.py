@@ -44,7 +44,9 @@ class SlicePreprocessor(BaseDataPreprocessor):
                 f"model.data_preprocessor.resampling is {resampling!r}: expected bilinear. TransUNet's resizing "
                 f"belongs to the reading: set dataset.size={size} in all three dataloaders and leave both out here"
             )
-        self.size = tuple(size) if size is not None else None
+        if size is not None and (not isinstance(size, (list, tuple)) or [type(side) for side in size] != [int, int]):
+            raise UserError(f"model.data_preprocessor.size is {size!r}: expected (height, width), or None")
+        self.size = None if size is None else (size[0], size[1])
         self.augmentation = MODELS.build(augmentation) if augmentation else None
         self.ignore_index = ignore_index
 

@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
-from medseg_kd.models.base import SegmentorBase
+from medseg_kd.models.base import SegmentorBase, outputs_of
 from medseg_kd.models.losses import build_losses
 from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.models.resizing import resize
@@ -21,7 +21,7 @@ class Segmentor(SegmentorBase, BaseModel):
     """Wraps a module that maps (N, C, H, W) to logits (N, classes, h, w): one of ours, MONAI's, or the user's own.
 
     The logits may be smaller than the input; they are resized bilinearly. In training the network may return a tuple
-    of logits, the main ones first.
+    of logits, the main ones first, or as MONAI's ``DynUNet`` one tensor (N, outputs, classes, h, w).
 
     Args:
         network: Config or module; ``monai.<Name>`` is a network of MONAI. ``num_classes`` (or ``out_channels``),
@@ -104,8 +104,7 @@ class Segmentor(SegmentorBase, BaseModel):
                 f"{type(self.network).__name__} takes {self.in_channels} channel(s) (model.in_channels), but the "
                 f"images have {inputs.shape[1]}. Make the two agree in the config, or leave in_channels out"
             )
-        outputs = self.network(inputs)
-        outputs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+        outputs = outputs_of(self.network(inputs))
         for logits in outputs:
             if logits.shape[1] != self.num_outputs:
                 raise UserError(

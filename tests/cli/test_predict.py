@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 
 from medseg_kd.cli.predict import main
 from medseg_kd.datasets.phantom import SYNAPSE_CLASSES
+from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
 from tests.cli.commands import ROOT, SHORT, fail, succeed
 
 
@@ -65,3 +68,15 @@ def test_mistakes_get_one_message(home):
     assert "missing is not there" in fail("tools/predict.py", "missing", "a.nii.gz", "--out", "masks", cwd=home)
     with pytest.raises(UserError, match="trained on slices in LPS, not in RAS"):
         main([str(home / "run"), "test", "--out", "masks", "--orientation", "RAS"])
+
+
+def test_a_network_of_monai(tmp_path):
+    """In a process that has built none of them yet."""
+    network = {"type": "monai.BasicUNet", "features": (4, 4, 4, 4, 4, 4)}
+    model = {"type": "medseg_kd.models.Segmentor", "num_classes": 9, "network": network}
+    spec = DataSpec((Channel("CT"),), SYNAPSE_CLASSES).to_json()
+    weights = MODELS.build(model).state_dict()
+    torch.save({"meta": {"cfg": f"model = {model!r}", "spec": spec}, "state_dict": weights}, tmp_path / "iter_1.pth")
+    np.savez(tmp_path / "a.npz", image=np.zeros((32, 32), np.float32))
+    succeed("tools/predict.py", "iter_1.pth", "a.npz", "--out", "masks", cwd=tmp_path)
+    assert (tmp_path / "masks/a.png").is_file()

@@ -160,6 +160,30 @@ def test_a_folder_of_ones_own(folder: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "mine").iterdir())) == 1
 
 
+@pytest.mark.parametrize("left", [0, 5, 200, -1])
+def test_a_cache_that_lost_its_end_is_written_anew(folder: Path, left: int) -> None:
+    assert is_cached(folder)
+    (name,) = files(folder)
+    whole = (folder / ".cache" / name).read_bytes()
+    (folder / ".cache" / name).write_bytes(whole[:left])
+    assert is_cached(folder)
+    assert (folder / ".cache" / name).read_bytes() == whole
+
+
+def test_two_data_sets_share_no_cache_by_chance(folder: Path, tmp_path: Path) -> None:
+    """Files of an archive may have equal names, sizes and times with other content."""
+    other = shutil.copytree(folder, tmp_path / "other")
+    for file in (other / "train_npz").glob("*.npz"):
+        stat, arrays = file.stat(), dict(np.load(file))
+        np.savez(file, **{**arrays, "image": 1 - arrays["image"]})
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert file.stat().st_size == stat.st_size
+    first, second = (
+        next(iter(cached_loader(loader(each, cache_dir=str(tmp_path / "mine")), CPU))) for each in (folder, other)
+    )
+    torch.testing.assert_close(first["inputs"], 1 - second["inputs"])
+
+
 def test_half_of_a_killed_process_is_swept_away(folder: Path) -> None:
     assert is_cached(folder)
     whole = folder / ".cache" / files(folder)[0]
@@ -184,6 +208,7 @@ def test_what_is_not_cached(folder: Path, options: dict[str, Any]) -> None:
     ("options", "message"),
     [
         ({"cache": "gpu"}, "dataset.cache is 'gpu': expected auto, device, host or None"),
+        ({"cache_dir": 3}, "dataset.cache_dir is 3: expected a folder or None"),
         ({"cache": "host", "pipeline": [dict(type="LoadSlice")]}, "dataset.pipeline is one of your own"),
         ({"cache": "device"}, "training runs on the cpu: take auto or host"),
     ],

@@ -127,3 +127,9 @@ def test_neighbours_need_one_size(transunet: Path) -> None:
     write_npz(transunet, "case0005", 1, image=np.zeros((8, 8)), label=np.zeros((8, 8)))
     with pytest.raises(UserError, match=r"case0005: its slices differ in size .*\(8, 8\).*: neighbours=1 needs one"):
         SliceDataset(str(transunet), spec=dict(neighbours=1))[0]
+
+
+@pytest.mark.parametrize("name", ["LoadImageFromFile", "LoadAnnotations"])
+def test_a_pipeline_that_reads_other_data_is_refused(transunet: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"dataset.pipeline has {name}, .*Here LoadSlice"):
+        SliceDataset(str(transunet), pipeline=[dict(type=name), dict(type="PackSegInputs")])

@@ -7,6 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 from pairs import Plain
+from torch import nn
 
 from medseg_kd.distill import Logits, ModuleInputs, ModuleOutputs, Parameter
 from medseg_kd.distill.recorders import RecorderManager, build_recorders
@@ -103,6 +104,20 @@ def test_cleared_features_are_freed():
     found.clear()
     gc.collect()
     assert feature() is None
+
+
+def test_logits_that_a_network_stacks_are_its_main_ones():
+    """As MONAI's DynUNet does in training, (N, outputs, C, H, W)."""
+
+    class Stacking(nn.Module):
+        def forward(self, x):
+            return torch.stack([x, 2 * x], dim=1)
+
+    model = nn.Sequential(Stacking())
+    found = build_recorders({"logits": {"type": Logits, "source": "0"}}, model)
+    with found.recording():
+        model(IMAGE)
+    assert torch.equal(found.recorders["logits"].get(), IMAGE)
 
 
 def test_logits_are_the_first_of_several_outputs():

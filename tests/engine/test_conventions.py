@@ -97,10 +97,17 @@ def test_cases_are_drawn(phantom: Path, tmp_path: Path, kind: str, back_ends: di
     assert sorted(path.name for path in tmp_path.rglob("test_*.png")) == ["test_case0004_1.png", "test_case0005_2.png"]
 
 
-def test_a_visualizer_that_draws_nothing(phantom: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [
+        (1, r"would draw nothing.*visualizer=dict\(type='SegLocalVisualizer'\)"),
+        (0, "interval is 0, expected at least 1"),
+    ],
+)
+def test_a_visualizer_that_draws_nothing(phantom: Path, tmp_path: Path, interval: int, message: str) -> None:
     cfg = tiny_config(phantom, tmp_path)
-    cfg.custom_hooks = [dict(type="SegVisualizationHook", draw=True)]
-    with pytest.raises(UserError, match=r"would draw nothing.*visualizer=dict\(type='SegLocalVisualizer'\)"):
+    cfg.custom_hooks = [dict(type="SegVisualizationHook", draw=True, interval=interval)]
+    with pytest.raises(UserError, match=message):
         Runner.from_cfg(cfg).train()
 
 

@@ -122,6 +122,22 @@ def test_prepared_cases(predictor: Predictor, tmp_path: Path) -> None:
     )
 
 
+def test_prepared_cases_need_no_label(tmp_path: Path) -> None:
+    """Of a model that takes neighbours too, of which a folder does not tell."""
+    values = np.random.default_rng(0).random((4, 6, 5), np.float32)
+    (tmp_path / "train_npz").mkdir()
+    (tmp_path / "test_vol_h5").mkdir()
+    np.savez(tmp_path / "train_npz/a_slice000.npz", image=values[0])
+    with h5py.File(tmp_path / "test_vol_h5/a.npy.h5", "w") as file:
+        file["image"] = values
+    for neighbours, shown in ((0, values), (1, np.mean([values[[0, 0, 1, 2]], values, values[[1, 2, 3, 3]]], axis=0))):
+        spec = DataSpec((Channel("CT", Window(0, 1000)),), CLASSES, neighbours=neighbours)
+        found = Predictor.from_checkpoint(write_checkpoint(tmp_path / "iter_1.pth", spec), "cpu")
+        np.testing.assert_array_equal(found(tmp_path / "test_vol_h5/a.npy.h5").labels, expected(shown))
+        if not neighbours:
+            np.testing.assert_array_equal(found(tmp_path / "train_npz/a_slice000.npz").labels, expected(values[0]))
+
+
 def test_prepared_cases_of_other_images_are_refused(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "train_npz").mkdir()
     np.savez(tmp_path / "train_npz/a_slice000.npz", image=np.zeros((4, 4)), label=np.zeros((4, 4)))

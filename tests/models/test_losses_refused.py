@@ -50,6 +50,8 @@ class Named(Own):
         (dict(type="LovaszLoss"), r"\[0\]: LovaszLoss: reduction should be 'none' when per_image is False"),
         (dict(type=len), r"\[0\]: len: "),
         (dict(type=Own, loss_weight="1"), r"\[0\] gives loss_weight='1', expected .* a number"),
+        (dict(type=SoftDiceLoss, loss_weight="1"), r"\[0\] gives loss_weight='1', expected .* a number"),
+        (dict(type=nn.NLLLoss), r"\[0\] \(NLLLoss\) falls without end .*: it takes them for the logarithms"),
         (dict(type=nothing), r"\[0\] gives a NoneType, expected a torch.nn.Module"),
         (dict(type=Named), r"\(Named\) is named 'dice' and would be logged but .* Set loss_name='loss_dice'"),
         (dict(type=SoftDiceLoss, loss_name="dice"), "Set loss_name='loss_dice'"),

@@ -1,5 +1,7 @@
 """From collated samples to a batch."""
 
+from typing import Any
+
 import pytest
 import torch
 from mmengine.structures import PixelData
@@ -146,3 +148,9 @@ def test_autocast_stays_outside():
 def test_it_is_built_by_name():
     built = MODELS.build(dict(type="SlicePreprocessor", augmentation=dict(type="RandomRotateFlip")))
     assert isinstance(built, SlicePreprocessor) and isinstance(built.augmentation, RandomRotateFlip)
+
+
+@pytest.mark.parametrize("size", [32, (32,), (32, 24.0), "32"])
+def test_a_size_that_is_none(size: Any) -> None:
+    with pytest.raises(UserError, match="model.data_preprocessor.size is .*: expected"):
+        SlicePreprocessor(size=size)

@@ -41,6 +41,19 @@ def test_losses_of_one_name_are_summed():
     torch.testing.assert_close(twice["loss_dice"], 3 * once["loss_dice"])
 
 
+def test_outputs_that_a_network_of_monai_stacks():
+    x, labels = batch((16, 16))
+    steps = dict(kernel_size=[3, 3, 3], strides=[1, 2, 2], upsample_kernel_size=[2, 2], filters=[4, 4, 4])
+    network = dict(type="monai.DynUNet", **steps, deep_supervision=True, deep_supr_num=1)
+    model = build(network, output_weights=(0.75, 0.25), losses=LOSSES[:1]).train()
+    main, aux = model.network(x).unbind(1)
+    values = model.loss(x, labels)
+    torch.testing.assert_close(values["loss_ce"], 0.75 * F.cross_entropy(main, labels.long()))
+    torch.testing.assert_close(values["aux1.loss_ce"], 0.25 * F.cross_entropy(aux, labels.long()))
+    with pytest.raises(UserError, match="DynUNet gives 2 outputs in training, but model.output_weights has 1"):
+        build(network).train().loss(x, labels)
+
+
 def test_logits_are_resized_to_the_label():
     x, labels = batch((12, 10))
     model = build(dict(type=Pointwise, reduction=2)).train()

@@ -62,16 +62,16 @@ class TransUNet(Format):
                 "copy the data again"
             )
         if split == "test":
-            return [self._volume(name, found[name]) for name in names]
+            return [self._volume(name, found[name], "image", "label") for name in names]
         cases = defaultdict(list)
         for name in names:
             case, index = numbered(found[name])
             cases[case].append((index, found[name]))
         return [Case.of_slices(case, files) for case, files in sorted(cases.items())]
 
-    def _volume(self, name: str, path: Path) -> Case:
-        """Case of an h5 file, once its shape is seen to be plausible."""
-        shape = opened(path, _shape)
+    def _volume(self, name: str, path: Path, *arrays: str) -> Case:
+        """Case of an h5 file with these arrays, once its shape is seen to be plausible."""
+        shape = opened(path, lambda file: _shape(file, *arrays))
         depth, height, width = shape[0], shape[-2], shape[-1]
         told = ((self.manifest.get("splits") or {}).get("test", {}).get(name) or {}).get("shape")
         # Like (H, W, S): the last axis alone is of another length, or far shorter than all.
@@ -84,20 +84,30 @@ class TransUNet(Format):
         return Case(name, width if self.axes == "HWS" else depth, volume=path)
 
     def load(self, source: Path) -> Raw:
+        return self._load(source, "image", "label")
+
+    def load_image(self, source: Path) -> Raw:
+        """Read a slice or volume without its label, which need not be there."""
+        if source.suffix != ".npz":
+            self._volume(source.name, source, "image")
+        return self._load(source, "image")
+
+    def _load(self, source: Path, *names: str) -> Raw:
         if source.suffix == ".npz":
             with np.load(source, allow_pickle=False) as file:
-                _require(source, file, "image", "label")
-                return Raw(file["image"], file["label"], _numbers(file["spacing"]) if "spacing" in file else None)
+                _require(source, file, *names)
+                arrays = {name: file[name] for name in names}
+                return Raw(**arrays, spacing=_numbers(file["spacing"]) if "spacing" in file else None)
         with h5py.File(source, "r") as file:
-            _require(source, file, "image", "label", *(["spacing"] if "spacing" in file else []))
+            _require(source, file, *names, *(["spacing"] if "spacing" in file else []))
             told = file.attrs.get("spacing", file.get("spacing"))
             spacing = None if told is None else _numbers(told)
-            image, label, geometry = file["image"][:], file["label"][:], _geometry(source, file.attrs)
-        if image.ndim == 4:  # slices first on disk
-            image = image.swapaxes(0, 1)
+            arrays, geometry = {name: file[name][:] for name in names}, _geometry(source, file.attrs)
+        if arrays["image"].ndim == 4:  # slices first on disk
+            arrays["image"] = arrays["image"].swapaxes(0, 1)
         elif self.axes == "HWS":
-            image, label = np.moveaxis(image, -1, 0), np.moveaxis(label, -1, 0)
-        return Raw(image, label, spacing, geometry)
+            arrays = {name: np.moveaxis(array, -1, 0) for name, array in arrays.items()}
+        return Raw(**arrays, spacing=spacing, geometry=geometry)
 
 
 def _listed(root: Path, name: str) -> list[str]:
@@ -126,10 +136,10 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".npz").removesuffix(".h5").removesuffix(".npy")
 
 
-def _shape(path: Path) -> tuple[int, ...]:
-    """Shape of a volume, from its header."""
+def _shape(path: Path, *arrays: str) -> tuple[int, ...]:
+    """Shape of a volume that has these arrays, from its header."""
     with h5py.File(path, "r") as file:
-        _require(path, file, "image", "label")
+        _require(path, file, *arrays)
         shape = file["image"].shape
     if len(shape) not in (3, 4):
         raise UserError(f"{path}: an image of shape {shape}, expected (slices, rows, columns)")

@@ -1,7 +1,7 @@
 """The losses that a segmentor's config asks for."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mmseg.models.losses
@@ -93,7 +93,7 @@ def _build(cfg: Any, where: str, ignore_index: int, regions: Sequence[Sequence[i
         except Exception as error:  # whatever a foreign class raises
             reason = " ".join(first_line(error).split())
             raise UserError(f"{where}: {getattr(kind, '__name__', kind)}: {reason}") from error
-    weight = own.get("loss_weight", 1.0)
+    weight = cfg.get("loss_weight", 1.0) if isinstance(cfg, Mapping) else 1.0
     if not isinstance(loss, nn.Module) or not isinstance(weight, (int, float)):
         found = f"loss_weight={weight!r}" if isinstance(loss, nn.Module) else f"a {type(loss).__name__}"
         raise UserError(f"{where} gives {found}, expected a torch.nn.Module and a number as its weight")

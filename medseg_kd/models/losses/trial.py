@@ -4,6 +4,7 @@ import copy
 import warnings
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError, first_line
@@ -87,6 +88,13 @@ def _check_value(loss: nn.Module, call: LossCall, logits: Tensor, label: Tensor)
     if not value.isfinite() or not value.requires_grad:
         found = "no gradient" if value.isfinite() else str(value.item())
         raise UserError(f"{call.where}: {called} gives {found}, so nothing could be trained on it")
+    if label.max() < logits.shape[1]:  # one output for each class
+        certain = 1e3 * F.one_hot(label, logits.shape[1]).movedim(-1, 1)
+        if call.value(loss, certain, label) < -100:
+            raise UserError(
+                f"{call.where} falls without end as logits grow: it takes them for the logarithms of probabilities. "
+                "Take a loss of logits, such as CrossEntropyLoss, or form the log-softmax in one of your own"
+            )
     for part in foreign:
         if hasattr(part, "softmax") and not any(vars(part)[key] for key in vars(part) if key.endswith(_ACTIVATIONS)):
             activation = "sigmoid" if call.regions else "softmax"
