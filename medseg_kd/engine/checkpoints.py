@@ -70,7 +70,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         if not metrics:
             runner.logger.warning("the validation gave no scores, so that no best checkpoint is saved")
         runner.message_hub.update_info("validated", _progress(runner)[0])
-        is_better = bool(metrics and self.save_best) and self._save_best_checkpoint(runner, metrics)
+        is_better = self._save_best_checkpoint(runner, metrics) if metrics and self.save_best else False
         now = self._now(runner)
         if self.last_ckpt is not None and (is_better or Path(self.last_ckpt).name == self.filename_tmpl.format(now)):
             self._save_checkpoint_with_step(runner, now, dict(epoch=runner.epoch, iter=runner.iter))

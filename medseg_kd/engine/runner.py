@@ -3,6 +3,7 @@
 import copy
 import re
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Runner(DeviceRunner):
     data_spec: DataSpec | None = None
     """What the images of this run are, once a loop with data that tell it is built."""
 
+    _load_from: str | None
     resumed_from: str | None = None
     """The checkpoint that training went on from."""
 
@@ -134,11 +136,16 @@ class Runner(DeviceRunner):
     def dump_config(self) -> None:
         """Nothing: the constructor calls it for a test too. :meth:`train` writes the run's config."""
 
+    @cached_property
+    def config_text(self) -> str:
+        """The config as Python, which takes longer to write than a small checkpoint."""
+        return self.cfg.pretty_text
+
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         if is_main_process():
             name = Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py"
-            write_text(Path(self.work_dir, name), self.cfg.dump())
+            write_text(Path(self.work_dir, name), self.config_text if name.endswith(".py") else self.cfg.dump())
         with type_errors_explained(self.cfg):
             return super().train()
 
@@ -182,7 +189,7 @@ class Runner(DeviceRunner):
             "epoch": self.epoch + 1 if by_epoch else self.epoch,
             "iter": self.iter if by_epoch else self.iter + 1,
             **(meta or {}),
-            "cfg": self.cfg.pretty_text,
+            "cfg": self.config_text,
             "seed": self.seed,
             "experiment_name": self.experiment_name,
             "time": time.strftime("%Y%m%d_%H%M%S"),
@@ -274,6 +281,7 @@ class Runner(DeviceRunner):
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
         loader = self.train_dataloader
+        sampler: Any
         for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
             if hasattr(sampler, "seed"):
                 sampler.seed = seed
