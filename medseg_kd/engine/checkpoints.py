@@ -18,7 +18,7 @@ from medseg_kd.registry import HOOKS
 
 _OF_A_RUN = re.compile(r"(best_.+_)?(iter|epoch)_\d+\.pth|last_checkpoint")
 # What a run that starts anew must not take over from one of the same name in this process.
-_REMEMBERED = ("best_score", "best_ckpt", "keep_ckpt_ids", "last_ckpt", "validated")
+_REMEMBERED = ("best_score", "best_ckpt", "keep_ckpt_ids", "last_ckpt", "scored_at")
 _SHOWN = 6
 
 
@@ -69,7 +69,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         """Save the best checkpoint, and the last one again, which then knows the scores."""
         if not metrics:
             runner.logger.warning("the validation gave no scores, so that no best checkpoint is saved")
-        runner.message_hub.update_info("validated", _progress(runner)[0])
+        runner.message_hub.update_info("scored_at", _progress(runner)[0])
         is_better = self._save_best_checkpoint(runner, metrics) if metrics and self.save_best else False
         now = self._now(runner)
         if self.last_ckpt is not None and (is_better or Path(self.last_ckpt).name == self.filename_tmpl.format(now)):
@@ -210,7 +210,7 @@ def _progress(runner: Any) -> tuple[int, int]:
 def _validation_is_due(runner: Any) -> bool:
     """Whether a run that goes on ended between saving and validation."""
     loop, (done, end) = runner.train_loop, _progress(runner)
-    if runner.val_loop is None or done < max(1, loop.val_begin) or runner.message_hub.get_info("validated") == done:
+    if runner.val_loop is None or done < max(1, loop.val_begin) or runner.message_hub.get_info("scored_at") == done:
         return False
     loop._decide_current_val_interval()
     return done % loop.val_interval == 0 or done == end

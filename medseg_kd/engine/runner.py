@@ -1,8 +1,11 @@
 """The runner: MMEngine's, with plain checkpoints, strict loading and a terminal that can be read."""
 
 import copy
+import logging
 import re
+import sys
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -158,9 +161,12 @@ class Runner(DeviceRunner):
             self._hooks = hooks
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """MMEngine's logger without its warnings about its own deprecated file client."""
+        """MMEngine's logger without its warnings about its own deprecated file client; a full disk stops no line."""
         logger = super().build_logger(*args, **kwargs)
         logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[method-assign]
         return logger
 
     def save_checkpoint(
@@ -292,3 +298,13 @@ class Runner(DeviceRunner):
         return ", ".join(type(hook).__name__ for hook in self.hooks)
 
     _log_env = log_environment
+
+
+def _unless_disk_is_full(report: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
+    """What ``logging`` does with an error of a handler, but that a file cannot be written: saving tells that."""
+
+    def handle(record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            report(record)
+
+    return handle

@@ -140,11 +140,12 @@ def checkpoints_of(run: str | os.PathLike) -> list[Path]:
     numbers = {path: match for path in run.glob("*.pth") if (match := _NUMBERED.match(path.name)) and path.is_file()}
     found = sorted(numbers, key=lambda path: (numbers[path][1] == "iter", int(numbers[path][2])), reverse=True)
     pointer = run / "last_checkpoint"
-    if not pointer.is_file():
-        return found
-    with pointer.open("rb") as file:
-        named = run / Path(os.fsdecode(file.read(_LONGEST_PATH)).replace("\0", "").strip()).name
-    return [named, *(path for path in found if path != named)] if named != run and named.is_file() else found
+    if pointer.is_file():
+        with pointer.open("rb") as file:
+            name = Path(os.fsdecode(file.read(_LONGEST_PATH)).strip()).name
+        named = [path for path in run.iterdir() if path.name == name and path.is_file()]
+        found = [*named, *(path for path in found if path not in named)]
+    return found
 
 
 def last_checkpoint(run: str | os.PathLike) -> Path | None:

@@ -144,7 +144,7 @@ def _assert_the_same(folder: Path, whole: Path) -> None:
         for key in ("state_dict", "connectors", "optimizer", "param_schedulers"):
             assert _equal(one.get(key), other.get(key)), (name, key)
         scores = [each["message_hub"]["runtime_info"] for each in (one, other)]
-        for key in ("best_score", "best_ckpt", "keep_ckpt_ids", "validated"):
+        for key in ("best_score", "best_ckpt", "keep_ckpt_ids", "scored_at"):
             assert scores[0].get(key) == scores[1].get(key), (name, key)
 
 
