@@ -12,6 +12,7 @@ from medseg_kd.errors import UserError
 
 _WEIGHTS = ("state_dict", "connectors", "ema_state_dict")
 _SHOWN_KEYS = 8
+_FOLDER = 0x10
 
 
 def check_archive(path: str | os.PathLike) -> None:
@@ -27,6 +28,8 @@ def check_archive(path: str | os.PathLike) -> None:
     with zipfile.ZipFile(path) as archive:
         if sum(record.file_size for record in archive.infolist()) > os.path.getsize(path):
             raise zipfile.BadZipFile("its records claim more bytes than the file has")
+        if any(record.is_dir() or record.external_attr & _FOLDER for record in archive.infolist()):
+            raise zipfile.BadZipFile("a record is marked as a folder, whose content PyTorch would not read")
         if (record := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {record}")
 

@@ -140,13 +140,15 @@ def test_a_file_cut_short(tmp_path, kept):
         read_checkpoint(path)
 
 
-def test_a_flipped_bit_is_found_wherever_it_matters(tmp_path):
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.full)])
+def test_a_flipped_bit_is_found_wherever_it_matters(tmp_path, step):
     """A file is refused, or reads as what was written."""
     path = tmp_path / "iter_1.pth"
     write_checkpoint(CHECKPOINT, path)
     content, refused = path.read_bytes(), 0
-    for place in range(0, len(content), 7):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+    for place in range(0, 8 * len(content), step):
+        byte, bit = divmod(place, 8)
+        path.write_bytes(content[:byte] + bytes([content[byte] ^ 1 << bit]) + content[byte + 1 :])
         try:
             assert_same(read_checkpoint(path), CHECKPOINT)
         except UserError as error:
