@@ -1,18 +1,16 @@
 """Rules of the run folder: where it lies, what a run goes on from, what of it is tested."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from medseg_kd.configuration.checking import LOADERS
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.predictions import PredictionWriter
-from medseg_kd.models.checkpoint import best_checkpoint, last_whole_checkpoint, resolve_checkpoint
+from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
 from medseg_kd.registry import METRICS, found
 
 
@@ -31,18 +29,12 @@ def run_folder(cfg: Any) -> str:
 
 
 def resume(cfg: Config) -> bool:
-    """Let a run go on from the last whole checkpoint of its folder; False where there is none.
-
-    Raises:
-        UserError: There are checkpoints, and none is whole.
-    """
-    checkpoint, damaged = last_whole_checkpoint(cfg.work_dir)
-    for each in damaged:
-        print_log(f"{each}\nTraining goes on from {checkpoint} instead", "current", logging.WARNING)
-    if checkpoint is not None:
+    """Let a run go on from the last whole checkpoint of its folder, which it looks up; False where there is none."""
+    there_is_one = last_checkpoint(cfg.work_dir) is not None
+    if there_is_one:
         cfg.resume = True
-        cfg.load_from = str(checkpoint)
-    return checkpoint is not None
+        cfg.load_from = None
+    return there_is_one
 
 
 def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False) -> tuple[Path, str]:

@@ -107,7 +107,7 @@ class Runner(DeviceRunner):
         if self._resume and self._load_from is None and not self._has_loaded:
             found, damaged = last_whole_checkpoint(self.work_dir)
             for each in damaged:
-                self.logger.warning(each)
+                self.logger.warning(f"{each}\nTraining goes on from {found} instead")
             self._load_from = str(found) if found else None
             if found is None:
                 self.logger.warning(f"{self.work_dir} holds no checkpoint to resume from: training starts anew")
@@ -166,7 +166,7 @@ class Runner(DeviceRunner):
         logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
-                handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[method-assign]
+                handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]
         return logger
 
     def save_checkpoint(
@@ -229,7 +229,8 @@ class Runner(DeviceRunner):
                 raise
             self.logger.warning(f"training starts from other images: {error}")
         model = self.bare_model
-        check_finite(checkpoint.get("ema_state_dict", {}), {}, f"{filename} (its averaged weights)")
+        own = {f"module.{key}": value for key, value in getattr(model, "student", model).state_dict().items()}
+        check_finite(checkpoint.get("ema_state_dict", {}), own, f"{filename} (its averaged weights)")
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         if hasattr(model, "load_checkpoint_state"):
             model.load_checkpoint_state(checkpoint, filename)

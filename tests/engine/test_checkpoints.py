@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mmengine.runner import ValLoop
 from medseg_kd.cli import run as run_command
 from medseg_kd.cli import train
 from medseg_kd.configuration import choose_checkpoint, resume
+from medseg_kd.distill import KD, SingleTeacherDistill
 from medseg_kd.engine import CheckpointHook, Runner
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import last_checkpoint
@@ -140,11 +142,12 @@ def test_a_damaged_checkpoint_is_passed_over(run, phantom):
     (run / "iter_4.pth").write_bytes(content)
     runner = _go_on(phantom, run, 4)
     assert runner.resumed_from == str(run / "iter_3.pth")
+    assert f"Training goes on from {run / 'iter_3.pth'} instead" in _log(run)
     torch.load(run / "iter_4.pth", weights_only=True)
     (run / "iter_3.pth").unlink()
     (run / "iter_4.pth").write_bytes(content)
     with pytest.raises(UserError, match=r"no checkpoint that training could go on from:\n.*iter_4\.pth.*checksum"):
-        resume(_config(phantom, run))
+        _go_on(phantom, run)
 
 
 def test_resume_in_a_config_finds_the_checkpoint(run, phantom, tmp_path):
@@ -271,11 +274,15 @@ def test_a_checkpoint_of_odd_content_is_refused(run, phantom, change, message):
     assert "iter_4.pth" in str(error.value)
 
 
-@pytest.mark.parametrize("use", ["test", "load_from"])
+@pytest.mark.parametrize("use", ["test", "load_from", "teacher"])
 def test_weights_that_are_not_finite_are_refused(use, run, phantom, tmp_path):
     _change(run / "iter_4.pth", lambda checkpoint: checkpoint["state_dict"]["network.stem.0.weight"].fill_(torch.inf))
     cfg = _config(phantom, tmp_path / "new", 1)
-    cfg.load_from = str(run / "iter_4.pth")
+    if use == "teacher":
+        parts = dict(architecture=cfg.model, teacher=cfg.model, distiller=dict(type=KD))
+        cfg.model = dict(type=SingleTeacherDistill, teacher_ckpt=str(run / "iter_4.pth"), **parts)
+    else:
+        cfg.load_from = str(run / "iter_4.pth")
     runner = Runner.from_cfg(cfg)
     with pytest.raises(UserError, match=r"iter_4\.pth: NaN or infinite numbers in network\.stem\.0\.weight"):
         runner.test() if use == "test" else runner.train()
@@ -309,9 +316,8 @@ def test_until_it_saves_it_leaves_the_earlier_one_in_its_place(run, phantom, mon
 
 
 def test_drafts_of_dead_processes_are_removed(run, phantom):
-    dead = running_server().Process(target=int)
-    dead.start()
-    dead.join()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
     names = [f".{dead.pid}-iter_5.pth", f".{os.getpid()}-best_mDice_iter_2.pth", f".{os.getppid()}-iter_5.pth", ".5x-a"]
     for name in names:
         (run / name).write_bytes(b"half")
