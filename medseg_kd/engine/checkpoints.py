@@ -55,7 +55,8 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             before = {each for each in ids if type(each) is int and 0 <= each < now} if isinstance(ids, list) else ()
             self._kept = [*sorted(before), now]
         if is_main_process():
-            remove_drafts(self._folder)
+            for folder in {self._folder, Path(runner.work_dir)}:
+                remove_drafts(folder)
             if not from_here:
                 self._find_replaced(runner)
         if from_here:

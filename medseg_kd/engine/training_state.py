@@ -45,7 +45,7 @@ def check_training_state(checkpoint: Mapping[str, Any], source: str) -> None:
         _names(names, f"message_hub.{where}", source)
     for name in scalars:
         at = f"message_hub.log_scalars.{name}."
-        buffer = _part(scalars, name, Mapping, source, at[:-1].removesuffix(name))
+        buffer = _part(scalars, name, Mapping, source, "message_hub.log_scalars.")
         log, count = (_part(buffer, key, list, source, at) for key in ("log", "count"))
         if len(log) != len(count) or not all(isinstance(value, _NUMBER) for value in (*log, *count)):
             raise UserError(f"{source}: {at[:-1]}: log and count are not numbers of one length")
