@@ -1,6 +1,7 @@
 """The one exception for a user's mistake, shown as a single message without a traceback, and the words of messages."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -12,6 +13,12 @@ class UserError(Exception):
 
 class FailedRunError(UserError):
     """One of several runs failed; the message ends with the end of its log."""
+
+    exit_code = 1
+
+
+class WriteError(UserError):
+    """What was to be kept cannot be written; the input is right."""
 
     exit_code = 1
 
@@ -29,6 +36,8 @@ def explanation(error: BaseException) -> str | None:
             f"the GPU's memory is full: {first_line(error)}\n"
             "Lower train_dataloader.batch_size or model.slice_batch, or train in 16 bits with --amp"
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {error}. Free some disk space or choose another --work-dir"
     return None
 
 

@@ -1,9 +1,10 @@
 from importlib import import_module
 
-from mmengine.hooks import CheckpointHook, DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook
+from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook
 
 from medseg_kd.engine import (
     CaseProgressHook,
+    CheckpointHook,
     IterationSeedHook,
     Runner,
     StageTimesHook,

@@ -29,12 +29,12 @@ def run_folder(cfg: Any) -> str:
 
 
 def resume(cfg: Config) -> bool:
-    """Let a run go on from the last checkpoint of its folder; False where there is none."""
-    checkpoint = last_checkpoint(cfg.work_dir)
-    if checkpoint is not None:
+    """Let a run go on from the last whole checkpoint of its folder, which it looks up; False where there is none."""
+    there_is_one = last_checkpoint(cfg.work_dir) is not None
+    if there_is_one:
         cfg.resume = True
-        cfg.load_from = str(checkpoint)
-    return checkpoint is not None
+        cfg.load_from = None
+    return there_is_one
 
 
 def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False) -> tuple[Path, str]:

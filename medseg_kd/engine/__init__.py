@@ -2,6 +2,7 @@
 
 import medseg_kd.engine.dispatch  # noqa: F401
 from medseg_kd.engine.amp import BFloat16OptimWrapper, NativeAmpOptimWrapper
+from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.hooks import (
     CaseProgressHook,
     EMAHook,
@@ -17,6 +18,7 @@ from medseg_kd.engine.visualization import SegVisualizationHook
 __all__ = [
     "BFloat16OptimWrapper",
     "CaseProgressHook",
+    "CheckpointHook",
     "EMAHook",
     "IterationSeedHook",
     "NativeAmpOptimWrapper",

@@ -1,13 +1,17 @@
 """The runner: MMEngine's, with plain checkpoints, strict loading and a terminal that can be read."""
 
 import copy
+import logging
 import re
+import sys
 import time
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
@@ -22,17 +26,22 @@ from medseg_kd.configuration import (
 )
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
+from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
+from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
 from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
-from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from medseg_kd.files import write_text
+from medseg_kd.models.checkpoint import last_whole_checkpoint, load_weights, read_checkpoint, write_checkpoint
+from medseg_kd.models.checkpoint_content import check_finite
 from medseg_kd.models.mmseg_adapter import adapt
 from medseg_kd.registry import HOOKS, RUNNERS, found
 
+_OURS = {own.__base__: own for own in (CheckpointHook, EMAHook, SegVisualizationHook, TrainInfoHook)}
 _OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 
 
@@ -46,6 +55,10 @@ class Runner(DeviceRunner):
 
     data_spec: DataSpec | None = None
     """What the images of this run are, once a loop with data that tell it is built."""
+
+    _load_from: str | None
+    resumed_from: str | None = None
+    """The checkpoint that training went on from."""
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> "Runner":
@@ -91,7 +104,15 @@ class Runner(DeviceRunner):
 
     def load_or_resume(self) -> None:
         """Load or resume as the config says, then wrap the model for several processes."""
-        super().load_or_resume()
+        if self._resume and self._load_from is None and not self._has_loaded:
+            found, damaged = last_whole_checkpoint(self.work_dir)
+            for each in damaged:
+                self.logger.warning(f"{each}\nTraining goes on from {found} instead")
+            self._load_from = str(found) if found else None
+            if found is None:
+                self.logger.warning(f"{self.work_dir} holds no checkpoint to resume from: training starts anew")
+        if self._load_from is not None:
+            super().load_or_resume()
         for teacher in getattr(self.bare_model, "teachers", ()):
             check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, "the teacher's checkpoint")
         if self.distributed and not is_model_wrapper(self.model):
@@ -106,10 +127,7 @@ class Runner(DeviceRunner):
         """Register a hook; where a config names one of others that this project has of that name, it gets ours."""
         if isinstance(hook, dict):
             kind = found(HOOKS, hook.get("type"))
-            hook = {
-                **hook,
-                "type": {own.__base__: own for own in (EMAHook, SegVisualizationHook, TrainInfoHook)}.get(kind, kind),
-            }
+            hook = {**hook, "type": _OURS.get(kind, kind)}
         super().register_hook(hook, priority)
 
     def average_statistics(self) -> None:
@@ -121,9 +139,16 @@ class Runner(DeviceRunner):
     def dump_config(self) -> None:
         """Nothing: the constructor calls it for a test too. :meth:`train` writes the run's config."""
 
+    @cached_property
+    def config_text(self) -> str:
+        """The config as Python, which takes longer to write than a small checkpoint."""
+        return self.cfg.pretty_text
+
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
-        super().dump_config()
+        if is_main_process():
+            name = Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py"
+            write_text(Path(self.work_dir, name), self.config_text if name.endswith(".py") else self.cfg.dump())
         with type_errors_explained(self.cfg):
             return super().train()
 
@@ -136,9 +161,12 @@ class Runner(DeviceRunner):
             self._hooks = hooks
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """MMEngine's logger without its warnings about its own deprecated file client."""
+        """MMEngine's logger without its warnings about its own deprecated file client; a full disk stops no line."""
         logger = super().build_logger(*args, **kwargs)
         logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]
         return logger
 
     def save_checkpoint(
@@ -167,7 +195,7 @@ class Runner(DeviceRunner):
             "epoch": self.epoch + 1 if by_epoch else self.epoch,
             "iter": self.iter if by_epoch else self.iter + 1,
             **(meta or {}),
-            "cfg": self.cfg.pretty_text,
+            "cfg": self.config_text,
             "seed": self.seed,
             "experiment_name": self.experiment_name,
             "time": time.strftime("%Y%m%d_%H%M%S"),
@@ -190,42 +218,94 @@ class Runner(DeviceRunner):
 
         One of other images is refused, but as a start of training, where it is said.
         """
-        checkpoint = read_checkpoint(filename, map_location)
+        return self._load_weights_of(read_checkpoint(filename, map_location), filename)
+
+    def _load_weights_of(self, checkpoint: dict[str, Any], filename: str) -> dict[str, Any]:
+        """Load the weights of a checkpoint that was read, and return it."""
         try:
             check_checkpoint(checkpoint.get("meta"), self.data_spec, filename)
         except UserError as error:
             if not self._is_training or self._resume:
                 raise
             self.logger.warning(f"training starts from other images: {error}")
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.bare_model
+        own = {f"module.{key}": value for key, value in getattr(model, "student", model).state_dict().items()}
+        check_finite(checkpoint.get("ema_state_dict", {}), own, f"{filename} (its averaged weights)")
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         if hasattr(model, "load_checkpoint_state"):
             model.load_checkpoint_state(checkpoint, filename)
         else:
             load_weights(model, checkpoint["state_dict"], filename)
-        if "message_hub" in checkpoint:
-            checkpoint["message_hub"] = message_hub_from_plain(checkpoint["message_hub"])
         self._has_loaded = True
         self.logger.info(f"loaded {filename}")
         return checkpoint
 
-    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on from a training checkpoint, not from weights alone; a finished run stays finished."""
-        checkpoint = read_checkpoint(filename)
-        if "optimizer" not in checkpoint:
-            raise UserError(
-                f"{filename} holds weights but no optimizer state: training cannot go on from it. To start a new run "
-                f"from these weights use --cfg-options load_from={filename} without --resume"
-            )
-        if (done := checkpoint["meta"]["iter"]) >= self.max_iters:
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: Any = "cpu",
+    ) -> None:
+        """Go on from a training checkpoint, not from weights alone; a finished run stays finished.
+
+        Nothing in the checkpoint is run. What it holds takes the place of the config's optimizer settings, schedules
+        and seed: the log names those that differ.
+        """
+        checkpoint = read_checkpoint(filename, "cpu" if map_location == "default" else map_location)
+        check_training_state(checkpoint, filename)
+        meta = checkpoint["meta"]
+        if meta["iter"] >= self.max_iters:
             self.logger.warning(
-                f"{filename} is at iteration {done} and train_cfg.max_iters is {self.max_iters}: nothing is left to "
-                "train. Raise train_cfg.max_iters to go on"
+                f"{filename} is at iteration {meta['iter']} and train_cfg.max_iters is {self.max_iters}: nothing is "
+                "left to train. Raise train_cfg.max_iters to go on"
             )
-        super().resume(filename, *args, **kwargs)
+        self._load_weights_of(checkpoint, filename)
+        self.resumed_from = filename
+        loop: Any = self.train_loop
+        loop._epoch, loop._iter = meta["epoch"], meta["iter"]
+        self.message_hub.load_state_dict(message_hub_from_plain(checkpoint["message_hub"]))
+        ignored = self._resume_seed(meta.get("seed"))
+        if resume_optimizer:
+            ignored += restore_optimizer(self.optim_wrapper, checkpoint["optimizer"], filename)
+        if resume_param_scheduler and (self.param_schedulers or "param_schedulers" in checkpoint):
+            saved = checkpoint.get("param_schedulers", [])
+            ignored += restore_schedules(self.param_schedulers or [], saved, filename)
+        if ignored:
+            self.logger.warning(
+                f"{len(ignored)} settings of the config are not used: a resumed run goes on with its checkpoint's:\n  "
+                + "\n  ".join(ignored)
+                + f"\nTo use them, start a new run: --cfg-options load_from={filename} with another --work-dir and "
+                "without --resume"
+            )
+        self.logger.info(f"resumed at iteration {self.iter}, epoch {self.epoch}")
+
+    def _resume_seed(self, seed: int | None) -> list[str]:
+        """Take the seed of a run that goes on, for the order of its images too; what is ignored of the config."""
+        if seed is None or seed == self.seed:
+            return []
+        configured = self._randomness_cfg.get("seed")
+        self._randomness_cfg.update(seed=seed)
+        self.set_randomness(**self._randomness_cfg)
+        loader = self.train_dataloader
+        sampler: Any
+        for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
+            if hasattr(sampler, "seed"):
+                sampler.seed = seed
+        return [] if configured is None else [f"randomness.seed: {configured} in the config, {seed} goes on"]
 
     def get_hooks_info(self) -> str:
         """Names of the hooks in their order."""
         return ", ".join(type(hook).__name__ for hook in self.hooks)
 
     _log_env = log_environment
+
+
+def _unless_disk_is_full(report: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
+    """What ``logging`` does with an error of a handler, but that a file cannot be written: saving tells that."""
+
+    def handle(record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            report(record)
+
+    return handle

@@ -8,7 +8,10 @@ scheme.
 import os
 import pickle
 import re
+import struct
 import urllib.error
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,18 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
 from torch import Tensor, nn
 
-from medseg_kd.errors import UserError, did_you_mean, first_line
-from medseg_kd.files import whole_file
+from medseg_kd.errors import UserError, WriteError, did_you_mean, first_line
+from medseg_kd.files import sync_folder, whole_file
+from medseg_kd.models.checkpoint_content import check_archive, check_content, check_finite, check_mapping
 
-_ITERATION = re.compile(r"^iter_(\d+)\.pth$")
+_NUMBERED = re.compile(r"^(iter|epoch)_(\d+)\.pth$")
+_LONGEST_PATH = 4096
 _SHOWN_KEYS = 8
 # What PyTorch raises on damaged content; its restricted unpickler checks little before it works.
-_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+_DAMAGED = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
@@ -38,14 +46,23 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
         The checkpoint. A bare ``state_dict`` comes back as ``{"state_dict": ...}``.
 
     Raises:
-        UserError: The file is missing, damaged, or holds other objects than tensors and plain containers.
+        UserError: The file is missing, damaged, or holds other objects than dense tensors and plain containers.
     """
+    checkpoint = read_unchecked(path, map_location)
+    check_content(checkpoint, os.fspath(path))
+    return checkpoint
+
+
+def read_unchecked(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
+    """As :func:`read_checkpoint`, for files of others: its weights, and what else it holds, may be anything."""
     name = os.fspath(path)
     address = _address(name) if "://" in name else None
     if address is None and not os.path.isfile(name):
         raise UserError(f"checkpoint not found: {name}")
     options: dict[str, Any] = {"map_location": map_location, "weights_only": True}
     try:
+        if address is None:
+            check_archive(name)
         checkpoint = torch.hub.load_state_dict_from_url(address, **options) if address else torch.load(name, **options)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -63,15 +80,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
             f"{name} cannot be read as a checkpoint ({first_line(error)}). It is damaged or only partly "
             "copied: copy it again, or use an earlier iter_<N>.pth of the same run."
         ) from error
-    weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
-    if not isinstance(weights, Mapping):
-        where = " as its state_dict" if weights is not checkpoint else ""
-        raise UserError(f"{name} holds a {type(weights).__name__}{where}, expected a checkpoint or a state_dict")
-    if odd := [key for key in weights if not isinstance(key, str)]:
-        raise UserError(
-            f"{name} holds {len(odd)} entries whose names are no text ({', '.join(map(repr, odd[:_SHOWN_KEYS]))}), "
-            "expected a checkpoint or a state_dict"
-        )
+    check_mapping(checkpoint, name)
     return dict(checkpoint) if "state_dict" in checkpoint else {"state_dict": dict(checkpoint)}
 
 
@@ -107,32 +116,66 @@ def _load(filename: str, map_location: Any = None, **_: Any) -> dict[str, Any]:
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, whole or not at all; when this returns it is on the disk.
 
     Raises:
-        UserError: The disk is full or the folder cannot be written.
+        WriteError: The disk is full or the folder cannot be written; what was there before stays.
     """
+    path = Path(path)
     try:
-        with whole_file(Path(path)) as draft, draft.open("wb") as file:
+        with whole_file(path) as draft, draft.open("wb") as file:
             torch.save(dict(checkpoint), file)
+        sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"cannot write {path}: {error}. Free some disk space or choose another --work-dir") from error
+        raise WriteError(f"cannot write {path}: {error}. Free some disk space or choose another --work-dir") from error
+
+
+def checkpoints_of(run: str | os.PathLike) -> list[Path]:
+    """The checkpoints of a run folder, first the one that training goes on from.
+
+    The file ``last_checkpoint`` names that one, so that a leftover of a longer run in the same folder is not taken for
+    it; of that name only the last part counts. The others follow by their number, the largest first.
+    """
+    run = Path(run)
+    numbers = {path: match for path in run.glob("*.pth") if (match := _NUMBERED.match(path.name)) and path.is_file()}
+    found = sorted(numbers, key=lambda path: (numbers[path][1] == "iter", int(numbers[path][2])), reverse=True)
+    pointer = run / "last_checkpoint"
+    if pointer.is_file():
+        with pointer.open("rb") as file:
+            name = Path(os.fsdecode(file.read(_LONGEST_PATH)).strip()).name
+        named = [path for path in run.iterdir() if path.name == name and path.is_file()]
+        found = [*named, *(path for path in found if path not in named)]
+    return found
 
 
 def last_checkpoint(run: str | os.PathLike) -> Path | None:
-    """The checkpoint that a run saved last, or None.
+    """The checkpoint that a run saved last, see :func:`checkpoints_of`, or None."""
+    return next(iter(checkpoints_of(run)), None)
 
-    The file ``last_checkpoint`` names it, so that a leftover of a longer run in the same folder is not taken for it;
-    without that file it is the ``iter_<N>.pth`` with the largest N.
+
+def last_whole_checkpoint(run: str | os.PathLike) -> tuple[Path | None, list[str]]:
+    """The first of :func:`checkpoints_of` that can be read, or None where there is no checkpoint.
+
+    Returns it, and what is wrong with those before it.
+
+    Raises:
+        UserError: There are checkpoints, and none can be read.
     """
-    run = Path(run)
-    pointer = run / "last_checkpoint"
-    if pointer.is_file():
-        named = run / Path(pointer.read_text(encoding="utf-8").strip()).name
-        if named.is_file():
-            return named
-    found = [(int(match[1]), path) for path in run.glob("*.pth") if (match := _ITERATION.match(path.name))]
-    return max(found)[1] if found else None
+    damaged = []
+    for path in checkpoints_of(run):
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            damaged.append(str(error))
+        else:
+            return path, damaged
+    if damaged:
+        raise UserError(
+            f"{run} holds no checkpoint that training could go on from:\n  "
+            + "\n  ".join(damaged)
+            + "\nTo start anew, train without --resume"
+        )
+    return None, []
 
 
 def best_checkpoint(run: str | os.PathLike, metric: str = "*") -> Path | None:
@@ -177,6 +220,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
 
     Raises:
         UserError: A key is missing, left over, or of another shape or type; all are listed (up to eight of each kind).
+            Or numbers are not finite.
     """
     given = {key.removeprefix("module.") if isinstance(key, str) else key: value for key, value in state_dict.items()}
     obsolete = given.keys() & {
@@ -188,6 +232,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
         given = {key: value for key, value in given.items() if key not in obsolete}
         print_log(f"{source}: left out {len(obsolete)} weights of an earlier version that no output used", "current")
     check_weights(module, given, f"{source} does not fit {type(module).__name__}")
+    check_finite(given, module.state_dict(), source)
     if module.load_state_dict(given, strict=False).missing_keys:
         print_log(f"{source} has no auxiliary head: it starts anew, should training go on", "current")
 

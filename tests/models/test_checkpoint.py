@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import urllib.error
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,67 @@ def test_a_file_cut_short(tmp_path, kept):
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
     with pytest.raises(UserError, match=r"iter_1\.pth (cannot be read|is not a checkpoint)"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("step", [41, pytest.param(1, marks=pytest.mark.full)])
+def test_a_flipped_bit_is_found_wherever_it_matters(tmp_path, step):
+    """A file is refused, or reads as what was written."""
+    path = tmp_path / "iter_1.pth"
+    write_checkpoint(CHECKPOINT, path)
+    content, refused = path.read_bytes(), 0
+    for place in range(0, 8 * len(content), step):
+        byte, bit = divmod(place, 8)
+        path.write_bytes(content[:byte] + bytes([content[byte] ^ 1 << bit]) + content[byte + 1 :])
+        try:
+            assert_same(read_checkpoint(path), CHECKPOINT)
+        except UserError as error:
+            assert "iter_1.pth" in str(error)
+            refused += 1
+    weights = content.index(CHECKPOINT["state_dict"]["weight"].numpy().tobytes())
+    path.write_bytes(content[:weights] + b"\x01" + content[weights + 1 :])
+    with pytest.raises(UserError, match="wrong checksum of .*damaged"):
+        read_checkpoint(path)
+    assert refused > 20
+
+
+def test_a_file_whose_records_claim_more_than_it_has(tmp_path):
+    path = tmp_path / "iter_1.pth"
+    write_checkpoint({"state_dict": {"weight": torch.zeros(100_000)}}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name))
+    with pytest.raises(UserError, match="records claim more bytes"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {}, "meta": ["iter", 3]}, "meta is a list, expected a mapping"),
+        ({"state_dict": {}, "connectors": None}, "connectors is a NoneType, expected a mapping"),
+        ({"state_dict": {"a": torch.ones(2).to_sparse()}}, "state_dict.a: .* expected a dense tensor"),
+        ({"state_dict": {"a": torch.ones(2, device="meta")}}, "state_dict.a: .* expected a dense tensor"),
+        ({"state_dict": {"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}}, "state_dict.a: "),
+    ],
+)
+def test_odd_content(tmp_path, content, message):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=rf"w\.pth: {message}"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_weights_that_are_not_finite(odd, dtype):
+    """But where the model has such from the start, and an expanded tensor takes no memory for its check."""
+    module = nn.Module()
+    module.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    module.register_buffer("scale", torch.zeros(2, 3, dtype=dtype))
+    good = {"mask": torch.tensor([0.0, -torch.inf]), "scale": torch.ones((), dtype=dtype).expand(2, 3)}
+    load_weights(module, good, "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: NaN or infinite numbers in scale\. .*take an earlier one"):
+        load_weights(module, {**good, "scale": torch.full((2, 3), odd, dtype=dtype)}, "a.pth")
+    assert module.scale.real.min() == 1
 
 
 @pytest.mark.parametrize("content", [b"<html>404</html>", b"0.", b"h\x01.", b"(lp0\n.", b"]q\x00.", b"\x80\x02}."])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from medseg_kd.errors import UserError
-from medseg_kd.models.checkpoint import read_checkpoint
+from medseg_kd.models.checkpoint import read_unchecked
 
 # PyTorch's format before the zip file: a magic number, the version, the system and the object, each a pickle.
 _PICKLES_BEFORE_ZIP = 4
@@ -57,7 +57,7 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Any]:
     if not os.path.isfile(name):
         raise UserError(f"checkpoint not found: {name}")
     with torch.serialization.safe_globals([(Placeholder, global_) for global_ in _globals_of(name)]):
-        return read_checkpoint(name)
+        return read_unchecked(name)
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, Tensor]:
