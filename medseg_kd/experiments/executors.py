@@ -14,7 +14,8 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 from medseg_kd.errors import UserError
 
 _TEN_YEARS, _FOUR_HOURS = 10 * 365 * 24 * 60, 4 * 60
-_ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
+_ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+_ENDED |= {"PREEMPTED", "REVOKED", "TIMEOUT"}
 
 
 @dataclass(frozen=True)

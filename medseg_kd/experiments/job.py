@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -104,7 +105,7 @@ class Job:
         return True
 
 
-def _leaving(handler: Callable[[int, FrameType | None], object]) -> Callable[[int, FrameType | None], None]:
+def _leaving(handler: Any) -> Callable[[int, FrameType | None], None]:
     """A signal handler that ends the process itself: what it runs in the middle of may catch its ``SystemExit``."""
 
     def leave(number: int, frame: FrameType | None) -> None:
