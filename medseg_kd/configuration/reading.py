@@ -1,5 +1,6 @@
 """Reading a config, and building its model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings, is_installed
 
 from medseg_kd.configs_dir import configs_dir
-from medseg_kd.configuration.checking import type_errors_explained
+from medseg_kd.configuration.checking import file_of, type_errors_explained
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.registry import MODELS
 
@@ -50,8 +51,10 @@ def read_config(name: str | Path) -> Config:
 def settle_imports(cfg: Any) -> None:
     """Import what ``custom_imports`` names, as MMEngine does for text style alone, and drop modules, which cannot be
     copied."""
-    if cfg.get("custom_imports"):
-        import_modules_from_strings(**cfg["custom_imports"])
+    if imports := cfg.get("custom_imports"):
+        if not isinstance(imports, Mapping) or imports.keys() - {"imports", "allow_failed_imports"}:
+            raise UserError(f"{file_of(cfg)}: custom_imports is {imports!r}, expected dict(imports=['my_module'])")
+        import_modules_from_strings(**imports)
     for name in [key for key, value in cfg.items() if isinstance(value, ModuleType)]:
         cfg.pop(name)
 

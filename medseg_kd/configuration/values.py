@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.measures.base import DEFAULT, build_all
-from medseg_kd.registry import METRICS, check_arguments, found
+from medseg_kd.registry import HOOKS, METRICS, PARAM_SCHEDULERS, check_arguments, found
 
 _LEAST = {
     "train_cfg.max_iters": 0,
@@ -74,6 +74,9 @@ def _check_monitored(cfg: Any, file: str) -> None:
     if not told or None in told:
         return
     for where, hook in _observers(cfg):
+        kind = found(PARAM_SCHEDULERS if where.startswith("param_scheduler") else HOOKS, hook.get("type"))
+        if not getattr(kind, "__module__", "").startswith(("mmengine.", "medseg_kd.")):
+            continue  # a monitor may be anything there
         for key in ("save_best", "monitor"):
             asked = hook.get(key) or ()
             for name in [asked] if isinstance(asked, str) else asked:

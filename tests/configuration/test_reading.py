@@ -29,6 +29,14 @@ def test_custom_imports_are_imported_in_both_styles(tmp_path: Path, monkeypatch,
         read_config(tmp_path / "mine.py")
 
 
+@pytest.mark.parametrize("given", ["['my_hooks']", "dict(import_=['my_hooks'])"])
+def test_custom_imports_of_another_form(tmp_path: Path, given: str) -> None:
+    (tmp_path / "base.py").write_text("x = 1\n")
+    (tmp_path / "mine.py").write_text(f"{STYLES[1]}custom_imports = {given}\n")
+    with pytest.raises(UserError, match=r"mine.py: custom_imports is .*, expected dict\(imports="):
+        read_config(tmp_path / "mine.py")
+
+
 def test_modules_that_a_config_imports_are_no_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text("x = 1\n")
     (tmp_path / "mine.py").write_text(f"{STYLES[1]}import os\ny = os.sep\n")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import Registry
 
 from medseg_kd.configuration import check_config, set_options, type_errors_explained
@@ -52,6 +53,13 @@ def test_what_is_refused(key: str, value: Any, message: str) -> None:
         check_config(cfg)
 
 
+class OwnHook(Hook):
+    """Of the user: what it monitors is no score."""
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+
+
 IOU = dict(type="IoUMetric", iou_metrics=["mFscore"], prefix="other")
 
 
@@ -62,6 +70,7 @@ IOU = dict(type="IoUMetric", iou_metrics=["mFscore"], prefix="other")
         {"optim_wrapper.clip_grad": dict(max_norm=1, norm_type=2)},
         {"default_hooks.checkpoint.save_best": "auto"},
         {"default_hooks.checkpoint.save_best": None},
+        {"custom_hooks": [dict(type=OwnHook, monitor="temperature")]},
         {"default_hooks.checkpoint.save_best": "other/mPrecision", "val_evaluator": [IOU]},
         {"default_hooks.checkpoint.save_best": "Dice_aorta", "val_evaluator.per_class": True},
     ],

@@ -218,6 +218,12 @@ def test_building_leaves_the_random_state_and_the_loss_alone() -> None:
     assert torch.equal(drawn, torch.rand(3)) and loss.calls == 0 and loss.training
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_model_may_be_built_where_no_gradient_is_taken(mode: Any) -> None:
+    with mode():
+        assert build(losses=[dict(type=SoftDiceLoss)]).loss_calls[0].leaves_out
+
+
 def test_without_memory_nothing_is_tried() -> None:
     """A network is built on the meta device to look at its weights."""
     with torch.device("meta"):

@@ -30,7 +30,12 @@ def try_loss(loss: nn.Module, call: LossCall, outputs: int, classes: int) -> Non
     if any(tensor.is_meta for tensor in (*loss.parameters(), *loss.buffers())):
         return
     loss = copy.deepcopy(loss).eval()
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", "Using a target size")  # PyTorch's, where shapes differ and are broadcast
         torch.default_generator.manual_seed(0)
