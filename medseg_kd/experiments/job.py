@@ -1,6 +1,5 @@
 """A run as a job: a callable that submitit pickles, starts in a process of its own, and puts back after preemption."""
 
-import fcntl
 import gc
 import json
 import math
@@ -10,8 +9,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from medseg_kd.configuration import choose_checkpoint, load_run, parse_options, 
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError, explanation
 from medseg_kd.experiments.runs import Run
+from medseg_kd.files import locked
 from medseg_kd.models.checkpoint import last_checkpoint
 
 _INTERRUPTIONS = 5
@@ -52,7 +51,7 @@ class Job:
         # Slurm signals loading processes too, but one process is to ask for another place in the queue.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN))
         run = self.run
-        with alone(run):
+        with locked(lock_of(run), wait=True):
             if not run.is_trained:
                 start = time.monotonic()
                 if not self._succeeds(_train, log := run.work_dir / "train.log"):
@@ -96,21 +95,9 @@ class Job:
         return True
 
 
-@contextmanager
-def alone(run: Run, flags: int = 0) -> Iterator[None]:
-    """Hold the run's folder; wait where another process holds it, whose death lets it go."""
-    with (run.work_dir / ".lock").open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX | flags)
-        yield
-
-
-def is_busy(run: Run) -> bool:
-    """Whether a process holds the run's folder."""
-    try:
-        with alone(run, fcntl.LOCK_NB):
-            return False
-    except BlockingIOError:
-        return True
+def lock_of(run: Run) -> Path:
+    """The lock of the one job that trains and tests a run. That of the training is another."""
+    return run.work_dir / ".job"
 
 
 def _train(run: Run, launcher: str) -> None:
