@@ -1,6 +1,7 @@
 """The one exception for a user's mistake, shown as a single message without a traceback, and the words of messages."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -19,6 +20,9 @@ class FailedRunError(UserError):
 _FROM_WORKER = f"{UserError.__module__}.{UserError.__qualname__}: "
 
 
+_LOST_WORKER = re.compile(r"DataLoader worker \((?:pid (\d+)\) is killed|pid\(s\) ([\d, ]+)\) exited)")
+
+
 def explanation(error: BaseException) -> str | None:
     """What a user is told of an error in place of its traceback; None for a defect, which needs it."""
     if isinstance(error, UserError):
@@ -29,6 +33,14 @@ def explanation(error: BaseException) -> str | None:
             f"the GPU's memory is full: {first_line(error)}\n"
             "Lower train_dataloader.batch_size or model.slice_batch, or train in 16 bits with --amp"
         )
+    if lost := _LOST_WORKER.search(str(error)):
+        return (
+            f"a loading process (pid {lost[1] or lost[2]}) was killed or ended without a word. Mostly memory is full: "
+            "lower num_workers of the loader, in a container\nraise --shm-size, or set num_workers=0 to see an error of "
+            "the data set itself"
+        )
+    if "Connection closed by peer" in str(error) or "Connection reset by peer" in str(error):
+        return "another process of this run has ended; what it printed last tells why"
     return None
 
 

@@ -12,6 +12,7 @@ from medseg_kd.engine.hooks import (
 )
 from medseg_kd.engine.log_processor import TrainLogProcessor
 from medseg_kd.engine.runner import Runner
+from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.visualization import SegVisualizationHook
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Runner",
     "SegVisualizationHook",
     "StageTimesHook",
+    "StopHook",
     "TeacherCheckHook",
     "TrainLogProcessor",
 ]

@@ -27,6 +27,7 @@ from medseg_kd.engine.environment import log_environment
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
+from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
@@ -121,6 +122,7 @@ class Runner(DeviceRunner):
     def dump_config(self) -> None:
         """Nothing: the constructor calls it for a test too. :meth:`train` writes the run's config."""
 
+    @alone_and_stoppable
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         super().dump_config()
