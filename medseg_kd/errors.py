@@ -36,8 +36,8 @@ def explanation(error: BaseException) -> str | None:
     if lost := _LOST_WORKER.search(str(error)):
         return (
             f"a loading process (pid {lost[1] or lost[2]}) was killed or ended without a word. Mostly memory is full: "
-            "lower num_workers of the loader, in a container\nraise --shm-size, or set num_workers=0 to see an error of "
-            "the data set itself"
+            "lower num_workers of the loader, raise --shm-size of a container, or set num_workers=0 to see what the "
+            "data set does"
         )
     if "Connection closed by peer" in str(error) or "Connection reset by peer" in str(error):
         return "another process of this run has ended; what it printed last tells why"

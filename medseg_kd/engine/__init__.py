@@ -2,6 +2,7 @@
 
 import medseg_kd.engine.dispatch  # noqa: F401
 from medseg_kd.engine.amp import BFloat16OptimWrapper, NativeAmpOptimWrapper
+from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.hooks import (
     CaseProgressHook,
     EMAHook,
@@ -19,6 +20,7 @@ __all__ = [
     "BFloat16OptimWrapper",
     "CaseProgressHook",
     "EMAHook",
+    "FiniteLossHook",
     "IterationSeedHook",
     "NativeAmpOptimWrapper",
     "NormStatisticsHook",

@@ -15,6 +15,7 @@ from medseg_kd.configuration import native_precision
 from medseg_kd.datasets.cached_slices import cached_loader
 from medseg_kd.engine.agreement import owner_of
 from medseg_kd.engine.compilation import check_compilation
+from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.graphs import graphed_step
 from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
@@ -43,9 +44,11 @@ class DeviceRunner(mmengine.runner.Runner):
             torch.set_float32_matmul_precision("high")
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Register the hooks of the config, and that which ends the run when it is asked to."""
+        """Register the hooks of the config, and those that end a run which is asked to, or diverges."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StopHook())
+        if not any(isinstance(hook, FiniteLossHook) for hook in self.hooks):
+            self.register_hook(FiniteLossHook())
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the wrapper; on the CPU ours for MMEngine's ``AmpOptimWrapper``, on a GPU with a fused optimizer."""

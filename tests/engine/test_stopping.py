@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from medseg_kd.engine import Runner
 from medseg_kd.models.checkpoint import last_checkpoint
@@ -74,9 +75,10 @@ def test_a_training_that_is_asked_to_end_saves_and_says_how_to_go_on(phantom, tm
     assert f"stopped after iteration {iteration} ({asked.name})" in line and str(folder) in line
     assert "Traceback" not in text and "rror" not in text.replace("mirror", "")
     assert not (folder / ".lock").exists()
-    with started(_train, phantom, folder, {}, out=out) as process:
-        wait_until(lambda: says(out, f"[{iteration + 1:6}/{LONG}]"))
-    assert "is taken over" not in out.read_text()
+    again = tmp_path / "again.txt"
+    with started(_train, phantom, folder, {}, out=again):
+        wait_until(lambda: says(again, f"[{iteration + 1:6}/{LONG}]"))
+    assert "is taken over" not in again.read_text() and "[     1/" not in again.read_text()
 
 
 def test_a_second_interrupt_ends_at_once(phantom, tmp_path):
@@ -101,9 +103,10 @@ def test_loading_processes_die_with_a_training_that_is_killed(phantom, tmp_path)
         loading = children(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         wait_until(lambda: are_gone(loading), 2)
-    with started(_train, phantom, tmp_path, {}, out=out):
-        wait_until(lambda: says(out, f"[     1/{LONG}]"))
-    assert f"process {process.pid} on" in out.read_text() and "is taken over" in out.read_text()
+    again = tmp_path / "again.txt"
+    with started(_train, phantom, tmp_path, {}, out=again):
+        wait_until(lambda: says(again, f"[     1/{LONG}]"))
+    assert f"process {process.pid} on" in again.read_text() and "is taken over" in again.read_text()
 
 
 def test_a_loading_process_that_dies_ends_the_training(phantom, tmp_path):
@@ -115,7 +118,7 @@ def test_a_loading_process_that_dies_ends_the_training(phantom, tmp_path):
         process.join(30)
         assert process.exitcode == 1 and are_gone(loading)
     assert "Traceback" not in out.read_text()
-    assert out.read_text().splitlines()[-2].startswith(f"error: a loading process (pid {loading[0]}) was killed")
+    assert f"error: a loading process (pid {loading[0]}) was killed" in out.read_text()
     assert not (tmp_path / ".lock").exists()
 
 
@@ -136,7 +139,8 @@ def test_a_validation_that_is_asked_to_end_leaves_what_was_trained(phantom, tmp_
     stopped, whole = (torch.load(tmp_path / name / "iter_3.pth", weights_only=True) for name in ("run", "whole"))
     for key in ("state_dict", "ema_state_dict"):
         assert all(torch.equal(value, whole[key][name]) for name, value in stopped[key].items())
-    assert not torch.equal(*(whole[key]["network.head.1.weight"] for key in ("state_dict", "ema_state_dict")))
+    name = "network.head.1.weight"
+    assert not torch.equal(whole["state_dict"][name], whole["ema_state_dict"][f"module.{name}"])
 
 
 @pytest.mark.parametrize(("asked", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -168,20 +172,20 @@ def test_a_run_folder_is_for_one_training(phantom, tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
+class AskOne(Hook):
+    """Asks one of two processes to end, in the sixth iteration."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 5 and torch.distributed.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _asked_alone(phantom, folder):
-    """One of two processes is asked to end; which they end after, and with what."""
-    cfg = tiny_config(phantom, folder, LONG, **{"default_hooks.checkpoint.interval": LONG})
+    """What the processes end after, and with what."""
+    cfg = tiny_config(phantom, folder, 50, **{"default_hooks.checkpoint.interval": 50})
     cfg.launcher = "pytorch"
+    cfg.custom_hooks = [dict(type=AskOne)]
     runner = Runner.from_cfg(cfg)
-    if torch.distributed.get_rank() == 1:
-        step = runner.model.train_step
-
-        def asked(*arguments, **options):
-            if runner.iter == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return step(*arguments, **options)
-
-        runner.model.train_step = asked
     try:
         runner.train()
     except SystemExit as stop:
