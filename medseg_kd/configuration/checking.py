@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
 from medseg_kd.configuration.names import TOP_LEVEL, check_names
+from medseg_kd.configuration.values import check_values
 from medseg_kd.datasets import SeededSampler
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.evaluation import VolumeMetric
@@ -87,6 +88,7 @@ def check_config(cfg: Any) -> None:
             _check(cfg, key, cfg[key], key)
         _check_scores(cfg)
         _check_epochs(cfg)
+    check_values({key: cfg[key] for key in sorted(TOP_LEVEL & cfg.keys())}, file_of(cfg))
 
 
 def _check_epochs(cfg: Any) -> None:

@@ -29,8 +29,8 @@ class FiniteLossHook(Hook):
 
     Args:
         skip: Steps of the whole training that may be left out because their gradients are not finite, before it stops.
-            With it, the host waits for a GPU in each step. Running statistics of norms have taken part in such a step. The
-        scaler of fp16 leaves out, uncounted, the steps whose gradients overflow.
+            With it, the host waits for a GPU in each step. Running statistics of norms have taken part in such a step.
+            The scaler of fp16 leaves out, uncounted, the steps whose gradients overflow.
 
     Raises:
         DivergedError: The message names the iteration, the terms and the slices of the batch.
