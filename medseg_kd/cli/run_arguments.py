@@ -1,6 +1,8 @@
 """Arguments that train.py and test.py have in common."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 
 from mmengine.config import Config, DictAction
 
@@ -21,6 +23,21 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of a command line in any order: after ``--cfg-options`` what has no ``=`` is none of its values."""
+    words: list[str] = []
+    options = None  # where they begin
+    for word in sys.argv[1:] if argv is None else argv:
+        if options is not None and not word.startswith("--") and "=" not in word:
+            words.insert(options, word)
+            options += 1
+            continue
+        if word.startswith("--"):
+            options = len(words) if word == "--cfg-options" else None
+        words.append(word)
+    return parser.parse_intermixed_args(words)
 
 
 def load_config(args: argparse.Namespace) -> Config:
