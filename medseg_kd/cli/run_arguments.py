@@ -27,17 +27,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Arguments of a command line in any order: after ``--cfg-options`` what has no ``=`` is none of its values."""
-    words: list[str] = []
-    options = None  # where they begin
+    words, options, in_options = [], [], False
     for word in sys.argv[1:] if argv is None else argv:
-        if options is not None and not word.startswith("--") and "=" not in word:
-            words.insert(options, word)
-            options += 1
-            continue
-        if word.startswith("--"):
-            options = len(words) if word == "--cfg-options" else None
-        words.append(word)
-    return parser.parse_intermixed_args(words)
+        in_options = word == "--cfg-options" or (in_options and not word.startswith("--"))
+        is_option = in_options and (word == "--cfg-options" or "=" in word)
+        (options if is_option else words).append(word)
+    return parser.parse_intermixed_args([*words, *options])
 
 
 def load_config(args: argparse.Namespace) -> Config:

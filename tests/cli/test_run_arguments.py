@@ -25,3 +25,11 @@ def test_arguments_may_come_in_any_order(words):
     args = parse(parser, words.split())
     assert (args.config, args.checkpoint, args.work_dir) == ("CONFIG", "CKPT", "w")
     assert args.cfg_options == {"a": 1, "b": [1, 2]}
+
+
+def test_options_without_a_value(capsys):
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    with pytest.raises(SystemExit):
+        parse(parser, ["CONFIG", "--cfg-options"])
+    assert "--cfg-options: expected at least one argument" in capsys.readouterr().err
