@@ -19,7 +19,6 @@ from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.graphs import graphed_step
 from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
-from medseg_kd.errors import UserError
 from medseg_kd.registry import OPTIM_WRAPPERS, found
 from medseg_kd.signals import LoadingProcess
 
@@ -54,14 +53,10 @@ class DeviceRunner(mmengine.runner.Runner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the wrapper; on the CPU ours for MMEngine's ``AmpOptimWrapper``, on a GPU with a fused optimizer."""
         device = torch.device(get_device())
-        asked = optim_wrapper.get("dtype") if isinstance(optim_wrapper, dict) else None
-        if device.type == "cpu" and str(asked) in ("float16", "fp16", "torch.float16"):
-            raise UserError(
-                f"optim_wrapper.dtype is {asked!r}, and training runs on the CPU, which does not compute in it: leave "
-                "dtype out for what the CPU has, or write type='OptimWrapper' for float32"
-            )
         kind = found(OPTIM_WRAPPERS, optim_wrapper.get("type")) if isinstance(optim_wrapper, dict) else None
         if kind is AmpOptimWrapper and device.type == "cpu":
+            if str(optim_wrapper.get("dtype")) in ("float16", "torch.float16"):
+                self.logger.warning("optim_wrapper.dtype is float16, which a CPU does not compute in: it takes its own")
             optim_wrapper = native_precision(optim_wrapper)
         built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
         if device.type == "cuda" and hasattr(built, "optimizer"):
