@@ -27,7 +27,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Arguments of a command line in any order: after ``--cfg-options`` what has no ``=`` is none of its values."""
-    words, options, in_options = [], [], False
+    words: list[str] = []
+    options: list[str] = []
+    in_options = False
     for word in sys.argv[1:] if argv is None else argv:
         in_options = word == "--cfg-options" or (in_options and not word.startswith("--"))
         is_option = in_options and (word == "--cfg-options" or "=" in word)

@@ -95,7 +95,7 @@ def _start(run: Run, label: str, resources: Resources, slot: int, slots: int) ->
     executor = resources.executor_of(run.work_dir / "submitit", "/".join(run.work_dir.parts[-2:]), slot, slots)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # the error says the same
-            job = executor.submit(Job(run, max(1, resources.gpus)))
+            job = executor.submit(Job(run, max(1, resources.gpus), owner=os.getpid()))
     except FailedJobError as error:
         raise UserError(f"Slurm did not take {run.work_dir}: {error}") from error
     print(f"{label}: training{goes_on}{after}, {resources.executor} job {job.job_id}", flush=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import statistics
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from medseg_kd.models.checkpoint import last_checkpoint
 _INTERRUPTIONS = 5
 """Preemptions and reached time limits in a row that may pass without a new checkpoint."""
 
+_POLL = 1.0
+
 _Step = Callable[[Run, str], None]
 
 
@@ -36,18 +39,21 @@ _Step = Callable[[Run, str], None]
 class Job:
     """Trains and tests a run, whatever of it is missing, in the process that calls it or in several, one a GPU.
 
-    ``seen`` is the last checkpoint at the last of the ``interruptions`` in a row that found no newer one.
+    ``seen`` is the last checkpoint at the last of the ``interruptions`` in a row that found no newer one. A
+    local one ends with its ``owner``, the process that wants it.
     """
 
     run: Run
     processes: int = 1
     seen: Path | None = None
     interruptions: int = 0
+    owner: int = 0
 
     def __call__(self) -> Path | None:
         """The log whose end tells why the run failed; None where it did not."""
         if os.environ["SUBMITIT_EXECUTOR"] == "local":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would ignore it; Slurm follows with SIGKILL
+            threading.Thread(target=_end_with, args=(self.owner,), daemon=True).start()
         # Slurm signals loading processes too, but one process is to ask for another place in the queue.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN))
         run = self.run
@@ -98,6 +104,16 @@ class Job:
 def lock_of(run: Run) -> Path:
     """The lock of the one job that trains and tests a run. That of the training is another."""
     return run.work_dir / ".job"
+
+
+def _end_with(owner: int) -> None:
+    """Ask this process to end when another has."""
+    try:
+        while True:
+            os.kill(owner, 0)
+            time.sleep(_POLL)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _train(run: Run, launcher: str) -> None:

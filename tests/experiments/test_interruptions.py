@@ -147,6 +147,17 @@ def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
     assert tables(home) == undisturbed(words)
 
 
+def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
+    """Its training saves, as if it had been asked itself."""
+    home = write_home(tmp_path)
+    with pytest.raises(AssertionError), started(home, phantom, SEEDED[0][0], *LOCAL, *OPTIONS) as process:
+        in_training(home / SWEPT)
+        process.kill()
+    with pytest.raises(StopIteration):
+        wait_for(lambda: worker(home / SWEPT) is None, "the run to end", 60)
+    assert "(SIGTERM), and saved in" in (home / SWEPT / "train.log").read_text()
+
+
 def test_slurm_ends_runs_with_the_command_and_tells_what_failed(tmp_path, phantom, cluster):
     home, run = write_home(tmp_path), SWEPT
     words = SEEDED[0][0]
