@@ -93,11 +93,12 @@ class StopHook(Hook):
             self._pending = None
 
     def before_val(self, runner: Any) -> None:
-        """Let several processes, which do not wait for each other in a validation, end by themselves."""
-        if self._group is not None:
-            self.request.act = interrupt
-            if self.request.signum:
-                interrupt(self.request.signum)
+        """Stop before a validation; in it several processes, which do not wait for each other, end by themselves."""
+        if self._group is None:
+            return
+        if self._all_know() or self._all_know():  # the second call waits for what the first began
+            self._stop(runner, runner.iter)
+        self.request.act = interrupt
 
     def after_val(self, runner: Any) -> None:
         """Let the next iteration be finished again."""

@@ -180,22 +180,26 @@ class AskOne(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _asked_alone(phantom, folder):
+def _asked_alone(phantom, folder, validation):
     """What the processes end after, and with what."""
-    cfg = tiny_config(phantom, folder, 50, **{"default_hooks.checkpoint.interval": 50})
+    changes = {"default_hooks.checkpoint.interval": 50, "train_cfg.val_interval": validation}
+    cfg = tiny_config(phantom, folder, 50, **changes)
     cfg.launcher = "pytorch"
     cfg.custom_hooks = [dict(type=AskOne)]
     runner = Runner.from_cfg(cfg)
     try:
         runner.train()
     except SystemExit as stop:
-        return runner.iter + 1, stop.code
+        return runner.iter + (validation != 6), stop.code
     return None
 
 
-def test_two_processes_end_after_the_same_iteration(phantom, tmp_path):
-    one, other = in_two_processes(_asked_alone, phantom, tmp_path)
-    assert one == other == (_saved(tmp_path), 143) and 6 <= one[0] <= 7
+@pytest.mark.parametrize("validation", [50, 6])
+def test_two_processes_end_after_the_same_iteration(phantom, tmp_path, validation):
+    """Before a validation too."""
+    one, other = in_two_processes(_asked_alone, phantom, tmp_path, validation)
+    assert one == other == (_saved(tmp_path), 143)
+    assert one[0] == 6 if validation == 6 else 6 <= one[0] <= 7
 
 
 def _refused(phantom, folder):
