@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 
@@ -26,6 +27,9 @@ class WriteError(UserError):
 _FROM_WORKER = f"{UserError.__module__}.{UserError.__qualname__}: "
 
 
+_LOST_WORKER = re.compile(r"DataLoader worker \((?:pid (\d+)\) is killed|pid\(s\) ([\d, ]+)\) exited)")
+
+
 def explanation(error: BaseException) -> str | None:
     """What a user is told of an error in place of its traceback; None for a defect, which needs it."""
     if isinstance(error, UserError):
@@ -38,6 +42,14 @@ def explanation(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {error}. Free some disk space or choose another --work-dir"
+    if lost := _LOST_WORKER.search(str(error)):
+        return (
+            f"a loading process (pid {lost[1] or lost[2]}) was killed or ended without a word. Mostly memory is full: "
+            "lower num_workers of the loader, raise --shm-size of a container, or set num_workers=0 to see what the "
+            "data set does"
+        )
+    if "Connection closed by peer" in str(error) or "Connection reset by peer" in str(error):
+        return "another process of this run has ended; what it printed last tells why"
     return None
 
 

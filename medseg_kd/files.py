@@ -1,10 +1,34 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and locks that go with their process."""
 
+import contextlib
+import errno
+import json
 import os
 import re
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from medseg_kd.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+_POLL = 0.2
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""Of file systems that have no locks: there a lock file is believed."""
+_BYTE = 1 << 30
+"""What of the file is locked on Windows, where a locked part cannot be read: a byte behind all that is written."""
+
+
+class LockedError(UserError):
+    """Another process holds a lock."""
+
 
 _DRAFT = re.compile(r"^\.([1-9]\d*)-.")
 
@@ -61,3 +85,111 @@ def _lives(process: int) -> bool:
     except PermissionError:
         pass  # of another user
     return True
+
+
+@contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[str]:
+    """Hold a lock file, which names its holder while it is held and is gone afterwards.
+
+    The system lets it go when the process dies, whatever it dies of. Threads of one process do not exclude each other.
+
+    Args:
+        path: The file; missing folders are made.
+        wait: Until another process lets it go, instead of refusing.
+
+    Yields:
+        The holder that died without letting it go, in words; empty where there was none.
+
+    Raises:
+        LockedError: Another process holds it; the message names its host, number and start.
+        UserError: The file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _take(path, wait)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another folder") from error
+    try:
+        died = _in_words(_read(descriptor))
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, json.dumps(mine).encode())
+        yield died
+    finally:
+        os.ftruncate(descriptor, 0)
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open; an empty one names nobody
+            path.unlink()
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock file."""
+    if not path.exists():
+        return False
+    try:
+        with locked(path):
+            return False
+    except LockedError:
+        return True
+
+
+def _take(path: Path, wait: bool) -> int:
+    """Open a lock file and lock it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        try:
+            free = _lock(descriptor)
+            if not free and not wait:
+                holder = _in_words(_read(descriptor)) or "another process"
+                raise LockedError(
+                    f"{path.parent} is in use by {holder}. End it, or choose another folder; if there is no such "
+                    f"process any more, delete {path}"
+                )
+            if free and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was let go, and so removed, in between
+        if not free:
+            time.sleep(_POLL)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file, unless another process has."""
+    try:
+        if "fcntl" in globals():
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            os.lseek(descriptor, _BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return not _may_live(_read(descriptor))
+    return True
+
+
+def _may_live(holder: Any) -> bool:
+    """Whether a holder may be there still, as far as this host can tell."""
+    if not _in_words(holder) or holder["host"] != socket.gethostname():
+        return bool(_in_words(holder))
+    return _lives(holder["pid"])
+
+
+def _read(descriptor: int) -> Any:
+    """What a lock file says."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with contextlib.suppress(ValueError):
+        return json.loads(os.read(descriptor, 4096))
+    return None
+
+
+def _in_words(holder: Any) -> str:
+    """A holder, for messages; empty where the file names none."""
+    if not isinstance(holder, dict) or not {"host", "pid", "since"} <= holder.keys():
+        return ""
+    return "process {pid} on {host}, which started on {since}".format(**holder)

@@ -1,8 +1,15 @@
 """Files are there whole or not at all."""
 
+import errno
+import json
+import os
+import socket
+
 import pytest
 
-from medseg_kd.files import whole_file, write_text
+from medseg_kd.errors import UserError
+from medseg_kd.files import LockedError, is_locked, locked, whole_file, write_text
+from tests.fork_server import running_server
 
 
 def test_what_is_written_takes_the_place_of_what_was_there(tmp_path):
@@ -23,3 +30,72 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path, error):
         raise error
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def _hold(path, ready, end):
+    with locked(path):
+        ready.set()
+        end.wait(60)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds a lock; what ends it in good order."""
+    context = running_server()
+    ready, end = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / ".lock", ready, end))
+    process.start()
+    assert ready.wait(60)
+    yield process, end
+    process.kill()
+    process.join()
+
+
+def test_a_lock_excludes_other_processes_and_names_its_holder(tmp_path, holder):
+    process, end = holder
+    path = tmp_path / ".lock"
+    assert is_locked(path)
+    named = rf"{tmp_path} is in use by process {process.pid} on {socket.gethostname()}, which started on \d{{4}}-"
+    with pytest.raises(LockedError, match=named), locked(path):
+        pass
+    end.set()
+    with locked(path, wait=True) as died:
+        assert died == ""
+    assert not path.exists() and not is_locked(path)
+
+
+def test_the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path, holder):
+    process, _ = holder
+    process.kill()
+    process.join()
+    with locked(tmp_path / ".lock") as died:
+        assert f"process {process.pid} on " in died
+
+
+def test_a_lock_goes_with_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "new/.lock"):
+        raise ZeroDivisionError
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_lock_is_no_link(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="cannot be written"), locked(tmp_path / ".lock"):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "taken"), [(None, os.getpid(), False), (None, 2**22 + 1, True), ("elsewhere", 2**22 + 1, False)]
+)
+def test_without_locks_of_the_file_system_the_file_is_believed(tmp_path, monkeypatch, host, pid, taken):
+    monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "no locks")))
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps({"host": host or socket.gethostname(), "pid": pid, "since": "2026-01-01 00:00:00"}))
+    if taken:
+        with locked(path) as died:
+            assert str(pid) in died
+    else:
+        with pytest.raises(LockedError, match=f"process {pid}.*delete"), locked(path):
+            pass

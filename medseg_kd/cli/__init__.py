@@ -1,6 +1,10 @@
 """The commands: arguments in, one call, messages out."""
 
+import contextlib
+import logging
 import os
+import select
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -8,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from medseg_kd.errors import explanation
+from medseg_kd.signals import NO_READER, Stopped, ask_to_end, end_with_parent, handle, interrupt
 
 # MMCV without compiled operations says so at import; nothing here uses them.
 warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
@@ -16,19 +21,64 @@ warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformable
 def run(main: Callable[[], None]) -> None:
     """Call a command's ``main`` and end the process.
 
-    A user's mistake ends with one message on stderr and exit code 2, an interruption with 130, a full GPU or a run that
-    failed with 1; any other exception is a defect and keeps its traceback.
+    A user's mistake ends with one message on stderr and exit code 2, Ctrl-C with 130, SIGTERM with 143, a full GPU or a
+    run that failed with 1; where nobody reads the output any more, nothing is said and the code is 141. Any other
+    exception is a defect and keeps its traceback.
     """
     sys.path.append(os.getcwd())  # classes of the user's own, which lie beside train.py, for scripts in tools/ too
+    _use_streams()
+    handle(interrupt)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(signal.SIGTERM)  # which is torchrun
     try:
         main()
         _part()
+    except Stopped as stop:
+        sys.exit(_fail(stop.message if stop.signum != NO_READER else "", int(str(stop.code))))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _drop_unread():
+            sys.exit(128 + NO_READER)
         if (message := explanation(error)) is None:
             raise
         sys.exit(_fail(message, getattr(error, "exit_code", 1)))
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _drop_unread()
+
+
+def _use_streams() -> None:
+    """Make do with streams that are closed, or that nobody reads any more: then the command ends, and says nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    told = logging.Handler.handleError
+
+    def handle_error(handler: logging.Handler, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError) and _drop_unread():
+            ask_to_end(NO_READER)
+        else:
+            told(handler, record)
+
+    logging.Handler.handleError = handle_error  # type: ignore[assignment, method-assign]
+
+
+def _drop_unread() -> bool:
+    """Write no more to what nobody reads; False where all is read."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    unread = [descriptor for descriptor, event in poll.poll(0) if event & select.POLLERR]
+    for descriptor in unread:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    return bool(unread)
 
 
 def _part() -> None:
@@ -39,6 +89,8 @@ def _part() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    """Print an error and pass on the exit code."""
-    print(f"error: {message}", file=sys.stderr)
+    """Print an error, where there is one to tell, and pass on the exit code."""
+    if message:
+        with contextlib.suppress(BrokenPipeError):
+            print(f"error: {message}", file=sys.stderr)
     return code

@@ -1,6 +1,8 @@
 """Arguments that train.py and test.py have in common."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 
 from mmengine.config import Config, DictAction
 
@@ -21,6 +23,18 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of a command line in any order: after ``--cfg-options`` what has no ``=`` is none of its values."""
+    words: list[str] = []
+    options: list[str] = []
+    in_options = False
+    for word in sys.argv[1:] if argv is None else argv:
+        in_options = word == "--cfg-options" or (in_options and not word.startswith("--"))
+        is_option = in_options and (word == "--cfg-options" or "=" in word)
+        (options if is_option else words).append(word)
+    return parser.parse_intermixed_args([*words, *options])
 
 
 def load_config(args: argparse.Namespace) -> Config:

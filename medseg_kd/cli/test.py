@@ -2,7 +2,7 @@
 
 import argparse
 
-from medseg_kd.cli.run_arguments import add_run_arguments, load_config
+from medseg_kd.cli.run_arguments import add_run_arguments, load_config, parse
 from medseg_kd.configuration import choose_checkpoint, set_test
 from medseg_kd.engine import Runner
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--save-predictions", action="store_true", help="write <work dir>/test/predictions/<case>.nii.gz"
     )
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     cfg = load_config(args)
     checkpoint, notice = choose_checkpoint(cfg, args.checkpoint, args.best)
     set_test(cfg, checkpoint, args.save_predictions)

@@ -2,8 +2,8 @@
 
 import argparse
 
-from medseg_kd.cli.run_arguments import add_run_arguments, load_config
-from medseg_kd.configuration import native_precision, resume
+from medseg_kd.cli.run_arguments import add_run_arguments, load_config, parse
+from medseg_kd.configuration import extend, native_precision, resume
 from medseg_kd.engine import Runner
 
 
@@ -15,12 +15,21 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="train.py", description="Train what a config describes.")
     add_run_arguments(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    further = parser.add_mutually_exclusive_group()
+    further.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    further.add_argument(
+        "--extend",
+        type=int,
+        metavar="ITERS",
+        help="go on to ITERS iterations in all, also after the run's end; the learning rate stays as it ends",
+    )
     parser.add_argument("--amp", action="store_true", help="train in bf16 or fp16, whichever the device has natively")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     cfg = load_config(args)
     if args.amp:
         cfg.optim_wrapper = native_precision(cfg.optim_wrapper)
     if args.resume and not resume(cfg):
         print(f"{cfg.work_dir} holds no iter_<N>.pth to resume from: training starts at iteration 0")
+    if args.extend is not None:
+        print(extend(cfg, args.extend))
     Runner.from_cfg(cfg).train()

@@ -1,6 +1,7 @@
 """Reading, changing, completing and checking configs: a library, the same for the commands and for a notebook."""
 
 from medseg_kd.configuration.checking import check_config, type_errors_explained
+from medseg_kd.configuration.extension import extend
 from medseg_kd.configuration.options import parse_options, set_options
 from medseg_kd.configuration.pairs import write_pair
 from medseg_kd.configuration.reading import build_model, network_name, read_config, segmentor_of, settle_imports
@@ -12,6 +13,7 @@ __all__ = [
     "check_config",
     "choose_checkpoint",
     "complete_run",
+    "extend",
     "find_teachers",
     "load_run",
     "native_precision",

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
 from medseg_kd.configuration.names import TOP_LEVEL, check_names
+from medseg_kd.configuration.scores import check_scores
 from medseg_kd.configuration.values import check_values
 from medseg_kd.datasets import SeededSampler
 from medseg_kd.errors import UserError, did_you_mean, first_line
@@ -93,7 +94,8 @@ def check_config(cfg: Any) -> None:
                 _check_keys(cfg, key, cfg[key], _KEYS[key])
             _check(cfg, key, cfg[key], key)
         _check_epochs(cfg)
-        check_values(cfg, file_of(cfg))
+        check_scores(cfg, file_of(cfg))
+    check_values({key: cfg[key] for key in sorted(TOP_LEVEL & cfg.keys())}, file_of(cfg))
 
 
 def _check_epochs(cfg: Any) -> None:

@@ -1,137 +1,109 @@
-"""Values of a config that would be refused only when the data are read, or when the first validation is over."""
+"""Ranges of the values in a config: what makes no sense is told before anything is built."""
 
-import logging
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-from mmseg.evaluation import IoUMetric
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from typing import Any, NamedTuple
 
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation import VolumeMetric
-from medseg_kd.evaluation.measures.base import DEFAULT, build_all
-from medseg_kd.registry import HOOKS, METRICS, PARAM_SCHEDULERS, check_arguments, found
 
-_LEAST = {
-    "train_cfg.max_iters": 0,
-    "train_cfg.max_epochs": 0,
-    "train_cfg.val_interval": 1,
-    "train_dataloader.batch_size": 1,
-    "val_dataloader.batch_size": 1,
-    "test_dataloader.batch_size": 1,
-    "train_dataloader.num_workers": 0,
-    "val_dataloader.num_workers": 0,
-    "test_dataloader.num_workers": 0,
-    "default_hooks.logger.interval": 1,
-    "randomness.seed": 0,
-    "train_dataloader.sampler.seed": 0,
-    "model.slice_batch": 1,
-    "model.size_divisor": 1,
+
+class _Range(NamedTuple):
+    """What a value may be, and how a message says it."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def _integers(low: int, high: float = math.inf, **others: Any) -> _Range:
+    """Integers from ``low`` to ``high``, and further values by what they mean."""
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    to = f"an integer of at least {low}" if high == math.inf else f"an integer from {low} to {high:.0f}"
+    return _or(_Range(holds, to), others)
+
+
+def _numbers(low: float = -math.inf, beyond: bool = False, **others: Any) -> _Range:
+    """Finite numbers of at least ``low``, or ``beyond`` it."""
+
+    def holds(value: Any) -> bool:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return is_number and (value > low if beyond else value >= low)
+
+    bound = "" if low == -math.inf else f" above {low:g}" if beyond else f" of at least {low:g}"
+    return _or(_Range(holds, f"a finite number{bound}"), others)
+
+
+def _or(plain: _Range, others: Mapping[str, Any]) -> _Range:
+    """A range and some values beside it, each under the word for what it means."""
+    told = "".join(f", or {value} for {meaning.replace('_', ' ')}" for meaning, value in others.items())
+    return _Range(lambda value: value in others.values() or plain.holds(value), plain.expected + told)
+
+
+_LOADER = r"(train|val|test)_dataloader"
+_HOOK = r"(default_hooks\.\w+|custom_hooks\[\d+\])"
+_MODEL = r"model\.(.*\.)?"
+_RANGES = {
+    re.compile(place): expected
+    for place, expected in {
+        r"train_cfg\.(max_iters|max_epochs|val_interval)": _integers(1),
+        r"train_cfg\.val_begin": _integers(0),
+        rf"{_LOADER}\.batch_size": _integers(1, a_batch_sampler=None),
+        rf"{_LOADER}\.num_workers": _integers(0),
+        rf"{_LOADER}\.prefetch_factor": _integers(1, the_default=None),
+        rf"{_LOADER}\.timeout": _numbers(0),
+        rf"{_LOADER}\.dataset\.neighbours": _integers(0),
+        rf"{_HOOK}\.(interval|max_keep_ckpts)": _integers(1, never_or_all=-1),
+        r"default_hooks\.logger\.interval": _integers(1),
+        rf"{_HOOK}\.(momentum|begin_iter|begin_epoch|save_begin|skip)": _numbers(0),
+        r"log_processor\.window_size": _integers(1),
+        r"optim_wrapper\.(.*\.)?optimizer\.(lr|weight_decay|momentum|eps)": _numbers(0),
+        r"optim_wrapper\.(.*\.)?accumulative_counts": _integers(1),
+        r"optim_wrapper\.(.*\.)?clip_grad\.(max_norm|clip_value)": _numbers(0, beyond=True),
+        r"param_scheduler(\[\d+\])?\.(begin|end|power|eta_min|eta_min_ratio|T_max|start_factor|end_factor|gamma)": (
+            _numbers(0, the_default=None)
+        ),
+        rf"{_MODEL}(tau|temperature)": _numbers(0, beyond=True),
+        rf"{_MODEL}loss_weight": _numbers(0),
+        rf"{_MODEL}size_divisor": _integers(1, no_padding=None),
+        rf"{_MODEL}(num_classes|in_channels)": _integers(1, what_the_data_say=None),
+        rf"{_MODEL}slice_batch": _integers(1, the_default=None),
+        r"randomness\.seed": _integers(0, 2**32 - 1, a_random_one=None),
+        r"auto_scale_lr\.base_batch_size": _integers(1),
+    }.items()
 }
-"""Keys of whole numbers, and the least that each may be."""
-_CLIPPING: dict[str, Callable[..., Any]] = {"norm": clip_grad_norm_, "value": clip_grad_value_}
-_GIVEN_BY_IOU = {"mIoU": {"mIoU", "mAcc"}, "mDice": {"mDice", "mAcc"}, "mFscore": {"mFscore", "mPrecision", "mRecall"}}
-"""What MMSegmentation's metric gives for each of its ``iou_metrics``, beside ``aAcc``."""
+"""Place in a config, as a regular expression, and what may stand there. The last that fits counts."""
+_OTHERS = {"in_channels": (list, tuple)}
+"""Keys that also have a form which the class they are for checks."""
 
 
 def check_values(cfg: Any, file: str) -> None:
-    """Refuse numbers that are none, arguments of gradient clipping, and scores that no metric gives.
+    """Refuse values outside of what makes sense at their place.
 
     Args:
-        cfg: A whole config, whose keys and types are known.
-        file: Its name, for messages.
+        cfg: A whole config.
+        file: Its name, for the message.
 
     Raises:
-        UserError: The first of them; the message names the key.
+        UserError: The first of them; the message names the key, the value and what is expected.
     """
-    for key, least in _LEAST.items():
-        value = _at(cfg, key)
-        whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
-        if value is not None and not (whole and value >= least):
-            raise UserError(f"{file}: {key} is {value!r}, expected a whole number of at least {least}")
-    if isinstance(level := cfg.get("log_level"), str) and not isinstance(logging.getLevelName(level), int):
-        raise UserError(f"{file}: log_level is {level!r}, expected INFO, DEBUG, WARNING or ERROR")
-    if not isinstance(compiled := cfg.get("compile", False), bool | Mapping):
-        raise UserError(f"{file}: compile is {compiled!r}, expected True, False or arguments of torch.compile")
-    if isinstance(clip := _at(cfg, "optim_wrapper.clip_grad"), Mapping):
-        function = _CLIPPING.get(kind := clip.get("type", "norm"))
-        if function is None:
-            raise UserError(f"{file}: optim_wrapper.clip_grad.type is {kind!r}, expected norm or value")
-        arguments = {key: value for key, value in clip.items() if key != "type"}
-        check_arguments(function, {"parameters": (), **arguments}, f"{file}: optim_wrapper.clip_grad")
-    for key in ("val_evaluator", "test_evaluator"):
-        given = [name for metric in _metrics(cfg, key) for name in _scores(metric, f"{file}: {key}") or ()]
-        if given.count("mDice") > 1:
-            kinds = [found(METRICS, each["type"]).__name__ for each in _metrics(cfg, key)]
-            raise UserError(f"{file}: {key}: {' and '.join(kinds)} give an mDice. Add prefix='other' to one")
-    _check_monitored(cfg, file)
+    for where, value in _leaves(cfg, ""):
+        if isinstance(value, _OTHERS.get(where.rpartition(".")[2], ())):
+            continue
+        fitting = [expected for place, expected in _RANGES.items() if place.fullmatch(where)]
+        if fitting and not fitting[-1].holds(value):
+            raise UserError(f"{file}: {where} is {value!r}, expected {fitting[-1].expected}")
 
 
-def _check_monitored(cfg: Any, file: str) -> None:
-    """Refuse a hook that looks at a score which no validation gives."""
-    told = [_scores(metric, f"{file}: val_evaluator") for metric in _metrics(cfg, "val_evaluator")]
-    given = {name for names in told for name in names or ()}
-    if not told or None in told:
-        return
-    for where, hook in _observers(cfg):
-        kind = found(PARAM_SCHEDULERS if where.startswith("param_scheduler") else HOOKS, hook.get("type"))
-        if not getattr(kind, "__module__", "").startswith(("mmengine.", "medseg_kd.")):
-            continue  # a monitor may be anything there
-        for key in ("save_best", "monitor"):
-            asked = hook.get(key) or ()
-            for name in [asked] if isinstance(asked, str) else asked:
-                if name not in {*given, "auto"}:
-                    raise UserError(
-                        f"{file}: {where}.{key} is {name!r}, but val_evaluator gives {', '.join(sorted(given))}. Take "
-                        "one of them, or let a metric give it"
-                    )
-
-
-def _observers(cfg: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Hooks and schedulers of a config and their places."""
-    schedulers = cfg.get("param_scheduler") or ()
-    named = {
-        **{f"default_hooks.{name}": hook for name, hook in (cfg.get("default_hooks") or {}).items()},
-        **{f"custom_hooks[{index}]": hook for index, hook in enumerate(cfg.get("custom_hooks") or ())},
-        **(
-            {"param_scheduler": schedulers}
-            if isinstance(schedulers, Mapping)
-            else {f"param_scheduler[{index}]": each for index, each in enumerate(schedulers)}
-        ),
-    }
-    return ((where, part) for where, part in named.items() if isinstance(part, Mapping))
-
-
-def _metrics(cfg: Any, key: str) -> list[Any]:
-    """The metrics of an evaluator."""
-    given = cfg.get(key) or []
-    several = given.get("metrics", given) if isinstance(given, Mapping) else given
-    return list(several) if isinstance(several, (list, tuple)) else [several]
-
-
-def _scores(metric: Any, where: str) -> set[str] | None:
-    """Names of the scores that a metric gives; None where they are not known."""
-    if not isinstance(metric, Mapping):
-        return None
-    kind = found(METRICS, metric["type"])
-    if isinstance(kind, type) and issubclass(kind, VolumeMetric) and not metric.get("per_class"):
-        try:
-            names = {f"m{measure.title}" for measure in build_all(metric.get("measures", DEFAULT))}
-        except UserError as error:
-            raise UserError(f"{where}.measures: {error}") from error
-    elif kind is IoUMetric:
-        asked = metric.get("iou_metrics", ["mIoU"])
-        names = {"aAcc"}.union(*(_GIVEN_BY_IOU.get(each, ()) for each in asked))
-    else:
-        return None
-    prefix = metric.get("prefix")
-    return {f"{prefix}/{name}" if prefix else name for name in names}
-
-
-def _at(cfg: Any, key: str) -> Any:
-    """What lies at a dotted place; None where there is nothing."""
-    first, *others = key.split(".")
-    node = cfg.get(first)
-    for name in others:
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
+def _leaves(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Places and values of a config, lists as a whole too."""
+    if where:
+        yield where, node
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _leaves(value, f"{where}[{index}]")

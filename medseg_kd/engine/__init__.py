@@ -3,6 +3,7 @@
 import medseg_kd.engine.dispatch  # noqa: F401
 from medseg_kd.engine.amp import BFloat16OptimWrapper, NativeAmpOptimWrapper
 from medseg_kd.engine.checkpoints import CheckpointHook
+from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.hooks import (
     CaseProgressHook,
     EMAHook,
@@ -13,6 +14,7 @@ from medseg_kd.engine.hooks import (
 )
 from medseg_kd.engine.log_processor import TrainLogProcessor
 from medseg_kd.engine.runner import Runner
+from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.visualization import SegVisualizationHook
 
 __all__ = [
@@ -20,12 +22,14 @@ __all__ = [
     "CaseProgressHook",
     "CheckpointHook",
     "EMAHook",
+    "FiniteLossHook",
     "IterationSeedHook",
     "NativeAmpOptimWrapper",
     "NormStatisticsHook",
     "Runner",
     "SegVisualizationHook",
     "StageTimesHook",
+    "StopHook",
     "TeacherCheckHook",
     "TrainLogProcessor",
 ]

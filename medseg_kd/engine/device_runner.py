@@ -15,9 +15,12 @@ from medseg_kd.configuration import native_precision
 from medseg_kd.datasets.cached_slices import cached_loader
 from medseg_kd.engine.agreement import owner_of
 from medseg_kd.engine.compilation import check_compilation
+from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.graphs import graphed_step
+from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
 from medseg_kd.registry import OPTIM_WRAPPERS, found
+from medseg_kd.signals import LoadingProcess
 
 
 class DeviceRunner(mmengine.runner.Runner):
@@ -40,11 +43,20 @@ class DeviceRunner(mmengine.runner.Runner):
         if torch.cuda.is_available() and env_cfg.get("tf32", True):
             torch.set_float32_matmul_precision("high")
 
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        """Register the hooks of the config, and those that end a run which is asked to, or diverges."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(StopHook())
+        if not any(isinstance(hook, FiniteLossHook) for hook in self.hooks):
+            self.register_hook(FiniteLossHook())
+
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the wrapper; on the CPU ours for MMEngine's ``AmpOptimWrapper``, on a GPU with a fused optimizer."""
         device = torch.device(get_device())
         kind = found(OPTIM_WRAPPERS, optim_wrapper.get("type")) if isinstance(optim_wrapper, dict) else None
         if kind is AmpOptimWrapper and device.type == "cpu":
+            if str(optim_wrapper.get("dtype")) in ("float16", "torch.float16"):
+                self.logger.warning("optim_wrapper.dtype is float16, which a CPU does not compute in: it takes its own")
             optim_wrapper = native_precision(optim_wrapper)
         built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
         if device.type == "cuda" and hasattr(built, "optimizer"):
@@ -83,6 +95,7 @@ class DeviceRunner(mmengine.runner.Runner):
             stay = bool(dataloader.get("num_workers")) and dataloader.get("persistent_workers", False)
             dataloader = {**dataloader, "pin_memory": pinned, "persistent_workers": stay}
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader.worker_init_fn = LoadingProcess(loader.worker_init_fn)
         if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
             loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
             loader = cached_loader(loader, torch.device(get_device()))

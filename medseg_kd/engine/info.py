@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.hooks import CheckpointHook, LoggerHook, RuntimeInfoHook
 from torch import Tensor
 
+from medseg_kd.engine.finite import FiniteLossHook, slices_of
 from medseg_kd.registry import HOOKS
 
 
@@ -21,17 +22,21 @@ class TrainInfoHook(RuntimeInfoHook):
 
     MMEngine reads every term of the loss after every step. Here they stay on the device until the logger asks, a
     validation starts or a checkpoint is saved; on the CPU nothing changes. The runner puts it in place of MMEngine's.
+    What is read goes through the run's :class:`~medseg_kd.engine.FiniteLossHook`.
     """
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._steps: list[Tensor] = []
-        self._interval = 1
+        self._about: list[tuple[int, list[str]]] = []
+        self._intervals: list[int] = []
 
     def before_train(self, runner: Any) -> None:
-        """Look up how often the log gets a line."""
+        """Look up how often the log gets a line, and how often a checkpoint is saved."""
         super().before_train(runner)
-        self._interval = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=1)
+        saving = [hook.interval for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch]
+        logging = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=1)
+        self._intervals = [logging, *(interval for interval in saving if interval > 0)]
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep the terms of a step, or hand them on."""
@@ -40,23 +45,42 @@ class TrainInfoHook(RuntimeInfoHook):
             self.flush(runner)
         if not waits:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
+            terms = {
+                name: float(value.detach().mean())
+                for name, value in (outputs or {}).items()
+                if isinstance(value, Tensor)
+            }
+            _check(runner, runner.iter + 1, terms, slices_of(data_batch))
             return
         self._names = tuple(outputs)
         self._steps.append(torch.stack([each.detach().float().mean() for each in outputs.values()]))
+        self._about.append((runner.iter + 1, slices_of(data_batch)))
         # MMEngine's logger also writes a line where a pass over few slices ends.
         ends = runner.iter + 1 >= runner.max_iters or self.end_of_epoch(runner.train_dataloader, batch_idx)
-        if ends or (batch_idx + 1) % self._interval == 0:
+        if ends or any((runner.iter + 1) % each == 0 for each in self._intervals):
             self.flush(runner)
 
     def flush(self, runner: Any) -> None:
         """Hand the terms of all steps since the last time to the message hub."""
-        if self._steps:
-            for values in torch.stack(self._steps).tolist():
-                for name, value in zip(self._names, values, strict=True):
-                    runner.message_hub.update_scalar(f"train/{name}", value)
-            self._steps.clear()
+        if not self._steps:
+            return
+        steps, about = torch.stack(self._steps).tolist(), list(self._about)
+        self._steps.clear()
+        self._about.clear()
+        for values, (iteration, slices) in zip(steps, about, strict=True):
+            terms = dict(zip(self._names, values, strict=True))
+            _check(runner, iteration, terms, slices)
+            for name, value in terms.items():
+                runner.message_hub.update_scalar(f"train/{name}", value)
 
     def before_val(self, runner: Any) -> None:
         """Hand on what there is."""
         self.flush(runner)
         super().before_val(runner)
+
+
+def _check(runner: Any, iteration: int, terms: dict[str, float], slices: list[str]) -> None:
+    """Refuse losses that are not finite."""
+    for hook in runner.hooks:
+        if isinstance(hook, FiniteLossHook):
+            hook.check(iteration, terms, slices)

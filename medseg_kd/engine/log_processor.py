@@ -13,8 +13,8 @@ from medseg_kd.registry import LOG_PROCESSORS
 
 @LOG_PROCESSORS.register_module()
 class TrainLogProcessor(LogProcessor):
-    """Iteration, loss and its terms, learning rate, time, images a second (of all processes), share of the time spent
-    waiting for data, memory, time left.
+    """Iteration, loss and its terms, norm of the gradients where they are clipped, learning rate, time, images a second
+    (of all processes), share of the time spent waiting for data, memory, time left.
 
     Args:
         window_size: Iterations that the shown values are averaged over.
@@ -41,6 +41,7 @@ class TrainLogProcessor(LogProcessor):
             f"[{runner.iter + 1:>{len(str(runner.max_iters))}}/{runner.max_iters}]",
             f"loss {tag['loss']:.4f}",
             f"({', '.join(f'{key} {value:.4f}' for key, value in terms.items())})",
+            *([f"grad_norm {tag['grad_norm']:.3g}"] if "grad_norm" in tag else []),
             f"lr {tag['lr']:.2e}",
             f"{1e3 * tag['time']:.1f} ms/iter ({tag['images_per_second']:.1f} images/s)",
             f"data wait {tag['data_share']:.0%}",

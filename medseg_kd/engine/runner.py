@@ -32,6 +32,7 @@ from medseg_kd.engine.environment import log_environment
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
+from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
 from medseg_kd.engine.visualization import SegVisualizationHook
 from medseg_kd.errors import UserError
@@ -144,6 +145,7 @@ class Runner(DeviceRunner):
         """The config as Python, which takes longer to write than a small checkpoint."""
         return self.cfg.pretty_text
 
+    @alone_and_stoppable
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
         if is_main_process():

@@ -14,8 +14,9 @@ from submitit.core.utils import FailedJobError
 
 from medseg_kd.errors import FailedRunError, UserError
 from medseg_kd.experiments.executors import Resources
-from medseg_kd.experiments.job import Job, is_busy
+from medseg_kd.experiments.job import Job, lock_of
 from medseg_kd.experiments.runs import Run
+from medseg_kd.files import is_locked
 from medseg_kd.models.checkpoint import last_checkpoint
 
 _STARTS = 4
@@ -96,11 +97,11 @@ def _start(run: Run, label: str, resources: Resources, slot: int, slots: int) ->
     if not run.facts:
         run.note()
     goes_on = " goes on" if last_checkpoint(run.work_dir) else ""
-    after = " when the process is done that works in this folder" if is_busy(run) else ""
+    after = " when the process is done that works in this folder" if is_locked(lock_of(run)) else ""
     executor = resources.executor_of(run.work_dir / "submitit", "/".join(run.work_dir.parts[-2:]), slot, slots)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # the error says the same
-            job = executor.submit(Job(run, max(1, resources.gpus)))
+            job = executor.submit(Job(run, max(1, resources.gpus), owner=os.getpid()))
     except FailedJobError as error:
         raise UserError(f"Slurm did not take {run.work_dir}: {error}") from error
     print(f"{label}: training{goes_on}{after}, {resources.executor} job {job.job_id}", flush=True)

@@ -1,6 +1,5 @@
 """A run as a job: a callable that submitit pickles, starts in a process of its own, and puts back after preemption."""
 
-import fcntl
 import gc
 import json
 import math
@@ -8,10 +7,10 @@ import os
 import signal
 import statistics
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -28,6 +27,7 @@ from medseg_kd.configuration import choose_checkpoint, load_run, parse_options, 
 from medseg_kd.engine import Runner
 from medseg_kd.errors import explanation
 from medseg_kd.experiments.runs import Run
+from medseg_kd.files import locked
 from medseg_kd.models.checkpoint import last_checkpoint
 
 _INTERRUPTIONS = 5
@@ -35,6 +35,7 @@ _INTERRUPTIONS = 5
 
 _LEAST = 0.5
 """Seconds between a failure and its report: where it is of loading processes that were ended, this one is next."""
+_POLL = 1.0
 
 _Step = Callable[[Run, str], None]
 
@@ -43,13 +44,15 @@ _Step = Callable[[Run, str], None]
 class Job:
     """Trains and tests a run, whatever of it is missing, in the process that calls it or in several, one a GPU.
 
-    ``seen`` is the last checkpoint at the last of the ``interruptions`` in a row that found no newer one.
+    ``seen`` is the last checkpoint at the last of the ``interruptions`` in a row that found no newer one. A
+    local one ends with its ``owner``, the process that wants it.
     """
 
     run: Run
     processes: int = 1
     seen: Path | None = None
     interruptions: int = 0
+    owner: int = 0
 
     def __call__(self) -> Path | None:
         """The log whose end tells why the run failed; None where it did not. A run that is killed has no result."""
@@ -59,7 +62,9 @@ class Job:
         # One process is to ask for another place in the queue.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN))
         run = self.run
-        with alone(run):
+        if os.environ["SUBMITIT_EXECUTOR"] == "local":
+            threading.Thread(target=_end_with, args=(self.owner,), daemon=True).start()
+        with locked(lock_of(run), wait=True):
             if not run.is_trained and self.interruptions > _INTERRUPTIONS:
                 with (log := run.work_dir / "train.log").open("a", encoding="utf-8") as file:
                     file.write(
@@ -122,21 +127,19 @@ def _leaving(handler: Any) -> Callable[[int, FrameType | None], None]:
     return leave
 
 
-@contextmanager
-def alone(run: Run, flags: int = 0) -> Iterator[None]:
-    """Hold the run's folder; wait where another process holds it, whose death lets it go."""
-    with (run.work_dir / ".lock").open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX | flags)
-        yield
+def lock_of(run: Run) -> Path:
+    """The lock of the one job that trains and tests a run. That of the training is another."""
+    return run.work_dir / ".job"
 
 
-def is_busy(run: Run) -> bool:
-    """Whether a process holds the run's folder."""
+def _end_with(owner: int) -> None:
+    """Ask this process to end when another has."""
     try:
-        with alone(run, fcntl.LOCK_NB):
-            return False
-    except BlockingIOError:
-        return True
+        while True:
+            os.kill(owner, 0)
+            time.sleep(_POLL)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _train(run: Run, launcher: str) -> None:

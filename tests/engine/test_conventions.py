@@ -121,6 +121,8 @@ def test_amp_configs_train_on_the_cpu(phantom: Path, tmp_path: Path, kind, amp: 
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert type(runner.optim_wrapper) is NativeAmpOptimWrapper and runner.optim_wrapper._accumulative_counts == 2
+    log = next(tmp_path.rglob("*.log")).read_text(encoding="utf-8")
+    assert log.count("dtype is float16, which a CPU does not compute in") == (0 if amp else 1)
 
 
 @pytest.mark.parametrize("several", ["list", "metrics"])

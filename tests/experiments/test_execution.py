@@ -16,9 +16,9 @@ from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 from medseg_kd.errors import FailedRunError, UserError
 from medseg_kd.experiments.execution import execute
 from medseg_kd.experiments.executors import Resources
-from medseg_kd.experiments.job import Job, alone, is_busy
+from medseg_kd.experiments.job import Job, lock_of
 from medseg_kd.experiments.runs import Run, Settings
-from medseg_kd.files import write_text
+from medseg_kd.files import is_locked, locked, write_text
 from tests.cli.experiment_runs import Forked, fork_runs, write_config
 
 
@@ -87,7 +87,7 @@ def test_a_run_waits_for_the_process_in_its_folder(home, monkeypatch, capsys):
     run.note()
 
     def work() -> None:
-        with alone(run):
+        with locked(lock_of(run)):
             time.sleep(2)
             left.touch()
 
@@ -102,7 +102,7 @@ def test_a_run_waits_for_the_process_in_its_folder(home, monkeypatch, capsys):
     monkeypatch.setattr("medseg_kd.experiments.job._test", test)
     other = multiprocessing.get_context("fork").Process(target=work)
     other.start()
-    while not is_busy(run):
+    while not is_locked(lock_of(run)):
         time.sleep(0.01)
     execute([run])
     other.join()

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,6 +156,17 @@ def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
         pass
     assert "training goes on, local job" in (home / "out.txt").read_text()
     assert tables(home) == undisturbed(words)
+
+
+def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
+    """Its training saves, as if it had been asked itself."""
+    home = write_home(tmp_path)
+    with pytest.raises(AssertionError), held(home, phantom, SEEDED[0][0], SWEPT, *LOCAL, *OPTIONS) as process:
+        process.kill()
+        time.sleep(2.5)  # which the training looks for once a second
+    with pytest.raises(StopIteration):
+        wait_for(lambda: worker(home / SWEPT) is None, "the run to end", 60)
+    assert "(SIGTERM), and saved in" in (home / SWEPT / "train.log").read_text()
 
 
 def test_slurm_ends_runs_with_the_command_and_tells_what_failed(tmp_path, phantom, cluster):

@@ -1,0 +1,219 @@
+"""Runs that are asked to end, that lose a process, or that find their folder taken."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from medseg_kd.engine import Runner
+from medseg_kd.models.checkpoint import last_checkpoint
+from tests.engine.processes import are_gone, children, says, started, wait_until
+from tests.engine.tiny import TinyNet, tiny_config
+from tests.engine.two_processes import in_two_processes
+
+LONG = 100_000
+WORKERS = {"train_dataloader.num_workers": 2, "train_dataloader.dataset.cache": None}
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
+
+
+class SlowNet(TinyNet):
+    """Says so before a step, or before a prediction, and takes its time."""
+
+    def __init__(self, num_classes: int, training: bool, seconds: float) -> None:
+        super().__init__(num_classes)
+        self.slow = training, seconds
+
+    def forward(self, x):
+        if self.training is self.slow[0]:
+            print("slow", flush=True)
+            time.sleep(self.slow[1])
+        return super().forward(x)
+
+
+def slow(training: bool, seconds: float) -> dict:
+    return {"model.network": dict(type=SlowNet, training=training, seconds=seconds)}
+
+
+def _train(phantom, folder, changes):
+    cfg = tiny_config(phantom, folder, LONG, **{"default_hooks.checkpoint.interval": LONG, **changes})
+    cfg.resume = (path := last_checkpoint(folder)) is not None
+    cfg.load_from = str(path) if path else None
+    Runner.from_cfg(cfg).train()
+
+
+def _test(phantom, folder, changes):
+    Runner.from_cfg(tiny_config(phantom, folder, **changes)).test()
+
+
+def _saved(folder: Path) -> int:
+    """The iteration that a run has saved and points to."""
+    path = last_checkpoint(folder)
+    checkpoint = torch.load(path, weights_only=True)
+    assert (folder / "last_checkpoint").is_file() and path.name == f"iter_{checkpoint['meta']['iter']}.pth"
+    assert "optimizer" in checkpoint
+    return checkpoint["meta"]["iter"]
+
+
+@pytest.mark.parametrize(("asked", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_is_asked_to_end_saves_and_says_how_to_go_on(phantom, tmp_path, asked, code):
+    """All of its processes are asked, as by a terminal or by Slurm."""
+    folder, out = tmp_path / "run", tmp_path / "out.txt"
+    with started(_train, phantom, folder, WORKERS, out=out) as process:
+        wait_until(lambda: says(out, f"[     3/{LONG}]"))
+        loading = children(process.pid)
+        assert len(loading) == 2 and (folder / ".lock").is_file()
+        os.killpg(process.pid, asked)
+        process.join(30)
+        assert process.exitcode == code and are_gone(loading)
+    iteration = _saved(folder)
+    text = out.read_text()
+    (line,) = [line for line in text.splitlines() if "--resume" in line]
+    assert f"stopped after iteration {iteration} ({asked.name})" in line and str(folder) in line
+    assert "Traceback" not in text and "rror" not in text.replace("mirror", "")
+    assert not (folder / ".lock").exists()
+    again = tmp_path / "again.txt"
+    with started(_train, phantom, folder, {}, out=again):
+        wait_until(lambda: says(again, f"[{iteration + 1:6}/{LONG}]"))
+    assert "is taken over" not in again.read_text() and "[     1/" not in again.read_text()
+
+
+def test_a_second_interrupt_ends_at_once(phantom, tmp_path):
+    out = tmp_path / "out.txt"
+    with started(_train, phantom, tmp_path, {**WORKERS, **slow(True, 60)}, out=out) as process:
+        wait_until(lambda: says(out, "slow"))
+        loading = children(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.5)
+        assert process.is_alive()
+        os.killpg(process.pid, signal.SIGINT)
+        process.join(5)
+        assert process.exitcode == 130
+        wait_until(lambda: are_gone(loading), 2)
+    assert "Traceback" not in out.read_text() and not list(tmp_path.glob("*.pth"))
+
+
+def test_loading_processes_die_with_a_training_that_is_killed(phantom, tmp_path):
+    out = tmp_path / "out.txt"
+    with started(_train, phantom, tmp_path, WORKERS, out=out) as process:
+        wait_until(lambda: says(out, f"[     3/{LONG}]"))
+        loading = children(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: are_gone(loading), 2)
+    again = tmp_path / "again.txt"
+    with started(_train, phantom, tmp_path, {}, out=again):
+        wait_until(lambda: says(again, f"[     1/{LONG}]"))
+    assert f"process {process.pid} on" in again.read_text() and "is taken over" in again.read_text()
+
+
+def test_a_loading_process_that_dies_ends_the_training(phantom, tmp_path):
+    out = tmp_path / "out.txt"
+    with started(_train, phantom, tmp_path, WORKERS, out=out) as process:
+        wait_until(lambda: says(out, f"[     3/{LONG}]"))
+        loading = children(process.pid)
+        os.kill(loading[0], signal.SIGKILL)
+        process.join(30)
+        assert process.exitcode == 1 and are_gone(loading)
+    assert "Traceback" not in out.read_text()
+    assert f"error: a loading process (pid {loading[0]}) was killed" in out.read_text()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_validation_that_is_asked_to_end_leaves_what_was_trained(phantom, tmp_path):
+    """The weights that training goes on with, and not their average, which was validated."""
+    out = tmp_path / "out.txt"
+    ema = dict(type="EMAHook", momentum=0.3)
+    changes = {"train_cfg.val_interval": 3, "custom_hooks": [ema], **slow(False, 1)}
+    with started(_train, phantom, tmp_path / "run", changes, out=out) as process:
+        wait_until(lambda: says(out, "slow"))
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(30)
+        assert process.exitcode == 143
+    assert "Traceback" not in out.read_text()
+    assert _saved(tmp_path / "run") == 3
+    cfg = tiny_config(phantom, tmp_path / "whole", 3, **{"custom_hooks": [ema], "train_cfg.val_interval": 4})
+    Runner.from_cfg(cfg).train()
+    stopped, whole = (torch.load(tmp_path / name / "iter_3.pth", weights_only=True) for name in ("run", "whole"))
+    for key in ("state_dict", "ema_state_dict"):
+        assert all(torch.equal(value, whole[key][name]) for name, value in stopped[key].items())
+    name = "network.head.1.weight"
+    assert not torch.equal(whole["state_dict"][name], whole["ema_state_dict"][f"module.{name}"])
+
+
+@pytest.mark.parametrize(("asked", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_test_that_is_asked_to_end(phantom, tmp_path, asked, code):
+    Runner.from_cfg(tiny_config(phantom, tmp_path, 1)).train()
+    before = sorted(tmp_path.glob("*.pth"))
+    out = tmp_path / "out.txt"
+    changes = {"load_from": str(tmp_path / "iter_1.pth"), "test_dataloader.num_workers": 1, **slow(False, 60)}
+    with started(_test, phantom, tmp_path, changes, out=out) as process:
+        wait_until(lambda: says(out, "slow"))
+        loading = children(process.pid)
+        assert len(loading) == 1
+        os.killpg(process.pid, asked)
+        process.join(30)
+        assert process.exitcode == code and are_gone(loading)
+    assert "Traceback" not in out.read_text() and out.read_text().endswith("error: interrupted\n")
+    assert sorted(tmp_path.glob("*.pth")) == before
+
+
+def test_a_run_folder_is_for_one_training(phantom, tmp_path):
+    out = tmp_path / "out.txt"
+    with started(_train, phantom, tmp_path, slow(True, 60), out=out) as process:
+        wait_until(lambda: says(out, "slow"))
+        second = tmp_path / "second.txt"
+        with started(_train, phantom, tmp_path, {}, out=second) as other:
+            other.join(60)
+            assert other.exitcode == 2
+    assert second.read_text().splitlines()[-1].startswith(f"error: {tmp_path} is in use by process {process.pid} on ")
+    assert not list(tmp_path.glob("*.pth"))
+
+
+class AskOne(Hook):
+    """Asks one of two processes to end, in the sixth iteration."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 5 and torch.distributed.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _asked_alone(phantom, folder, validation):
+    """What the processes end after, and with what."""
+    changes = {"default_hooks.checkpoint.interval": 50, "train_cfg.val_interval": validation}
+    cfg = tiny_config(phantom, folder, 50, **changes)
+    cfg.launcher = "pytorch"
+    cfg.custom_hooks = [dict(type=AskOne)]
+    runner = Runner.from_cfg(cfg)
+    try:
+        runner.train()
+    except SystemExit as stop:
+        return runner.iter + (validation != 6), stop.code
+    return None
+
+
+@pytest.mark.parametrize("validation", [50, 6])
+def test_two_processes_end_after_the_same_iteration(phantom, tmp_path, validation):
+    """Before a validation too."""
+    one, other = in_two_processes(_asked_alone, phantom, tmp_path, validation)
+    assert one == other == (_saved(tmp_path), 143)
+    assert one[0] == 6 if validation == 6 else 6 <= one[0] <= 7
+
+
+def _refused(phantom, folder):
+    cfg = tiny_config(phantom, folder, LONG)
+    cfg.launcher = "pytorch"
+    try:
+        Runner.from_cfg(cfg).train()
+    except Exception as error:
+        return type(error).__name__, str(error)
+
+
+def test_two_processes_are_both_refused_a_folder_that_is_taken(phantom, tmp_path):
+    out = tmp_path / "out.txt"
+    with started(_train, phantom, tmp_path, slow(True, 60), out=out) as process:
+        wait_until(lambda: says(out, "slow"))
+        for name, message in in_two_processes(_refused, phantom, tmp_path):
+            assert name == "LockedError" and f"process {process.pid}" in message
