@@ -8,7 +8,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from medseg_kd.configuration.checking import file_of
 from medseg_kd.configuration.run_folder import resume
 from medseg_kd.errors import UserError
-from medseg_kd.models.checkpoint import read_checkpoint
+from medseg_kd.models.checkpoint import last_whole_checkpoint, read_checkpoint
 from medseg_kd.registry import LOOPS, found
 
 
@@ -34,11 +34,13 @@ def extend(cfg: Config, iterations: int) -> str:
         raise UserError(
             f"--extend: {cfg.work_dir} holds no iter_<N>.pth to go on from. Train it first without --extend"
         )
-    checkpoint = read_checkpoint(cfg.load_from)
+    path, _ = last_whole_checkpoint(cfg.work_dir)
+    assert path is not None
+    checkpoint = read_checkpoint(path)
     meta = checkpoint.get("meta")
     done = meta.get("iter") if isinstance(meta, Mapping) else None
     if not isinstance(done, int) or done >= iterations:
-        raise UserError(f"--extend {iterations}: {cfg.load_from} is at iteration {done}, so more than that is needed")
+        raise UserError(f"--extend {iterations}: {path} is at iteration {done}, so more than that is needed")
     schedules, end = cfg.get("param_scheduler") or [], 0
     schedules = [schedules] if isinstance(schedules, Mapping) else schedules
     states = checkpoint.get("param_schedulers") or [{}] * len(schedules)

@@ -1,17 +1,23 @@
-"""What a run is computed with."""
+"""What a run is computed with, and its log."""
 
+import logging
 import os
 import platform
+import re
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.utils import is_installed
 
 from medseg_kd import __version__
 from medseg_kd.models.profiling import device_name
 
+_OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 _PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
 
 
@@ -36,3 +42,22 @@ def log_environment(runner: Any, env_cfg: Any = None) -> None:
         f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {runner.world_size} process(es), "
         f"seed {runner.seed}; run folder {os.path.relpath(runner.work_dir)}"
     )
+
+
+def quieten(logger: MMLogger) -> MMLogger:
+    """A logger without MMEngine's warnings about its own deprecated file client, and which no full disk stops."""
+    logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]
+    return logger
+
+
+def _unless_disk_is_full(report: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
+    """What ``logging`` does with an error of a handler, but that a file cannot be written: saving tells that."""
+
+    def handle(record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            report(record)
+
+    return handle

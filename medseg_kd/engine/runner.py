@@ -1,11 +1,7 @@
 """The runner: MMEngine's, with plain checkpoints, strict loading and a terminal that can be read."""
 
 import copy
-import logging
-import re
-import sys
 import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +24,7 @@ from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
 from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.device_runner import DeviceRunner
-from medseg_kd.engine.environment import log_environment
+from medseg_kd.engine.environment import log_environment, quieten
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
@@ -43,7 +39,6 @@ from medseg_kd.models.mmseg_adapter import adapt
 from medseg_kd.registry import HOOKS, RUNNERS, found
 
 _OURS = {own.__base__: own for own in (CheckpointHook, EMAHook, SegVisualizationHook, TrainInfoHook)}
-_OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
 
 
 @RUNNERS.register_module()
@@ -163,13 +158,8 @@ class Runner(DeviceRunner):
             self._hooks = hooks
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """MMEngine's logger without its warnings about its own deprecated file client; a full disk stops no line."""
-        logger = super().build_logger(*args, **kwargs)
-        logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
-        for handler in logger.handlers:
-            if isinstance(handler, logging.FileHandler):
-                handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]
-        return logger
+        """MMEngine's logger, see :func:`~medseg_kd.engine.environment.quieten`."""
+        return quieten(super().build_logger(*args, **kwargs))
 
     def save_checkpoint(
         self,
@@ -301,13 +291,3 @@ class Runner(DeviceRunner):
         return ", ".join(type(hook).__name__ for hook in self.hooks)
 
     _log_env = log_environment
-
-
-def _unless_disk_is_full(report: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
-    """What ``logging`` does with an error of a handler, but that a file cannot be written: saving tells that."""
-
-    def handle(record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):
-            report(record)
-
-    return handle
