@@ -42,6 +42,13 @@ def _or(plain: _Range, others: Mapping[str, Any]) -> _Range:
     return _Range(lambda value: value in others.values() or plain.holds(value), plain.expected + told)
 
 
+def _is_size(value: Any) -> bool:
+    """Whether a value is a height and a width, or None."""
+    return value is None or (
+        isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_integers(1).holds, value))
+    )
+
+
 _LOADER = r"(train|val|test)_dataloader"
 _HOOK = r"(default_hooks\.\w+|custom_hooks\[\d+\])"
 _MODEL = r"model\.(.*\.)?"
@@ -70,6 +77,7 @@ _RANGES = {
         rf"{_MODEL}size_divisor": _integers(1, no_padding=None),
         rf"{_MODEL}(num_classes|in_channels)": _integers(1, what_the_data_say=None),
         rf"{_MODEL}slice_batch": _integers(1, the_default=None),
+        r"model\.data_preprocessor\.size": _Range(_is_size, "(height, width) of at least 1, or None"),
         r"randomness\.seed": _integers(0, 2**32 - 1, a_random_one=None),
         r"auto_scale_lr\.base_batch_size": _integers(1),
     }.items()

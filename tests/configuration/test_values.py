@@ -37,6 +37,7 @@ DISTILLED = CONFIG.parents[1] / "distill/cwd/cwd_fcn_r50_fcn_r18_40k_synapse.py"
         ("model.size_divisor", -1, "an integer of at least 1"),
         ("model.num_classes", 0, "an integer of at least 1, or None for what the data say"),
         ("model.losses", [dict(type="CrossEntropyLoss", loss_weight=math.nan)], "a finite number of at least 0"),
+        ("model.data_preprocessor.size", 224, "(height, width) of at least 1, or None"),
         ("randomness.seed", -1, "an integer from 0 to 4294967295, or None for a random one"),
         ("randomness.seed", 2**32, "an integer from 0 to 4294967295, or None for a random one"),
         ("param_scheduler", [dict(type="PolyLR", power=math.nan)], "a finite number of at least 0"),
