@@ -1,8 +1,11 @@
-"""The line that training prints."""
+"""The line that training prints, and a log that a full disk does not stop."""
 
 import datetime
+import logging
 import math
 import resource
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -53,3 +56,13 @@ class TrainLogProcessor(LogProcessor):
 def _resident_megabytes() -> int:
     """Peak resident memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def unless_disk_is_full(report: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
+    """What ``logging`` does with an error of a handler, but that a file cannot be written: saving tells that."""
+
+    def handle(record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            report(record)
+
+    return handle

@@ -3,9 +3,7 @@
 import copy
 import logging
 import re
-import sys
 import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
+from medseg_kd.engine.log_processor import unless_disk_is_full
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
 from medseg_kd.engine.visualization import SegVisualizationHook
@@ -166,7 +165,7 @@ class Runner(DeviceRunner):
         logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
-                handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]
+                handler.handleError = unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]
         return logger
 
     def save_checkpoint(
@@ -299,13 +298,3 @@ class Runner(DeviceRunner):
         return ", ".join(type(hook).__name__ for hook in self.hooks)
 
     _log_env = log_environment
-
-
-def _unless_disk_is_full(report: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
-    """What ``logging`` does with an error of a handler, but that a file cannot be written: saving tells that."""
-
-    def handle(record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):
-            report(record)
-
-    return handle
