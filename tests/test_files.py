@@ -87,7 +87,9 @@ def test_a_lock_is_no_link(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("host", "pid", "taken"), [(None, os.getpid(), False), (None, 2**22 + 1, True), ("elsewhere", 2**22 + 1, False)]
+    ("host", "pid", "taken"),
+    [(None, os.getpid(), False), (None, 2**22 + 1, True), ("elsewhere", 2**22 + 1, False)],
+    ids=["alive", "dead", "elsewhere"],
 )
 def test_without_locks_of_the_file_system_the_file_is_believed(tmp_path, monkeypatch, host, pid, taken):
     monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "no locks")))

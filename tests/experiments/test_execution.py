@@ -126,7 +126,7 @@ def test_a_run_that_does_not_get_on_is_not_put_back_forever(home, monkeypatch):
         for _ in range(6):
             job = job.checkpoint().function
     assert job.interruptions == 5
-    monkeypatch.setattr("medseg_kd.experiments.execution.Job", lambda *_: job.checkpoint().function)
+    monkeypatch.setattr("medseg_kd.experiments.execution.Job", lambda *_, **__: job.checkpoint().function)
     with pytest.raises(
         FailedRunError, match="6 times without a new checkpoint: lower default_hooks.checkpoint.interval"
     ):

@@ -75,7 +75,14 @@ def worker(run: Path) -> int:
 
 def job_of(home: Path, run: Path) -> str:
     """The number of a run's job in Slurm."""
-    return re.findall(rf"{run}: .* slurm job (\d+)", (home / "out.txt").read_text())[-1]
+    found: list[str] = []
+
+    def is_told() -> bool:
+        found[:] = re.findall(rf"{run}: .* slurm job (\d+)", (home / "out.txt").read_text())
+        return bool(found)
+
+    wait_for(is_told, f"the job of {run}")
+    return found[-1]
 
 
 def tables(home: Path) -> list[str]:
@@ -163,7 +170,8 @@ def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
     home = write_home(tmp_path)
     with pytest.raises(AssertionError), held(home, phantom, SEEDED[0][0], SWEPT, *LOCAL, *OPTIONS) as process:
         process.kill()
-        time.sleep(2.5)  # which the training looks for once a second
+        process.wait()  # one that nobody waited for counts as there
+        time.sleep(2.5)  # the training looks once a second
     with pytest.raises(StopIteration):
         wait_for(lambda: worker(home / SWEPT) is None, "the run to end", 60)
     assert "(SIGTERM), and saved in" in (home / SWEPT / "train.log").read_text()
