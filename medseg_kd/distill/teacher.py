@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -84,8 +84,7 @@ class Teacher:
             path = find_weights(self.ckpt)
             checkpoint = read_checkpoint(path)
             load_weights(self.model, checkpoint["state_dict"], f"the teacher's checkpoint {path}")
-            meta = checkpoint.get("meta")
-            self.checkpoint_meta = dict(meta) if isinstance(meta, Mapping) else {}
+            self.checkpoint_meta = dict(checkpoint.get("meta", {}))
             print_log(f"Teacher loaded from {path}", "current")
         elif not self._is_given:
             self.model.init_weights()

@@ -16,16 +16,16 @@ def cfg() -> Config:
 
 
 @pytest.mark.parametrize(
-    "key",
+    ("key", "value"),
     [
-        "train_cfg.max_iters",
-        "param_scheduler.0.end",
-        "model.data_preprocessor.size",
-        "optim_wrapper.clip_grad.max_norm",
+        ("train_cfg.max_iters", 7),
+        ("param_scheduler.0.end", 7),
+        ("model.data_preprocessor.size", (7, 7)),
+        ("optim_wrapper.clip_grad.max_norm", 7),
     ],
 )
-def test_a_key_that_the_config_has_or_its_type_takes(cfg, key):
-    set_options(copy.deepcopy(cfg), {key: 7})
+def test_a_key_that_the_config_has_or_its_type_takes(cfg, key, value):
+    set_options(copy.deepcopy(cfg), {key: value})
 
 
 @pytest.mark.parametrize(

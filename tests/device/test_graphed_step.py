@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from medseg_kd.configuration import load_run
 from medseg_kd.datasets.phantom import write_phantom
 from medseg_kd.engine import Runner
+from tests.device.read_back import ReadBack
 from tests.device.test_fake_gpu import STEPPED
 
 pytestmark = [
@@ -20,16 +20,6 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 STEPS = 6
 _RUNS = itertools.count()
-
-
-class ReadBack(nn.Module):
-    """Cross-entropy that waits for its own value."""
-
-    loss_name = "loss_read"
-
-    def forward(self, logits: torch.Tensor, label: torch.Tensor, ignore_index: int = 255) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(logits, label.long(), ignore_index=ignore_index)
-        return loss if loss.item() >= 0 else -loss
 
 
 @pytest.fixture(scope="module")

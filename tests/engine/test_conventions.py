@@ -101,7 +101,7 @@ def test_cases_are_drawn(phantom: Path, tmp_path: Path, kind: str, back_ends: di
     ("interval", "message"),
     [
         (1, r"would draw nothing.*visualizer=dict\(type='SegLocalVisualizer'\)"),
-        (0, "interval is 0, expected at least 1"),
+        (0, "interval is 0, expected an integer of at least 1"),
     ],
 )
 def test_a_visualizer_that_draws_nothing(phantom: Path, tmp_path: Path, interval: int, message: str) -> None:

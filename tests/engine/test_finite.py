@@ -106,7 +106,7 @@ def test_losses_on_a_gpu_are_looked_at_where_they_are_read(monkeypatch, logging,
     """At a line of the log, before a checkpoint, at the end: never after the checkpoint."""
     hooks = [FiniteLossHook(), LoggerHook(interval=logging), CheckpointHook(interval=saving, by_epoch=False)]
     info = TrainInfoHook()
-    runner = SimpleNamespace(hooks=hooks, iter=0, max_iters=6)
+    runner = SimpleNamespace(hooks=hooks, iter=0, max_iters=6, train_dataloader=range(100))
     runner.message_hub = SimpleNamespace(update_scalar=lambda *_: None)
     monkeypatch.setattr(RuntimeInfoHook, "before_train", lambda *_: None)
     info.before_train(runner)
