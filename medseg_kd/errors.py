@@ -42,9 +42,12 @@ def explanation(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {error}. Free some disk space or choose another --work-dir"
-    if lost := _LOST_WORKER.search(str(error)):
+    # Its end shows as PyTorch's message or, where that comes later, as a pipe that nobody writes to any more.
+    lost = _LOST_WORKER.search(str(error))
+    if lost or isinstance(error, ConnectionResetError):
+        pid = f" (pid {lost[1] or lost[2]})" if lost else ""
         return (
-            f"a loading process (pid {lost[1] or lost[2]}) was killed or ended without a word. Mostly memory is full: "
+            f"a loading process{pid} was killed or ended without a word. Mostly memory is full: "
             "lower num_workers of the loader, raise --shm-size of a container, or set num_workers=0 to see what the "
             "data set does"
         )

@@ -74,7 +74,7 @@ def slurm() -> Iterator[None]:
         yield
 
 
-def wait_for(condition, what: str, seconds: float = 120) -> None:
+def wait_for(condition, what: str, seconds: float = 300) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not condition():

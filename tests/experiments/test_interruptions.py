@@ -173,7 +173,7 @@ def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
         process.wait()  # one that nobody waited for counts as there
         time.sleep(2.5)  # the training looks once a second
     with pytest.raises(StopIteration):
-        wait_for(lambda: worker(home / SWEPT) is None, "the run to end", 60)
+        wait_for(lambda: worker(home / SWEPT) is None, "the run to end", 200)
     assert "(SIGTERM), and saved in" in (home / SWEPT / "train.log").read_text()
 
 
@@ -189,12 +189,12 @@ def test_slurm_ends_runs_with_the_command_and_tells_what_failed(tmp_path, phanto
     with pytest.raises(AssertionError), started(home, phantom, words, *SLURM, *OPTIONS) as process:
         wait_for(lambda: "slurm job" in (home / "out.txt").read_text(), "a job")
         subprocess.run(["scancel", job_of(home, SWEPT.with_name("seed0"))], check=True)
-        process.wait(timeout=120)
+        process.wait(timeout=300)
     assert process.returncode == 1
     assert re.search(r"error: \[1/2\] .*seed0 failed(.|\n)*CANCELLED", (home / "out.txt").read_text())
     refused = ("--executor", "slurm", "--partition", "nowhere")
     with pytest.raises(AssertionError), started(home, phantom, words, *refused, *OPTIONS) as process:
-        process.wait(timeout=120)
+        process.wait(timeout=300)
     assert process.returncode == 2
     assert "error: Slurm did not take " in (home / "out.txt").read_text()
     assert "invalid partition" in (home / "out.txt").read_text()
