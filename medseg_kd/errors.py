@@ -3,7 +3,7 @@
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -54,6 +54,12 @@ def explanation(error: BaseException) -> str | None:
     if "Connection closed by peer" in str(error) or "Connection reset by peer" in str(error):
         return "another process of this run has ended; what it printed last tells why"
     return None
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first names of a list, and how many more there are, for a message."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def first_line(error: BaseException) -> str:

@@ -150,11 +150,12 @@ def _write(source: Source, paths: Sequence[Path], workers: int) -> None:
     for draft in path.parent.glob(f".*-{path.name}"):  # of a process that was killed
         if time.time() - draft.stat().st_mtime > _ABANDONED:
             draft.unlink(missing_ok=True)
-    for kind in _formats_of(source.decode(0)[0]):
+    first = source.decode(0)[0]
+    for kind in _formats_of(first):
         try:
             path = next(each for each in paths if _is_writable(each.parent))
             with whole_file(path) as draft:
-                _fill(source, draft, kind, workers)
+                _fill(source, draft, first.shape, kind, workers)
             return
         except _FormatError:
             continue
@@ -200,13 +201,9 @@ class _Decoder(Dataset):
         return None
 
 
-def _fill(source: Source, path: Path, kind: str, workers: int) -> None:
-    """Decode all slices into a new file."""
-    channels, height, width = source.decode(0)[0].shape
-    plane = (height, width)
-    record = np.dtype(
-        [("image", kind, (channels, *plane)), ("label", "uint8", plane), ("shape", "int32", 2)], align=True
-    )
+def _fill(source: Source, path: Path, shape: tuple[int, ...], kind: str, workers: int) -> None:
+    """Decode all slices, of images of this shape (C, H, W), into a new file."""
+    record = np.dtype([("image", kind, shape), ("label", "uint8", shape[1:]), ("shape", "int32", 2)], align=True)
     needed, free = len(source) * record.itemsize, shutil.disk_usage(path.parent).free
     if 2 * needed > free:
         raise OSError(f"it needs {needed >> 20} MB, more than half of the {free >> 20} MB that are free")
@@ -226,7 +223,7 @@ def _fill(source: Source, path: Path, kind: str, workers: int) -> None:
 def _formats_of(image: np.ndarray) -> Sequence[str]:
     """The number formats to try: the first that holds this image, and float32, which holds all."""
     fits = next(kind for kind in NUMBER_FORMATS if _encoded(image, kind) is not None)
-    return dict.fromkeys((fits, "float32")).keys()  # type: ignore[return-value]
+    return [fits] if fits == "float32" else [fits, "float32"]
 
 
 def _encoded(image: np.ndarray, kind: str) -> np.ndarray | None:

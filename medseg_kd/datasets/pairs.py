@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 
 SUFFIXES = (".nii.gz", ".nii")
 _IMAGE = r"images?|img|ct|volume|vol|scan"
@@ -75,12 +75,6 @@ def find_images(folder: Path) -> dict[str, Path]:
 def volumes_in(folder: Path) -> list[Path]:
     """NIfTI files directly in a folder, in order; none where there is no folder."""
     return sorted(p for p in folder.glob("*") if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
-
-
-def some(names: list[str], limit: int = 5) -> str:
-    """The first names of a list, and how many more there are, for a message."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _some_volumes(folder: Path, option: str) -> list[Path]:

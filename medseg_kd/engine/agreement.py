@@ -11,7 +11,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from medseg_kd.configuration.checking import LOADERS
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.datasets import configured_spec
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
 
@@ -76,7 +76,7 @@ def check_validation(trained: Any, validated: Any) -> None:
     """Say which cases are both trained on and validated on; refuse those that have no label to validate on."""
     if without := validated.unlabelled:
         raise UserError(
-            f"{validated.data_root}: {_some(without)} cannot be validated on: there is no label. Leave such cases out "
+            f"{validated.data_root}: {some(without)} cannot be validated on: there is no label. Leave such cases out "
             "with val_dataloader.dataset.exclude_cases, or set val_cfg, val_dataloader and val_evaluator to None"
         )
     own = owner_of(trained, "case_names")
@@ -84,16 +84,11 @@ def check_validation(trained: Any, validated: Any) -> None:
         return
     if shared := sorted({*own.case_names} & {*validated.case_names}):
         print_log(
-            f"{_some(shared)} of {own.data_root} are both trained on and validated on, so their scores say nothing of "
+            f"{some(shared)} of {own.data_root} are both trained on and validated on, so their scores say nothing of "
             "other patients. Hold cases out with val_cases=[...], or correct the split",
             "current",
             logging.WARNING,
         )
-
-
-def _some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _told(spec: DataSpec) -> list[tuple[str, int, str]]:

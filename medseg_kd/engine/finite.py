@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 from medseg_kd.registry import HOOKS
 
 _SHOWN = 8
@@ -119,5 +119,4 @@ def slices_of(batch: Any) -> list[str]:
 
 def of_slices(slices: Sequence[str]) -> str:
     """The end of a sentence about a batch."""
-    more = f" and {len(slices) - _SHOWN} more" if len(slices) > _SHOWN else ""
-    return f", in a batch of {', '.join(slices[:_SHOWN])}{more}" if slices else ""
+    return f", in a batch of {some(slices, _SHOWN)}" if slices else ""

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import BatchNorm2d, _NormBase
 from torch.optim import Optimizer
 
 from medseg_kd.errors import UserError
-from medseg_kd.registry import OPTIMIZERS
+from medseg_kd.registry import OPTIMIZERS, found
 
 
 def with_fused_optimizer(optim_wrapper: Any, device: torch.device) -> Any:
@@ -26,8 +26,7 @@ def with_fused_optimizer(optim_wrapper: Any, device: torch.device) -> Any:
     optimizer = optim_wrapper.get("optimizer") if isinstance(optim_wrapper, Mapping) else None
     if device.type != "cuda" or not isinstance(optimizer, Mapping) or {"fused", "foreach"} & set(optimizer):
         return optim_wrapper
-    kind = optimizer.get("type")
-    kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    kind = found(OPTIMIZERS, optimizer.get("type"))
     if kind is None or "fused" not in inspect.signature(kind).parameters:
         return optim_wrapper
     return {**optim_wrapper, "optimizer": {**optimizer, "fused": True}}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 
 _WEIGHTS = ("state_dict", "connectors", "ema_state_dict")
 _SHOWN_KEYS = 8
@@ -69,7 +69,9 @@ def check_content(checkpoint: Mapping[str, Any], name: str) -> None:
             raise UserError(f"{name}: {part} is a {type(weights).__name__}, expected a mapping of names to tensors")
         tensors = {f"{part}.{key}": value for key, value in weights.items() if isinstance(value, Tensor)}
         if odd := [key for key, value in tensors.items() if not _is_dense(value)]:
-            raise UserError(f"{name}: {_listed(odd)}: sparse, quantized or empty of numbers, expected a dense tensor")
+            raise UserError(
+                f"{name}: {some(odd, _SHOWN_KEYS)}: sparse, quantized or empty of numbers, expected a dense tensor"
+            )
 
 
 def check_finite(weights: Mapping[str, Any], own: Mapping[str, Tensor], name: str) -> None:
@@ -90,8 +92,8 @@ def check_finite(weights: Mapping[str, Any], own: Mapping[str, Tensor], name: st
     ]
     if odd:
         raise UserError(
-            f"{name}: NaN or infinite numbers in {_listed(odd)}. The training that wrote the checkpoint had diverged: "
-            "take an earlier one, or train again with a lower learning rate"
+            f"{name}: NaN or infinite numbers in {some(odd, _SHOWN_KEYS)}. The training that wrote the checkpoint had "
+            "diverged: take an earlier one, or train again with a lower learning rate"
         )
 
 
@@ -105,9 +107,3 @@ def _is_finite(value: Tensor) -> bool:
         return True
     stored = value[tuple(0 if step == 0 else slice(None) for step in value.stride())]
     return bool(torch.isfinite(stored.float() if stored.element_size() == 1 else stored).all())
-
-
-def _listed(keys: list[str]) -> str:
-    """Some names, and how many there are more."""
-    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
-    return ", ".join(keys[:_SHOWN_KEYS]) + more

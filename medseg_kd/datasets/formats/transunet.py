@@ -14,10 +14,9 @@ import h5py
 import numpy as np
 
 from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, visible
-from medseg_kd.datasets.pairs import some
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import Channel
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 from medseg_kd.registry import FORMATS
 
 LISTS = Path("lists") / "lists_Synapse"
