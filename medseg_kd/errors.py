@@ -3,6 +3,7 @@
 import difflib
 import errno
 import re
+import traceback
 from collections.abc import Iterable, Sequence
 
 
@@ -44,7 +45,7 @@ def explanation(error: BaseException) -> str | None:
         return f"the disk is full: {error}. Free some disk space or choose another --work-dir"
     # Its end shows as PyTorch's message or, where that comes later, as a pipe that nobody writes to any more.
     lost = _LOST_WORKER.search(str(error))
-    if lost or isinstance(error, ConnectionResetError):
+    if lost or isinstance(error, ConnectionResetError) or (isinstance(error, EOFError) and _is_of_a_pipe(error)):
         pid = f" (pid {lost[1] or lost[2]})" if lost else ""
         return (
             f"a loading process{pid} was killed or ended without a word. Mostly memory is full: "
@@ -54,6 +55,12 @@ def explanation(error: BaseException) -> str | None:
     if "Connection closed by peer" in str(error) or "Connection reset by peer" in str(error):
         return "another process of this run has ended; what it printed last tells why"
     return None
+
+
+def _is_of_a_pipe(error: BaseException) -> bool:
+    """Whether an error was raised while another process was listened to."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").startswith("multiprocessing.") for frame in frames)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
