@@ -31,11 +31,8 @@ def predict_files(predictor: Predictor, inputs: Sequence[str | Path], out: Path)
         UserError: Nothing to predict, or ``labels.json`` cannot be written.
     """
     cases = _cases(inputs, len(predictor.spec.channels))
-    try:
-        text = json.dumps({"labels": {name: value for value, name in enumerate(predictor.spec.classes)}}, indent=2)
-        write_text(out / "labels.json", text + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write into {out}: {error.strerror}. Choose another --out") from error
+    text = json.dumps({"labels": {name: value for value, name in enumerate(predictor.spec.classes)}}, indent=2)
+    write_text(out / "labels.json", text + "\n")
     taken = {file.resolve(): str(file) for files in cases for file in files}
     failed = {}
     for files in progress(cases, f"predicting into {out}"):
@@ -92,9 +89,6 @@ def _write(predicted: Prediction, path: Path) -> None:
     """Write a mask, whole or not at all."""
     if predicted.image is not None:
         return write_image(predicted.image, path)
-    try:
-        with whole_file(path) as draft:
-            Image.fromarray(predicted.labels).save(draft)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}. Free some disk space or choose another --out") from error
+    with whole_file(path) as draft:
+        Image.fromarray(predicted.labels).save(draft)
     return None
