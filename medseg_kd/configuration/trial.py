@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import OptimWrapper
+from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from medseg_kd.configuration.arguments import KNOWN_CODE
@@ -24,6 +25,11 @@ def try_loader(where: str, loader: Mapping[str, Any]) -> None:
     Raises:
         UserError: It refuses them; the message begins with ``where``, as those of the other functions do.
     """
+    collate = loader.get("collate_fn")
+    if isinstance(collate, Mapping) and not callable(found(FUNCTIONS, collate.get("type"))):
+        raise UserError(f"{where}.collate_fn is {collate!r}, expected a function, or dict(type=...) that names one")
+    if loader.get("batch_size", 0) is None and loader.get("batch_sampler") is None:
+        raise UserError(f"{where}.batch_size is None: without a batch_sampler an integer of at least 1 is needed")
     plain = {key: loader[key] for key in loader.keys() & named_parameters(DataLoader).keys()}
     plain.update(dataset=_ITEMS, collate_fn=pseudo_collate, worker_init_fn=None)
     if not plain.get("num_workers"):
@@ -37,7 +43,9 @@ def try_loader(where: str, loader: Mapping[str, Any]) -> None:
 
 def try_metric(where: str, metric: Mapping[str, Any]) -> None:
     """Build a metric that writes nothing."""
-    if _is_known(found(METRICS, metric.get("type"))):
+    kind = found(METRICS, metric.get("type"))
+    folder = named_parameters(kind).get("output_dir")
+    if _is_known(kind) and (folder is None or folder.default is None):
         with _told(where):
             METRICS.build({key: value for key, value in metric.items() if key != "output_dir"})
 
@@ -45,6 +53,8 @@ def try_metric(where: str, metric: Mapping[str, Any]) -> None:
 def try_optimizer(where: str, optim_wrapper: Mapping[str, Any]) -> OptimWrapper | None:
     """An optimizer of one parameter that has stepped once; None where its class is not known."""
     optimizer, wrapper = optim_wrapper.get("optimizer"), None
+    if optimizer is None and "constructor" not in optim_wrapper and "type" in optim_wrapper:
+        raise UserError(f"{where}.optimizer is missing: expected dict(type=...), such as dict(type='SGD', lr=0.01)")
     if isinstance(optimizer, Mapping) and _is_known(found(OPTIMIZERS, optimizer.get("type"))):
         parameter = torch.nn.Parameter(torch.ones(1))
         with _told(where):

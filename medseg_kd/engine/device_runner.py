@@ -75,8 +75,6 @@ class DeviceRunner(mmengine.runner.Runner):
         device = torch.device(get_device())
         kind = found(OPTIM_WRAPPERS, optim_wrapper.get("type")) if isinstance(optim_wrapper, dict) else None
         if kind is AmpOptimWrapper and device.type == "cpu":
-            if str(optim_wrapper.get("dtype")) in ("float16", "torch.float16"):
-                self.logger.warning("optim_wrapper.dtype is float16, which a CPU does not compute in: it takes its own")
             optim_wrapper = native_precision(optim_wrapper)
         built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
         if device.type == "cuda" and hasattr(built, "optimizer"):
