@@ -69,10 +69,17 @@ def check_consistency(cfg: Any, file: str) -> None:
                 try_metric(f"{file}: {key}", metric)
     if isinstance(wrapper := cfg.get("optim_wrapper"), Mapping):
         _check_paramwise(f"{file}: optim_wrapper.paramwise_cfg", wrapper)
-        built = try_optimizer(f"{file}: optim_wrapper", wrapper)
-        for where, schedule in _schedules(cfg) if built is not None else ():
-            steps = loop.get("max_epochs" if schedule.get("by_epoch", True) else "max_iters") or 1
-            try_schedule(f"{file}: {where}", schedule, built, steps)
+
+
+def check_training(cfg: Any, file: str) -> None:
+    """Refuse what the optimizer and the schedules of a training refuse, before its data are read.
+
+    It takes the second in which PyTorch imports what its optimizers need, so that a test does without.
+    """
+    built = try_optimizer(f"{file}: optim_wrapper", cfg["optim_wrapper"])
+    for where, schedule in _schedules(cfg) if built is not None else ():
+        steps = cfg["train_cfg"].get("max_epochs" if schedule.get("by_epoch", True) else "max_iters") or 1
+        try_schedule(f"{file}: {where}", schedule, built, steps)
 
 
 def _check_endless(cfg: Any, file: str) -> None:

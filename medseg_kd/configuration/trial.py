@@ -1,5 +1,6 @@
 """Parts that are built when the data are read already are built once before, on next to nothing."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from medseg_kd.configuration.arguments import KNOWN_CODE
 from medseg_kd.configuration.kinds import named_parameters
-from medseg_kd.errors import UserError, first_line
+from medseg_kd.errors import UserError, in_short
 from medseg_kd.registry import METRICS, OPTIMIZERS, PARAM_SCHEDULERS, found
 
 _STEPS = 3
@@ -51,16 +52,17 @@ def try_metric(where: str, metric: Mapping[str, Any]) -> None:
 
 
 def try_optimizer(where: str, optim_wrapper: Mapping[str, Any]) -> OptimWrapper | None:
-    """An optimizer of one parameter that has stepped once; None where its class is not known."""
+    """An optimizer of one parameter; None where its class is not known."""
     optimizer, wrapper = optim_wrapper.get("optimizer"), None
     if optimizer is None and "constructor" not in optim_wrapper and "type" in optim_wrapper:
         raise UserError(f"{where}.optimizer is missing: expected dict(type=...), such as dict(type='SGD', lr=0.01)")
+    if isinstance(optimizer, str):
+        raise UserError(f"{where}.optimizer is {optimizer!r}, expected dict(type={optimizer!r}, lr=...)")
     if isinstance(optimizer, Mapping) and _is_known(found(OPTIMIZERS, optimizer.get("type"))):
         parameter = torch.nn.Parameter(torch.ones(1))
         with _told(where):
             built = OPTIMIZERS.build({**optimizer, "params": [parameter]})
             wrapper = OptimWrapper(built, clip_grad=optim_wrapper.get("clip_grad"))
-            wrapper.update_params(parameter.sum())
     return wrapper
 
 
@@ -81,8 +83,10 @@ def _is_known(kind: Any) -> bool:
 def _told(where: str) -> Iterator[None]:
     """What a class says of its arguments becomes a message."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except Exception as error:
-        raise UserError(f"{where} cannot be built: {type(error).__name__}: {first_line(error)}") from error
+        raise UserError(f"{where} cannot be built: {in_short(error)}") from error

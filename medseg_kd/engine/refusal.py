@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import shutil
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any, TypeVar
 
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
+from torch import nn
 
-from medseg_kd.configuration.explaining import file_of
-from medseg_kd.errors import UserError
+from medseg_kd.configuration.consistency import check_training
+from medseg_kd.configuration.explaining import LIBRARIES, file_of, is_library
+from medseg_kd.errors import UserError, explanation, in_short
 from medseg_kd.files import LockedError
 
 _Result = TypeVar("_Result")
@@ -51,6 +54,8 @@ def done_or_nothing(method: Callable[..., _Result]) -> Callable[..., _Result]:
                 what = method.__name__
                 raise UserError(f"{file_of(runner.cfg)} has no {what}_cfg, {what}_dataloader and what goes with them")
             _check_precision(runner, method.__name__)
+            if method.__name__ == "train" and isinstance(runner.cfg.get("optim_wrapper"), Mapping):
+                check_training(runner.cfg, file_of(runner.cfg))
             return method(runner)
         except LockedError:  # the folder is another's
             raise
@@ -58,8 +63,27 @@ def done_or_nothing(method: Callable[..., _Result]) -> Callable[..., _Result]:
             if not runner.has_stepped:
                 _remove_traces(runner)
             raise
+        except Exception as error:
+            place = "" if runner.has_stepped or explanation(error) else _place_in_model(runner.bare_model, error)
+            if not place:
+                raise
+            _remove_traces(runner)
+            raise UserError(f"{file_of(runner.cfg)}: {place} fails at its first call: {in_short(error)}") from error
 
     return guarded
+
+
+def _place_in_model(model: nn.Module, error: BaseException) -> str:
+    """The part of a model that PyTorch refuses to compute, where no code of the user's own ran in it."""
+    names, part, last = {id(module): name for name, module in model.named_modules()}, "", ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        last = frame.f_globals.get("__name__", "")
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and id(module) in names and last.startswith(LIBRARIES):
+            part = f"model.{names[id(module)]} ({type(module).__name__})".replace("model. ", "model ")
+        elif not is_library(last):
+            part = ""
+    return part
 
 
 def _check_precision(runner: Any, task: str) -> None:
