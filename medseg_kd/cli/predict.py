@@ -1,10 +1,11 @@
 """``tools/predict.py``: masks of volumes and images, from a checkpoint alone."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg_kd.cli import Parser
+from medseg_kd.errors import FailedRunError
 from medseg_kd.inference import Predictor
 from medseg_kd.inference.export import predict_files
 
@@ -15,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: The checkpoint cannot be used, or there is nothing to predict.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="predict.py",
         description="Predict volumes (NIfTI, MHA, NRRD), prepared cases (h5, npz) and images (PNG, JPEG, BMP, TIFF). "
         "Masks lie on the grid of their input; labels.json beside them names the classes. Nothing in a checkpoint is "
@@ -37,4 +38,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, reason in failed.items():
         print(f"not predicted: {name}\n  {reason}", file=sys.stderr)
     if failed:
-        sys.exit(1)
+        raise FailedRunError(f"{len(failed)} input(s) could not be predicted, for the reasons above")

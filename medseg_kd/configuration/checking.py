@@ -148,6 +148,8 @@ def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
         return None  # several optimizers, of whom their constructor knows
     if part is not None and kind is None:
         raise UserError(f"{file_of(cfg)}: a part has no type: {where} is {dict(node)}")
+    if kind is not None and not isinstance(kind, str) and not callable(kind):
+        raise UserError(f"{file_of(cfg)}: {where}.type is {kind!r}, expected a name or a class")
     if not isinstance(kind, str):
         return kind if inspect.isclass(kind) or inspect.isfunction(kind) else None
     found = next(filter(None, (_find(each, kind) for each in ([part.registry] if part else REGISTRIES))), None)

@@ -73,7 +73,14 @@ def build_model(cfg: Config) -> Any:
         UserError: A type in it is not registered, or its parts do not fit together.
     """
     with type_errors_explained(cfg), DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
-        return MODELS.build(cfg.model)
+        return MODELS.build(model_of(cfg))
+
+
+def model_of(cfg: Any) -> Any:
+    """The model of a config; a :class:`UserError` where there is none."""
+    if cfg.get("model") is None:
+        raise UserError(f"{file_of(cfg)} has no model: inherit a config that has one, or write model=dict(type=...)")
+    return cfg["model"]
 
 
 def segmentor_of(model: ConfigDict) -> ConfigDict:
@@ -83,7 +90,7 @@ def segmentor_of(model: ConfigDict) -> ConfigDict:
 
 def network_name(cfg: Config) -> str:
     """What a config calls its network."""
-    model = segmentor_of(cfg.model)
+    model = segmentor_of(model_of(cfg))
     kind = model.get("network", model).get("type")
     return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from medseg_kd.errors import UserError, first_line
+from medseg_kd.errors import UserError, WriteError, first_line
 from medseg_kd.evaluation.predictions import write_image
 from medseg_kd.files import whole_file, write_text
 from medseg_kd.inference.predictor import IMAGES, PREPARED, VOLUMES, Prediction, Predictor
@@ -28,11 +28,9 @@ def predict_files(predictor: Predictor, inputs: Sequence[str | Path], out: Path)
         What could not be predicted, and why: the file of a case to a message.
 
     Raises:
-        UserError: Nothing to predict, or ``labels.json`` cannot be written.
+        UserError: Nothing to predict, or the folder cannot be written.
     """
     cases = _cases(inputs, len(predictor.spec.channels))
-    text = json.dumps({"labels": {name: value for value, name in enumerate(predictor.spec.classes)}}, indent=2)
-    write_text(out / "labels.json", text + "\n")
     taken = {file.resolve(): str(file) for files in cases for file in files}
     failed = {}
     for files in progress(cases, f"predicting into {out}"):
@@ -48,11 +46,16 @@ def predict_files(predictor: Predictor, inputs: Sequence[str | Path], out: Path)
                 )
             taken[path.resolve()] = str(files[0])
             _write(predicted, path)
+        except WriteError:
+            raise
         except UserError as error:
             failed[str(files[0])] = str(error)
         # Networks and libraries raise what they like for an input of a size that they do not take, or of no memory.
         except Exception as error:
             failed[str(files[0])] = f"{type(error).__name__}: {first_line(error)}"
+    if len(failed) < len(cases):
+        text = json.dumps({"labels": {name: value for value, name in enumerate(predictor.spec.classes)}}, indent=2)
+        write_text(out / "labels.json", text + "\n")
     return failed
 
 
