@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
@@ -99,16 +100,25 @@ def check_config(cfg: Any) -> None:
     """
     check_names(cfg)
     check_values({key: cfg[key] for key in sorted(TOP_LEVEL.keys() & cfg.keys())}, file_of(cfg))
+    if "default_scope" in cfg:
+        check_kind(f"{file_of(cfg)}: default_scope", cfg["default_scope"], TOP_LEVEL["default_scope"])
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
         for key in sorted(TOP_LEVEL.keys() & cfg.keys()):
             if key in _KEYS and isinstance(cfg[key], Mapping):
-                check_keys(f"{file_of(cfg)}: {key}", cfg[key], {*_KEYS[key]})
-                for name in cfg[key]:
-                    check_kind(f"{file_of(cfg)}: {key}.{name}", cfg[key][name], _KEYS[key][name])
+                _check_dict(f"{file_of(cfg)}: {key}", cfg[key], _KEYS[key])
+        if isinstance(processes := (cfg.get("env_cfg") or {}).get("mp_cfg"), Mapping):
+            _check_dict(f"{file_of(cfg)}: env_cfg.mp_cfg", processes, named_parameters(set_multi_processing))
             _check(cfg, key, cfg[key], key)
             check_kind(f"{file_of(cfg)}: {key}", cfg[key], TOP_LEVEL[key])
         check_scores(cfg, file_of(cfg))
         check_consistency(cfg, file_of(cfg))
+
+
+def _check_dict(where: str, node: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Check a dict that no class is built of."""
+    check_keys(where, node, {*known})
+    for name, value in node.items():
+        check_kind(f"{where}.{name}", value, known[name])
 
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:

@@ -24,6 +24,7 @@ from medseg_kd.engine.hooks import EMAHook, average_over_processes
 from medseg_kd.engine.refusal import built_or_nothing
 from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
+from medseg_kd.errors import UserError
 from medseg_kd.registry import OPTIM_WRAPPERS, found
 from medseg_kd.signals import LoadingProcess
 
@@ -79,6 +80,17 @@ class DeviceRunner(mmengine.runner.Runner):
         built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
         if device.type == "cuda" and hasattr(built, "optimizer"):
             built.optimizer.register_step_pre_hook(align_gradients)
+        return built
+
+    def build_model(self, model: Any) -> nn.Module:
+        """Build the model; a bare network is refused."""
+        built = super().build_model(model)
+        if not hasattr(built, "train_step"):
+            name = type(built).__name__
+            raise UserError(
+                f"model is a {name}, a network alone. Write model=dict(type='Segmentor', network=dict(type='{name}'), "
+                "num_classes=..., losses=[...])"
+            )
         return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

@@ -63,6 +63,12 @@ def changed(line: str, *words: str, base: str = "base") -> Case:
     return Case(line, "train.py", ("bad.py",), ("bad.py", *words), {"bad.py": _INHERIT.format(base) + line + "\n"})
 
 
+def data(line: str, *words: str) -> Case:
+    """As :func:`changed`, where the message names a folder instead."""
+    case = changed(line)
+    return Case(case.name, case.script, case.arguments, words, case.files)
+
+
 def config(name: str, text: str | bytes, *words: str, **others: str) -> Case:
     """A whole config, and others beside it by their names without ending."""
     files = {f"{other}.py": each for other, each in others.items()}
