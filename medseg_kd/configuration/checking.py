@@ -22,6 +22,8 @@ from medseg_kd.errors import UserError
 
 # Dicts whose keys are names, or arguments of what no ``type`` beside them names.
 _OPAQUE = {"spec", "metainfo", "format_options", "collate_fn"}
+# Dicts of which a network builds its layers.
+_LAYERS = ("norm_cfg", "act_cfg", "conv_cfg")
 # What a segmentor takes for each of its losses, whatever their class.
 _OF_ANY_LOSS = ("loss_weight", "loss_name")
 _LOSS = re.compile(r"\.losses(\[\d+\])?$")
@@ -106,10 +108,10 @@ def check_config(cfg: Any) -> None:
         for key in sorted(TOP_LEVEL.keys() & cfg.keys()):
             if key in _KEYS and isinstance(cfg[key], Mapping):
                 _check_dict(f"{file_of(cfg)}: {key}", cfg[key], _KEYS[key])
-        if isinstance(processes := (cfg.get("env_cfg") or {}).get("mp_cfg"), Mapping):
-            _check_dict(f"{file_of(cfg)}: env_cfg.mp_cfg", processes, named_parameters(set_multi_processing))
             _check(cfg, key, cfg[key], key)
             check_kind(f"{file_of(cfg)}: {key}", cfg[key], TOP_LEVEL[key])
+        if isinstance(processes := (cfg.get("env_cfg") or {}).get("mp_cfg"), Mapping):
+            _check_dict(f"{file_of(cfg)}: env_cfg.mp_cfg", processes, named_parameters(set_multi_processing))
         check_scores(cfg, file_of(cfg))
         check_consistency(cfg, file_of(cfg))
 
@@ -138,6 +140,9 @@ def _check(cfg: Any, where: str, node: Any, key: str) -> None:
         check_arguments(f"{file_of(cfg)}: {where}", node, kind, others, part is not None)
     inside = key in ("model", "data_preprocessor", "custom_hooks", "default_hooks", "") and not named
     for name, value in node.items():
+        layer = value.get("type") if name in _LAYERS and isinstance(value, Mapping) else None
+        if isinstance(layer, str) and _find(registries.MODELS, layer) is None:
+            raise unknown_type(cfg, layer, registries.MODELS.name)
         if name not in _OPAQUE and not (inside and name.endswith("_cfg")):
             _check(cfg, f"{where}.{name}", value, key if named else "" if inside else name)
 
@@ -175,7 +180,3 @@ def _find(registry: Registry, name: str) -> Any:
             return scoped.get(name)
     except RuntimeError:
         return None
-
-
-def _is(kind: Any, *bases: type) -> bool:
-    return isinstance(kind, type) and issubclass(kind, bases)

@@ -33,7 +33,7 @@ def type_errors_explained(cfg: Any, building: bool = True) -> Iterator[None]:
         yield
     except UserError as error:
         first = str(error).partition(":")[0].partition(".")[0].partition("[")[0].partition(" ")[0].partition("=")[0]
-        if (building or first in {*TOP_LEVEL, "dataset"}) and file_of(cfg) not in str(error):
+        if (building or first in {*TOP_LEVEL, "dataset"} or "model." in str(error)) and file_of(cfg) not in str(error):
             error.args = (f"{file_of(cfg)}: {error}",)
         raise
     except Exception as error:

@@ -29,6 +29,9 @@ def try_loader(where: str, loader: Mapping[str, Any]) -> None:
     collate = loader.get("collate_fn")
     if isinstance(collate, Mapping) and not callable(found(FUNCTIONS, collate.get("type"))):
         raise UserError(f"{where}.collate_fn is {collate!r}, expected a function, or dict(type=...) that names one")
+    for key in ("sampler", "batch_sampler"):
+        if isinstance(loader.get(key), (str, int, float)):
+            raise UserError(f"{where}.{key} is {loader[key]!r}, expected dict(type=...)")
     if loader.get("batch_size", 0) is None and loader.get("batch_sampler") is None:
         raise UserError(f"{where}.batch_size is None: without a batch_sampler an integer of at least 1 is needed")
     plain = {key: loader[key] for key in loader.keys() & named_parameters(DataLoader).keys()}

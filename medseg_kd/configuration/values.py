@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mmengine.hooks import Hook
 from mmengine.runner import get_priority
 
 from medseg_kd.errors import UserError
@@ -36,8 +37,8 @@ def _numbers(low: float, high: float = math.inf, beyond: bool = False, **others:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         return is_number and (value > low if beyond else value >= low) and value <= high
 
-    bound = f"above {low:g}" if beyond else f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-    return _or(_Range(holds, f"a finite number {bound}"), others)
+    to = "" if high == math.inf else f" and at most {high:g}"
+    return _or(_Range(holds, f"a finite number {'above' if beyond else 'of at least'} {low:g}{to}"), others)
 
 
 def _one_of(*words: Any) -> _Range:
@@ -98,6 +99,7 @@ _RANGES = {
         rf"{_HOOK}\.(interval|max_keep_ckpts)": _integers(1, never_or_all=-1),
         r"default_hooks\.logger\.interval": _integers(1),
         r"default_hooks": _Range(lambda value: isinstance(value, Mapping | None), "dict(name=dict(type=...))"),
+        r"default_hooks\.\w+": _Range(lambda value: isinstance(value, Mapping | Hook | None), "dict(type=...)"),
         r"custom_hooks": _Range(lambda value: isinstance(value, Sequence | None), "a list of dict(type=...)"),
         rf"{_HOOK}\.priority": _Range(_is_priority, "a name such as NORMAL or LOW, or an integer from 0 to 100"),
         rf"{_HOOK}\.(begin_iter|begin_epoch|save_begin|skip|patience)": _integers(0),

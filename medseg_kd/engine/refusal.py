@@ -29,12 +29,12 @@ def built_or_nothing(runner: Any, work_dir: str) -> Iterator[None]:
         UserError: The run folder cannot be made.
     """
     folder = Path(work_dir).absolute()
-    runner.made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
+        runner.made = [each for each in (folder, *folder.parents) if not each.exists()]
         yield
     except OSError as error:
         _remove_traces(runner)
-        if error.filename is None or folder not in (Path(error.filename).absolute(), *Path(error.filename).parents):
+        if error.filename is None or Path(error.filename) not in (folder, *folder.parents):
             raise
         raise UserError(f"work_dir {work_dir} cannot be made ({error.strerror}): choose another --work-dir") from error
     except BaseException:

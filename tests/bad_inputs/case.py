@@ -63,9 +63,9 @@ def changed(line: str, *words: str, base: str = "base") -> Case:
     return Case(line, "train.py", ("bad.py",), ("bad.py", *words), {"bad.py": _INHERIT.format(base) + line + "\n"})
 
 
-def data(line: str, *words: str) -> Case:
+def data(line: str, *words: str, base: str = "base") -> Case:
     """As :func:`changed`, where the message names a folder instead."""
-    case = changed(line)
+    case = changed(line, base=base)
     return Case(case.name, case.script, case.arguments, words, case.files)
 
 

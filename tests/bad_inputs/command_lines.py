@@ -5,9 +5,13 @@ from pathlib import Path
 from tests.bad_inputs.case import Case, call
 
 _EMPTY = "x = 1\n"
+_UNTESTED = (
+    "from mmengine.config import read_base\nwith read_base():\n    from .base import *\n"
+    "test_dataloader = test_cfg = test_evaluator = None\n"
+)
 _OPTION = "train.py base.py --cfg-options {}"
 _PREPARE = "tools/prepare_slices.py --images {0} --labels {0} --out out --split train --window {1}"
-_DISTILL = "tools/distill.py --method {} --teacher {} --student {} --out out.py"
+_DISTILL = "tools/distill.py --out out.py --method {} --teacher {} --student {}"
 _SWEEP = "tools/sweep.py base.py --key {} --values {} --hold-out {}"
 
 
@@ -75,7 +79,7 @@ COMMAND_LINES = [
     call("test.py base.py configs --best", "configs holds no best_mDice_iter_<N>.pth"),
     call("test.py base.py run --data-root nothing", "data folder not found: nothing"),
     call("test.py base.py run --cfg-options model.num_classes=5", "model.num_classes is 5"),
-    call("test.py none.py run", "none.py has no test_evaluator", none=_EMPTY + "from base import model\n"),
+    call("test.py none.py run", "none.py has no test_evaluator", none=_UNTESTED),
     call("tools/make_phantom.py --out out --cases 0", "cases"),
     call("tools/make_phantom.py --out out --size x", "--size: invalid int value: 'x'"),
     call("tools/make_phantom.py --out out --seed -1", "seed"),
@@ -89,14 +93,12 @@ COMMAND_LINES = [
     call("tools/predict.py run base.py --out out --device nope", "nope"),
     call("tools/predict.py run base.py --out out --orientation XYZ", "XYZ"),
     call("tools/convert_weights.py nope a b", "invalid choice: 'nope'"),
-    call("tools/convert_weights.py mmengine nothing.pth out.pth --config base.py", "nothing.pth is no file"),
-    call("tools/convert_weights.py mmengine base.py out.pth --config base.py", "base.py"),
-    call("tools/convert_weights.py mmengine run/iter_2.pth base.py --config base.py", "base.py is there already"),
+    call("tools/convert_weights.py mmseg_kd nothing.pth out.pth --config base.py", "checkpoint not found: nothing.pth"),
+    call("tools/convert_weights.py mmseg_kd base.py out.pth --config base.py", "base.py"),
+    call("tools/convert_weights.py mmseg_kd run/iter_2.pth base.py --config base.py", "base.py is there already"),
     call("tools/convert_weights.py transunet run/iter_2.pth out.pth", "does not fit"),
-    call(
-        "tools/convert_weights.py mmengine run/iter_2.pth /proc/x --config base.py --overwrite", "cannot write /proc/x"
-    ),
-    call(_DISTILL.format("nope", "base.py", "base.py"), "nope", "CWD"),
+    call("tools/convert_weights.py resnet run/iter_2.pth /proc/x", "cannot write /proc/x"),
+    call(_DISTILL.format("nope", "base.py", "base.py"), "nope", "cwd"),
     call(_DISTILL.format("CWD", "nothing.py", "base.py"), "config not found: nothing.py"),
     call(_DISTILL.format("CWD", "none.py", "base.py"), "none.py has no model", none=_EMPTY),
     call(_DISTILL.format("CWD", "base.py", "none.py"), "none.py has no model", none=_EMPTY),

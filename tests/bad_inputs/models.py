@@ -1,6 +1,6 @@
 """Networks, losses, preprocessing and distillations that cannot be built or trained."""
 
-from tests.bad_inputs.case import changed
+from tests.bad_inputs.case import changed, data
 
 _HEAD = "decode_head=dict(type='FCNHead', in_channels={}, channels=8, num_classes=9)"
 _FOREIGN = "model = dict(type='mmseg.EncoderDecoder', backbone=dict(type='ResNetV1c', depth=18, in_channels=1), {})"
@@ -30,23 +30,25 @@ MODELS = [
     changed("model.update(ignore_index='x')", "model.ignore_index is 'x'"),
     changed("model.update(data_preprocessor=dict(size=224))", "model.data_preprocessor.size is 224"),
     changed(
-        "model.update(data_preprocessor=dict(augmentation=dict(rotate_prob=2)))", "rotate_prob is 2", "from 0 to 1"
+        "model.update(data_preprocessor=dict(augmentation=dict(rotate_prob=2)))",
+        "rotate_prob is 2",
+        "at most 1",
     ),
     changed("model.update(data_preprocessor=dict(augmentation=dict(type='NoAug')))", "'NoAug'"),
     changed("model.update(network='UNet')", "model.network is 'UNet'", "dict(type=..."),
     changed("model.update(network=dict(type='NoNet'))", "model.network.type is 'NoNet'"),
     changed("model.update(network=dict(backbone=dict(depth=19)))", "ResNetV1c(depth=19", "cannot be built"),
     changed("model.update(network=dict(backbone=dict(base_channels=-8)))", "base_channels=-8", "cannot be built"),
-    changed("model.update(network=dict(backbone=dict(strides=('a', 'b', 'c', 'd'))))", "ResNetV1c", "cannot be built"),
+    changed("model.update(network=dict(backbone=dict(strides=('a', 'b', 'c', 'd'))))", "UNet", "cannot be built"),
     changed("model.update(network=dict(backbone=dict(dilations=(0, 0, 0, 0))))", "model.network.backbone", "dilation"),
-    changed("model.update(network=dict(backbone=dict(norm_cfg=dict(type='XX'))))", "ResNetV1c", "XX"),
+    changed("model.update(network=dict(backbone=dict(norm_cfg=dict(type='XX'))))", "'XX' is not known"),
     changed("model.update(network=dict(backbone=dict(dept=18)))", "'dept'", "depth"),
     changed("model['network'] = dict(type='MedNeXt', channels='x')", "model.network.channels is 'x'"),
-    changed("model['network'] = dict(type='TransUNet', num_heads=7)", "num_heads"),
+    changed("model['network'] = dict(type='TransUNet', num_heads=7)", "model.network", "Attention"),
     changed("model['network'] = dict(type='monai.UNet', channels=(4, 8))", "model.network", "strides"),
     changed(_FOREIGN.format(_HEAD.format(100)), "model.decode_head", "100 channels"),
     changed("model.update(teacher=3)", "model.teacher is 3", base="pair"),
-    changed("model.update(teacher_ckpt='nothing.pth')", "nothing.pth is not there. Train it first", base="pair"),
+    data("model.update(teacher_ckpt='nothing.pth')", "nothing.pth is not there. Train it first", base="pair"),
     changed("model.update(teacher_ckpt=3)", "model.teacher_ckpt is 3", base="pair"),
     changed("model.update(distiller='CWD')", "model.distiller is 'CWD'", base="pair"),
     changed("model.update(distiller=dict(type='CWDD'))", "'CWDD'", "CWD", base="pair"),
