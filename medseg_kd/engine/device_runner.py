@@ -21,6 +21,7 @@ from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.graphs import graphed_step
 from medseg_kd.engine.hooks import EMAHook, average_over_processes
+from medseg_kd.engine.launchers import check_launcher
 from medseg_kd.engine.refusal import built_or_nothing
 from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
@@ -55,6 +56,7 @@ class DeviceRunner(mmengine.runner.Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Prepare processes and back ends."""
+        check_launcher(self._launcher)
         if self.cfg.get("randomness", {}).get("deterministic"):
             # Without a work space of its own size cuBLAS is not deterministic, and PyTorch refuses to use it.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -22,12 +22,12 @@ class Hostile:
 
 
 def _saved(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-    """Write what a change makes of the checkpoint of the run; a change that gives None changes it in place."""
+    """Write what a change makes of the checkpoint of the run; a change that gives no container changes it in place."""
 
     def write(path: Path) -> None:
         checkpoint = torch.load(_home(path) / "run/iter_2.pth", weights_only=True)
         made = change(checkpoint)
-        torch.save(checkpoint if made is None else made, path)
+        torch.save(made if isinstance(made, (dict, list)) else checkpoint, path)
 
     return write
 
@@ -79,7 +79,7 @@ _ANY = {
     "no weights": (_set("state_dict", value={}), "missing in the checkpoint"),
     "meta as list": (_set("meta", value=[1]), "meta is a list"),
     "an odd spec": (_set("meta", "spec", value={"a": 1}), "spec"),
-    "NaN": (_saved(lambda c: c["state_dict"][_first(c["state_dict"])].fill_(float("nan")) and None), "NaN"),
+    "NaN": (_saved(lambda c: c["state_dict"][_first(c["state_dict"])].fill_(float("nan")) is None), "NaN"),
     "another shape": (
         _saved(lambda c: c["state_dict"].update({_first(c["state_dict"]): torch.zeros(1)})),
         "of another shape",
@@ -109,7 +109,7 @@ _TRAINING = {
     "optimizer as list": (_set("optimizer", value=[1]), "optimizer is a list"),
     "groups as number": (_set("optimizer", "param_groups", value=3), "optimizer.param_groups is a int"),
     "schedules as number": (_set("param_schedulers", value=3), "param_schedulers is not a list"),
-    "no optimizer": (_saved(lambda c: c.pop("optimizer") and None), "holds weights but no optimizer state"),
+    "no optimizer": (_saved(lambda c: c.pop("optimizer") is None), "holds weights but no optimizer state"),
 }
 
 

@@ -18,5 +18,5 @@ ENVIRONMENTS = [
     _launched("a rank beyond the processes", "pytorch", "RANK", **{**_PROCESS, "RANK": "5"}),
     _launched("no number as port", "pytorch", "MASTER_PORT", **{**_PROCESS, "MASTER_PORT": "x"}),
     _launched("Slurm's launcher without its variables", "slurm", "SLURM_PROCID", "srun", SLURM_PROCID=None),
-    _launched("MPI's launcher without its variables", "mpi", "OMPI_COMM_WORLD_LOCAL_RANK", "mpirun"),
+    _launched("MPI's launcher without its variables", "mpi", "OMPI_COMM_WORLD_RANK", "mpirun"),
 ]
