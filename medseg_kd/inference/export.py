@@ -10,7 +10,9 @@ from PIL import Image
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.predictions import write_image
 from medseg_kd.files import whole_file, write_text
-from medseg_kd.inference.predictor import IMAGES, PREPARED, VOLUMES, Prediction, Predictor
+from medseg_kd.inference.prediction import Prediction
+from medseg_kd.inference.predictor import Predictor
+from medseg_kd.inference.source import IMAGES, PREPARED, VOLUMES
 from medseg_kd.progress import progress
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
