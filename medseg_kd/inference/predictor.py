@@ -14,6 +14,7 @@ from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
 from medseg_kd.datasets.volumes import ORIENTATION
 from medseg_kd.errors import UserError, first_line
+from medseg_kd.inference.case import Keep, predict_with
 from medseg_kd.inference.prediction import Prediction, lay_back
 from medseg_kd.inference.saved_model import saved_config, saved_model
 from medseg_kd.inference.source import Source, read_source
@@ -32,6 +33,9 @@ class Predictor:
         spec: What its images are.
         size: (height, width) that slices were resized to when they were read, or None.
         axes: Of h5 volumes, see :class:`~medseg_kd.datasets.formats.transunet.TransUNet`.
+
+    Raises:
+        UserError: Model and spec do not fit.
     """
 
     def __init__(
@@ -48,19 +52,35 @@ class Predictor:
         if spec.orientation is not None and spec.orientation not in _ORIENTATIONS:
             raise UserError(f"orientation {spec.orientation!r}: expected three directions, such as {ORIENTATION}")
         self.model, self.spec, self.size, self.axes = model, spec, size, axes
+        predict_with(model)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what has a probability: the classes, or the regions."""
+        regions = [name for name, *_ in self.model.regions]
+        return regions or list(self.spec.classes[1:] if self.model.overlapping else self.spec.classes)
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, device: str | torch.device | None = None, orientation: str | None = None
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        orientation: str | None = None,
+        ensemble: Sequence[str | Path] = (),
+        tta: bool = False,
+        decoding: str = "argmax",
     ) -> "Predictor":
         """The predictor of a checkpoint or run folder, which is all that is needed; nothing in it is run as code.
 
         Args:
             device: None takes a GPU where there is one.
             orientation: Of the slices that the model was trained on, such as ``LPS``, where their data did not tell.
+            ensemble: Further checkpoints of the same images and classes; the probabilities of all are averaged.
+            tta: Average over the flips and right angles that the training showed, too.
+            decoding: ``argmax`` or ``rankseg``, see :func:`~medseg_kd.inference.decoding.decoder`.
 
         Raises:
-            UserError: It cannot be read, or does not tell what its model or its images are.
+            UserError: One cannot be read, does not tell what its model or its images are, or is of other images.
         """
         where = str(resolve_checkpoint(path))
         checkpoint = read_checkpoint(where)
@@ -85,29 +105,51 @@ class Predictor:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except (RuntimeError, AssertionError) as error:  # also of a PyTorch that was built without that device
             raise UserError(f"device {str(device)!r} cannot be used: {first_line(error)}") from error
-        return cls(model, spec, None if size is None else tuple(size), axes)
+        predictor = cls(model, spec, None if size is None else tuple(size), axes)
+        others = [cls.from_checkpoint(each, device, orientation) for each in ensemble]
+        for name, other in zip(ensemble, others, strict=True):
+            if found := predictor._differences(other):
+                raise UserError(f"{where} and {name} are no ensemble: they differ in\n  " + "\n  ".join(found))
+        predict_with(model, tta, decoding, [each.model for each in others])
+        return predictor
+
+    def _differences(self, other: "Predictor") -> list[str]:
+        """Why the probabilities of two cannot be averaged, a line each."""
+        kinds = ["regions" if each.model.overlapping else "classes" for each in (self, other)]
+        settings = [("dataset.size", self.size, other.size), ("axes", self.axes, other.axes), ("outputs", *kinds)]
+        return [
+            *self.spec.differences(other.spec),
+            *(f"{name}: {own} and {its}" for name, own, its in settings if own != its),
+        ]
 
     def __call__(
-        self, source: str | Path | Sequence[str | Path] | np.ndarray, spacing: tuple[float, ...] | None = None
+        self,
+        source: str | Path | Sequence[str | Path] | np.ndarray,
+        spacing: tuple[float, ...] | None = None,
+        series: str | None = None,
     ) -> Prediction:
         """Predict one input.
 
         Args:
-            source: A volume (NIfTI, MHA, NRRD; a file for each channel), a case or slice as ``prepare_slices.py``
-                writes it (h5, npz), an image (PNG, JPEG, BMP, TIFF), or an array, (S, H, W) or (H, W), a channel axis
-                before them where there are several, oriented as the slices that the model was trained on. Values are
-                those of the files, before any intensity rule, but in h5 and npz.
+            source: A volume (NIfTI, MHA, NRRD; a file for each channel), the folder of a DICOM series, a case or slice
+                as ``prepare_slices.py`` writes it (h5, npz), an image (PNG, JPEG, BMP, TIFF), or an array, (S, H, W) or
+                (H, W), a channel axis before them where there are several, oriented as the slices that the model was
+                trained on. Values are those of the files, before any intensity rule, but in h5 and npz.
             spacing: (z, y, x) in mm, of an array.
+            series: UID of the series, where a folder holds several.
 
         Raises:
             UserError: The input cannot be read, or is not what the model was trained on.
         """
-        read = read_source(source, self.spec, self.axes, spacing)
+        read = self.read(source, spacing, series)
         return lay_back(self.labels(read), read)
 
-    @torch.no_grad()
-    def labels(self, source: Source) -> np.ndarray:
-        """Labels (S, H, W) uint8 of the slices of an input that was read."""
+    def read(self, source: Any, spacing: tuple[float, ...] | None = None, series: str | None = None) -> Source:
+        """Read an input without predicting it; arguments and errors are those of a call."""
+        return read_source(source, self.spec, self.axes, spacing, series)
+
+    def labels(self, source: Source, keep: Keep | None = None) -> np.ndarray:
+        """Labels (S, H, W) uint8 of the slices of an input that was read; ``keep`` takes their probabilities."""
         image = to_pixels(source.raw, self.spec, source.ndim, source.where, source.prepared).image
         if source.ndim == 2 and self.spec.neighbours:
             raise UserError(
@@ -117,4 +159,4 @@ class Predictor:
         planes = image[None] if source.ndim == 2 else image
         shown = planes if self.size is None else zoom_planes(planes, self.size, 3)
         volume = stack_neighbours(torch.from_numpy(np.ascontiguousarray(shown)), self.spec.neighbours)
-        return self.model.predict_volume(volume, planes.shape[2:]).numpy()
+        return self.model.predictor(self.model, volume, planes.shape[2:], keep).numpy()

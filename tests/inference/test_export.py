@@ -42,7 +42,14 @@ def test_a_folder_and_files_and_a_bad_one(tmp_path: Path) -> None:
     failed = predict_files(predictor(tmp_path, Stored()), [tmp_path / "in", tmp_path / "extra.mha"], out)
     assert list(failed) == [str(tmp_path / "in/b.nii.gz")]
     assert "b.nii.gz" in failed[str(tmp_path / "in/b.nii.gz")]
-    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "c.nii.gz", "extra.nii.gz", "labels.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.nii.gz",
+        "c.nii.gz",
+        "extra.nii.gz",
+        "labels.ctbl",
+        "labels.json",
+        "labels.txt",
+    ]
     for name, image in (("a", values["a"]), ("c", values["c"]), ("extra", extra)):
         np.testing.assert_array_equal(read(out / f"{name}.nii.gz"), expected(image))
     assert json.loads((out / "labels.json").read_text()) == {"labels": {"background": 0, "liver": 1, "spleen": 2}}
@@ -103,5 +110,5 @@ def test_mistakes(tmp_path: Path) -> None:
         predict_files(predictor(tmp_path, Stored()), [tmp_path / "empty"], tmp_path / "out")
     volume(tmp_path / "in/a.nii.gz", 0)
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UserError, match="cannot write into .*out: .*another --out"):
+    with pytest.raises(UserError, match="cannot write into .*out: .*another folder"):
         predict_files(predictor(tmp_path, Stored()), [tmp_path / "in"], tmp_path / "out")
