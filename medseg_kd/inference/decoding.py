@@ -30,10 +30,12 @@ def decoder(name: str) -> Callable[[Any, Tensor], Tensor]:
     except ImportError as error:
         raise UserError("decoding by rankseg needs its package: pip install medseg_kd[rankseg]") from error
 
+    settings: dict[str, Any] = {"metric": "dice", "solver": "RMA", "safe_screening": "auto"}  # sorts uncertain pixels
+
     def decode(model: Any, probabilities: Tensor) -> Tensor:
         if not model.overlapping:
-            return RankSEG(metric="dice", solver="RMA")(probabilities).to(torch.uint8)
-        masks = RankSEG(metric="dice", solver="RMA", output_mode="multilabel")(probabilities)
+            return RankSEG(**settings)(probabilities).to(torch.uint8)
+        masks = RankSEG(**settings, output_mode="multilabel")(probabilities)
         return model.decode(torch.where(masks, torch.inf, -torch.inf))
 
     return decode

@@ -14,6 +14,7 @@ from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
 from medseg_kd.datasets.volumes import ORIENTATION
 from medseg_kd.errors import UserError, first_line
+from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.inference.case import Keep, predict_with
 from medseg_kd.inference.prediction import Prediction, lay_back
 from medseg_kd.inference.saved_model import saved_config, saved_model
@@ -59,6 +60,14 @@ class Predictor:
         """Names of what has a probability: the classes, or the regions."""
         regions = [name for name, *_ in self.model.regions]
         return regions or list(self.spec.classes[1:] if self.model.overlapping else self.spec.classes)
+
+    @property
+    def dataset_meta(self) -> dict[str, Any]:
+        """Names and colours of the classes, as MMSegmentation's drawing asks for them."""
+        return {
+            "classes": self.spec.classes,
+            "palette": [list(colour(value)) for value in range(self.spec.num_classes)],
+        }
 
     @classmethod
     def from_checkpoint(
