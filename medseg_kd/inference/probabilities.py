@@ -39,7 +39,7 @@ def probabilities_file(path: Path, source: Source, names: Sequence[str]) -> Iter
             def keep(batch: Tensor) -> None:
                 nonlocal slices, done
                 if slices is None:
-                    shape = (batch.shape[1], source.raw.image.shape[-3], *batch.shape[2:])
+                    shape = (batch.shape[1], 1 if source.ndim == 2 else source.raw.image.shape[-3], *batch.shape[2:])
                     slices = _slices_of(stored, shape, source)
                 slices[:, done : done + len(batch)] = batch.numpy().swapaxes(0, 1)
                 done += len(batch)
