@@ -1,6 +1,5 @@
 """From a checkpoint and a file to a mask on the file's own grid."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from medseg_kd.datasets.formats.transunet import TransUNet
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
-from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
+from medseg_kd.datasets.volumes import ORIENTATION, ORIENTATIONS, check_grids, read_volume
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.predictions import image_of
 from medseg_kd.inference.saved_model import saved_config, saved_model
@@ -25,9 +24,6 @@ from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
 VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 PREPARED = (".npy.h5", ".h5", ".npz")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_ORIENTATIONS = {
-    "".join(letters) for axes in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*axes)
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class Predictor:
                 raise UserError(
                     f"the model has {own} {what}, its data have {its}: one of the two belongs to another run"
                 )
-        if spec.orientation is not None and spec.orientation not in _ORIENTATIONS:
+        if spec.orientation is not None and spec.orientation not in ORIENTATIONS:
             raise UserError(f"orientation {spec.orientation!r}: expected three directions, such as {ORIENTATION}")
         self.model, self.spec, self.size, self.axes = model, spec, size, axes
 
