@@ -137,8 +137,8 @@ def _open(path: Path, kinds: dict[str, str]) -> Image.Image:
     except UnidentifiedImageError as error:
         why = ": JPEG would blend its classes" if kinds is _LABEL_KINDS else ""
         raise UserError(
-            f"{path} cannot be read as {', '.join(formats)}, of which it has to be{why}. Whatever its name says, it is of "
-            "another kind, or damaged: save it anew as PNG"
+            f"{path} cannot be read as {', '.join(formats)}, of which it has to be{why}. Whatever its name says, it is "
+            "of another kind, or damaged: save it anew as PNG"
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large: {first_line(error)}. Cut it into tiles, or copy it again") from error

@@ -97,20 +97,19 @@ class TransUNet(Format):
     def _load(self, source: Path, *names: str) -> Raw:
         if source.suffix == ".npz":
             arrays = read_npz(source, names, ["spacing"])
-            spacing = arrays.pop("spacing", None)
-            return Raw(**arrays, spacing=None if spacing is None else _numbers(spacing))
+            return Raw(**{**arrays, "spacing": _numbers(arrays.get("spacing"))})
         with h5py.File(source, "r") as file:
             found = find_arrays(source, file, names)
-            told: Any = read_attribute(source, file, "spacing")
-            if told is None and "spacing" in file:
-                told = read_array(source, *find_arrays(source, file, ["spacing"]))
-            arrays: dict[str, Any] = {name: read_array(source, array) for name, array in zip(names, found, strict=True)}
+            spacing = read_attribute(source, file, "spacing")
+            if spacing is None and file.get("spacing", getlink=True):
+                spacing = read_array(source, *find_arrays(source, file, ["spacing"]))
+            arrays = {name: read_array(source, array) for name, array in zip(names, found, strict=True)}
             geometry = _geometry(source, file)
         if arrays["image"].ndim == 4:  # slices first on disk
             arrays["image"] = arrays["image"].swapaxes(0, 1)
         elif self.axes == "HWS":
             arrays = {name: np.moveaxis(array, -1, 0) for name, array in arrays.items()}
-        return Raw(**arrays, spacing=None if told is None else _numbers(told), geometry=geometry)
+        return Raw(**arrays, spacing=_numbers(spacing), geometry=geometry)
 
 
 def _listed(root: Path, name: str) -> list[str]:
@@ -154,7 +153,7 @@ def _geometry(path: Path, file: h5py.File) -> dict[str, Any] | None:
         return None
     geometry: dict[str, Any] = {}
     for name, count in (("origin", 3), ("direction", 9)):
-        geometry[name] = _numbers(read_attribute(path, file, name))
+        geometry[name] = _numbers(read_attribute(path, file, name)) or ()
         if len(geometry[name]) != count or not np.isfinite(geometry[name]).all():
             raise UserError(f"{path}: {name} is {geometry[name]}, expected {count} numbers. Prepare the case again")
     orientation = read_attribute(path, file, "original_orientation")
@@ -163,9 +162,9 @@ def _geometry(path: Path, file: h5py.File) -> dict[str, Any] | None:
     return {**geometry, "orientation": orientation}
 
 
-def _numbers(values: Any) -> tuple[float, ...]:
-    """Numbers as plain floats."""
-    return tuple(np.asarray(values, float).ravel().tolist())
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    """A few numbers as plain floats."""
+    return None if values is None else tuple(np.asarray(values, float).ravel()[:10].tolist())
 
 
 def write_case(
