@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
@@ -102,7 +102,7 @@ class _FolderDataset(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Entries of the chosen cases."""
         found = self.format.find(self.split)
-        chosen = _select(found, self.cases, self.exclude_cases, self.data_root)
+        chosen = chosen_cases(found, self.cases, self.exclude_cases, self.data_root)
         self._found = [case for case in found if case.name in chosen]
         return [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
 
@@ -218,24 +218,34 @@ class CaseDataset(_FolderDataset):
         return [dict(case=number, case_name=case.name)]
 
 
-def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
-    """The spec of the data set that a config describes, without looking for its files.
+class ConfiguredFolder(NamedTuple):
+    """What a data set of a config reads: a split of a folder, and of that all cases or some."""
+
+    reader: Format
+    split: str
+    cases: Any
+    exclude_cases: Any
+
+
+def configured_folders(dataset: Mapping[str, Any]) -> list[ConfiguredFolder]:
+    """What the data set that a config describes reads, without looking for its files.
 
     Args:
         dataset: Config of a data set, or of one that wraps it (``dataset`` or ``datasets``).
 
     Returns:
-        None for a data set of another kind.
+        Empty for a data set of another kind.
     """
     kind = dataset.get("type")
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if not (isinstance(kind, type) and issubclass(kind, _FolderDataset)):
-        inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
-        return configured_spec(inner) if isinstance(inner, Mapping) else None
+        inner = [dataset["dataset"]] if dataset.get("dataset") else list(dataset.get("datasets") or ())
+        return [each for one in inner if isinstance(one, Mapping) for each in configured_folders(one)]
     split = dataset.get("split", inspect.signature(kind).parameters["split"].default)
     name = dataset.get("layout") or dataset.get("format", "auto")
     said = spec_of(dataset.get("spec"), dataset.get("metainfo"))
-    return open_folder(dataset["data_root"], split, name, said, dataset.get("format_options")).spec
+    reader = open_folder(dataset["data_root"], split, name, said, dataset.get("format_options"))
+    return [ConfiguredFolder(reader, split, dataset.get("cases"), dataset.get("exclude_cases"))]
 
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -249,7 +259,7 @@ def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) 
     return {**({} if classes is None else {"classes": classes}), **(spec or {})}
 
 
-def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str] | None, root: str) -> set[str]:
+def chosen_cases(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str] | None, root: str) -> set[str]:
     """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; all of them are there."""
     known = {case.name for case in found}
     wanted, unwanted = (_names(each, f"dataset.{key}") for key, each in (("cases", cases), ("exclude_cases", excluded)))

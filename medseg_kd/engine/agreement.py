@@ -10,7 +10,7 @@ from mmseg.models.segmentors import BaseSegmentor
 
 from medseg_kd.configuration.checking import LOADERS
 from medseg_kd.datasets import DataSpec
-from medseg_kd.datasets.datasets import configured_spec
+from medseg_kd.datasets.datasets import configured_folders
 from medseg_kd.errors import UserError, some
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
@@ -152,12 +152,12 @@ def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:
         if not isinstance(dataset, Mapping):
             continue
         try:
-            spec = configured_spec(dataset)
+            folders = configured_folders(dataset)
         except UserError as error:
             problem = problem or error
             continue
-        if spec is not None:
-            return spec, str(dataset.get("data_root", name))
+        if folders:
+            return folders[0].reader.spec, str(dataset.get("data_root", name))
     if needed and problem is not None:
         raise problem
     return None, ""

@@ -46,7 +46,7 @@ class NIfTI(Format):
         else:
             files = {name: ((image,), None) for name, image in find_images(folders[0]).items()}
         # In the order that the converted cases come in.
-        return volume_cases(dict(sorted(files.items())) if split == "train" else files, folders[0])
+        return volume_cases(dict(sorted(files.items())) if split == "train" else files, folders[0], self.problems)
 
     def load(self, source: Files) -> Raw:
         return read_volume(*source)
@@ -60,11 +60,18 @@ def _folders(root: Path, split: str) -> tuple[Path, Path] | None:
     return None
 
 
-def volume_cases(files: Mapping[str, Files], where: Path) -> list[Case]:
-    """Cases of volumes by their names, once the headers of each agree; ``where`` is their folder, for messages."""
+def volume_cases(files: Mapping[str, Files], where: Path, problems: list[UserError] | None = None) -> list[Case]:
+    """Cases of volumes by their names, once the headers of each agree.
+
+    Args:
+        files: Of each case.
+        where: Their folder, for messages.
+        problems: Gets what is wrong with cases, which are left out then; None: that is an error.
+    """
     together = ([*channels, *([label] if label else [])] for channels, label in files.values())
-    grids = check_grids(together, f"{where} cannot be used")
+    grids = check_grids(together, f"{where} cannot be used", problems)
     return [
         Case(name, grid.slices, volume=each, labelled=each[1] is not None)
         for (name, each), grid in zip(files.items(), grids, strict=True)
+        if grid is not None
     ]

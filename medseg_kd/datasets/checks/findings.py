@@ -1,0 +1,55 @@
+"""A finding, and the lists that checks enter themselves in."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+_Subject = TypeVar("_Subject")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, or odd, with a data set.
+
+    Args:
+        check: Name of the check.
+        where: File, case or folder.
+        found: What is there.
+        expected: What should be there; empty where ``found`` says it.
+        remedy: What to do.
+        fault: It spoils a training; otherwise it may be meant.
+    """
+
+    check: str
+    where: str
+    found: str
+    expected: str
+    remedy: str
+    fault: bool = True
+
+    @classmethod
+    def of_error(cls, check: str, error: Exception, files: Iterable[Any], default: str = "") -> "Finding":
+        """The parts of a message such as ``FILE: found, expected this. Remedy``; its file is one of ``files``."""
+        text = " ".join(str(error).split())
+        named = [str(file) for file in files]
+        where = next((name for name in named if text.startswith(name)), default or next(iter(named), ""))
+        found, _, remedy = text.removeprefix(where).lstrip(":, ").partition(". ")
+        found, *expected = re.split(r"[,:;]? expected ", found, maxsplit=1)
+        return cls(check, where, found, "".join(expected).rstrip("."), remedy.rstrip("."))
+
+
+class Checks(Generic[_Subject]):
+    """Checks of one kind of subject: generators of findings, each entered by :meth:`add` as its decorator."""
+
+    def __init__(self) -> None:
+        self._checks: list[Callable[[_Subject], Iterator[Finding]]] = []
+
+    def add(self, check: Callable[[_Subject], Iterator[Finding]]) -> Callable[[_Subject], Iterator[Finding]]:
+        """Enter a check."""
+        self._checks.append(check)
+        return check
+
+    def __call__(self, subject: _Subject) -> list[Finding]:
+        """What all checks find."""
+        return [finding for check in self._checks for finding in check(subject)]
