@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg_kd.configuration import load_run
 from medseg_kd.configuration.checking import LOADERS
-from medseg_kd.datasets.checks import parts_of_folder, parts_of_loaders, survey
+from medseg_kd.datasets.checks.survey import parts_of_folder, parts_of_loaders, survey
 from medseg_kd.errors import UserError
 from medseg_kd.report.data_check import data_check_json, data_check_page
 
@@ -19,8 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="check_dataset.py",
-        description="Reads all of a data set and prints what is wrong with it: file, found, expected, remedy; then what "
-        "it holds. The exit code is 1 where something would spoil a training. docs/data.md lists the checks.",
+        description="Reads all of a data set and prints what is wrong with it: file, found, expected, remedy; then "
+        "what it holds. The exit code is 1 where something would spoil a training. docs/data.md lists the checks.",
     )
     parser.add_argument("data", type=Path, help="a data folder in any format, or a config: what it would read")
     parser.add_argument("--data-root", metavar="DIR", help="data folder in place of the config's")

@@ -131,12 +131,18 @@ def mending(values: Sequence[float], spec: DataSpec) -> str:
     """What to do about a label with these values, some of which are no class."""
     wrong, count = unknown_values(values, spec), spec.num_classes
     if {*values} <= {0, 255}:
-        return "White (255) is one class: name two classes in dataset.spec, or write its number in place of 255"
+        return (
+            "White (255) is one class: name two in dataset.spec, or write its number in place of 255. If it marks what "
+            "is to be ignored, set dataset.spec=dict(ignore_label=255)"
+        )
     if wrong == [255]:
         return "If 255 marks what is to be ignored, set dataset.spec=dict(ignore_label=255)"
     if {"liver", "spleen", "pancreas"} <= {*spec.classes} and max(values) <= 117:
         source = "btcv" if max(values) <= 13 else "totalsegmentator"
-        return f"These look like the organs of {source}: convert its volumes (tools/prepare_slices.py --label-map {source})"
+        return (
+            f"They look like the organs of {source}: convert the volumes with tools/prepare_slices.py --label-map "
+            f"{source}"
+        )
     if len(values) <= count and max(values) <= 255 and 0 in values:
         return f"Write {', '.join(f'{value:g} as {place}' for place, value in enumerate(values))}, or name all classes"
     return (

@@ -56,37 +56,27 @@ class Header:
         return found
 
 
-def check_grids(
-    cases: Iterable[Sequence[Path]], title: str, kept: list[UserError] | None = None
-) -> list[Header | None]:
+def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
     """Compare the headers of the files of each case: its channels, and its label if it has one.
 
-    Args:
-        cases: Files of each.
-        title: Of the message.
-        kept: Gets what is wrong, in place of an error.
-
     Returns:
-        Header of the first file of each case; None where something is wrong with the case.
+        Header of the first file of each case.
 
     Raises:
         UserError: What is wrong with all cases, below the title.
     """
-    first: list[Header | None] = []
-    problems: list[str] = []
+    first, problems = [], []
     for files in cases:
-        before, headers = len(problems), []
+        headers = []
         for file in files:
             try:
                 headers.append(read_header(file))
             except UserError as error:
                 problems.append(str(error))
+        first += headers[:1]
         problems += [line for header in headers[1:] for line in headers[0].differences(header)]
-        first.append(headers[0] if len(problems) == before else None)
-    if problems and kept is None:
+    if problems:
         raise UserError("\n  ".join([f"{title}:", *problems]))
-    if kept is not None:
-        kept += map(UserError, problems)
     return first
 
 

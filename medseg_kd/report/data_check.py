@@ -10,8 +10,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from medseg_kd.datasets.checks import Finding, Part, Survey
 from medseg_kd.datasets.checks.files import Record
+from medseg_kd.datasets.checks.findings import Finding
+from medseg_kd.datasets.checks.splits import Part
+from medseg_kd.datasets.checks.survey import Survey
 from medseg_kd.errors import some
 
 _ROWS = 20
@@ -65,7 +67,7 @@ def _of_part(part: Part, records: Sequence[Record]) -> dict[str, Any]:
     pixels: Counter[int] = Counter()
     for record in read:
         pixels.update(record.pixels or {})
-    classes = part.reader.spec.classes or [str(value) for value in range(max(pixels, default=0) + 1)]
+    classes = dict(enumerate(part.reader.spec.classes)) or {value: str(value) for value in sorted(pixels)}
     return {
         "format": part.reader.name,
         "cases": len(part.cases),
@@ -73,7 +75,9 @@ def _of_part(part: Part, records: Sequence[Record]) -> dict[str, Any]:
         "sizes": {f"{h}x{w}": n for (h, w), n in Counter(r.shape[-2:] for r in read if r.shape).most_common()},
         "spacing (z, y, x) in mm": [spacings.min(0).tolist(), spacings.max(0).tolist()] if len(spacings) else None,
         "intensities": [min(r.range[0] for r in read), max(r.range[1] for r in read)] if read else None,
-        "pixels": {name: pixels[value] for value, name in enumerate(classes) if part.reader.spec.classes or pixels[value]},
+        "pixels": {
+            name: pixels[value] for value, name in enumerate(classes) if part.reader.spec.classes or pixels[value]
+        },
     }
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 _Subject = TypeVar("_Subject")
@@ -29,11 +30,14 @@ class Finding:
     fault: bool = True
 
     @classmethod
-    def of_error(cls, check: str, error: Exception, files: Iterable[Any], default: str = "") -> "Finding":
-        """The parts of a message such as ``FILE: found, expected this. Remedy``; its file is one of ``files``."""
+    def of_error(cls, check: str, error: Exception, files: Iterable[Any]) -> "Finding":
+        """The parts of a message such as ``FILE: found, expected this. Remedy``.
+
+        It begins with one of ``files``, or with one that has no blank in its name; else it is of the first of them.
+        """
         text = " ".join(str(error).split())
-        named = [str(file) for file in files]
-        where = next((name for name in named if text.startswith(name)), default or next(iter(named), ""))
+        named = [*map(str, files), text.partition(" ")[0].rstrip(":,")]
+        where = max((n for n in named if text.startswith(n) and Path(n).exists()), key=len, default=named[0])
         found, _, remedy = text.removeprefix(where).lstrip(":, ").partition(". ")
         found, *expected = re.split(r"[,:;]? expected ", found, maxsplit=1)
         return cls(check, where, found, "".join(expected).rstrip("."), remedy.rstrip("."))

@@ -30,12 +30,12 @@ def label_values(subject: tuple[Part, Sequence[Record]]) -> Iterator[Finding]:
     """Values that are no classes, with what becomes of them."""
     part, records = subject
     spec = part.reader.spec
-    of_files = {r.label_where: unknown_values(list(r.pixels), spec) for r in records if r.pixels}
-    if spec.classes and (values := sorted({value for wrong in of_files.values() for value in wrong})):
-        files = [where for where, wrong in of_files.items() if wrong]
+    of_files = {r.label_where: list(r.pixels) for r in records if r.pixels and unknown_values(list(r.pixels), spec)}
+    if spec.classes and of_files:
+        values = sorted({value for own in of_files.values() for value in own})
+        found = f"values {some([f'{value:g}' for value in unknown_values(values, spec)])}"
         expected = f"0 to {spec.num_classes - 1} ({', '.join(spec.classes)})"
-        remedy = mending(sorted({value for r in records for value in r.pixels or ()}), spec)
-        yield Finding("label values", some(files, 3), f"values {some([str(v) for v in values])}", expected, remedy)
+        yield Finding("label values", some(list(of_files), 3), found, expected, mending(values, spec))
 
 
 @SET_CHECKS.add
@@ -49,9 +49,9 @@ def absent(subject: tuple[Part, Sequence[Record]]) -> Iterator[Finding]:
     if labelled and not seen - {0}:
         yield Finding("classes", part.name, "all labels are background", "some of each class", remedy)
         return
-    if labelled and (lacking := [name for name, value in names.items() if value not in seen]):
-        if seen != {0, 255}:
-            yield Finding("classes", part.name, f"no pixel of {some(lacking)}", "some of each class", remedy, False)
+    lacking = [name for name, value in names.items() if value not in seen]
+    if labelled and lacking and seen != {0, 255}:
+        yield Finding("classes", part.name, f"no pixel of {some(lacking)}", "some of each class", remedy, False)
     empty = [case for case, own in _by_case(labelled).items() if not any(v for r in own for v in r.pixels or ())]
     if empty:
         remedy = "Look whether their labels are the right ones"
@@ -66,19 +66,18 @@ def copies(records: Mapping[str, Sequence[Record]]) -> Iterator[Finding]:
     everything = [record for each in records.values() for record in each]
     for record in everything:
         for plane in record.planes:
-            other = record if plane is None else first.setdefault(plane, record)
-            if other is not record and other.where != record.where:
-                pair = f"{other.split}: {other.case}", f"{record.split}: {record.case}"
+            before = record if plane is None else first.setdefault(plane, record)
+            if before.where != record.where:
+                pair = f"{before.split}: {before.case}", f"{record.split}: {record.case}"
                 twice[pair] += 1
-                example.setdefault(pair, f"{record.where} and {other.where}")
+                example.setdefault(pair, f"{record.where} and {before.where}")
     planes = [plane for record in everything for plane in record.planes if plane is not None]
     if len(planes) > 1 and len(set(planes)) == 1:
         yield Finding("copies", everything[0].where, f"all {len(planes)} images are the same", "different images", "")
         return
     for (one, other), count in twice.items():
         found = f"{count} image(s) of {one} again in {other}"
-        fault = one.partition(": ")[::2] != other.partition(": ")[::2]
-        yield Finding("copies", example[one, other], found, "each image once", "Remove one of the two", fault)
+        yield Finding("copies", example[one, other], found, "each image once", "Remove one of the two", one != other)
 
 
 def _by_case(records: Sequence[Record]) -> dict[str, list[Record]]:

@@ -29,7 +29,7 @@ def left_out(parts: Sequence[Part]) -> Iterator[Finding]:
     """What is wrong with cases that could not be found."""
     told = {str(problem): part for part in parts for problem in part.reader.problems or ()}
     for text, part in told.items():
-        yield Finding.of_error("files", UserError(text), [], str(part.reader.root))
+        yield Finding.of_error("files", UserError(text), [part.reader.root])
 
 
 @SPLIT_CHECKS.add
@@ -71,12 +71,16 @@ def shared_names(one: Part, other: Part) -> list[str]:
     return sorted({case.name for case in one.cases} & {case.name for case in other.cases})
 
 
-def copied(one: Part, other: Part) -> list[str]:
-    """Of the cases that two splits share by name, some that are there twice, in other files with the same images."""
+def overlap(one: Part, other: Part) -> tuple[list[str], list[str]]:
+    """Of the cases that two splits share by name, those of the same files, and of others those of the same images.
+
+    Of the latter the first few are compared, by the slice in their middle.
+    """
     cases = [{case.name: case for case in part.cases} for part in (one, other)]
-    pairs = [tuple(named[name] for named in cases) for name in shared_names(one, other)]
-    moved = [(a, b) for a, b in pairs if a.size == b.size and (a.volume, a.slices) != (b.volume, b.slices)]
-    return [a.name for a, b in moved[:_COMPARED] if np.array_equal(_middle(one, a), _middle(other, b))]
+    pairs = [(cases[0][name], cases[1][name]) for name in shared_names(one, other)]
+    same = [a.name for a, b in pairs if (a.volume, a.slices) == (b.volume, b.slices)]
+    moved = [(a, b) for a, b in pairs if a.name not in same and a.size == b.size][:_COMPARED]
+    return same, [a.name for a, b in moved if np.array_equal(_middle(one, a), _middle(other, b))]
 
 
 def _middle(part: Part, case: Case) -> np.ndarray:

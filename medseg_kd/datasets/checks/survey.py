@@ -1,10 +1,11 @@
 """The splits of a data set, found in its folder or named by a config, and everything that is read of them."""
 
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from medseg_kd.datasets.checks.files import Record, read_record
 from medseg_kd.datasets.checks.findings import Finding
 from medseg_kd.datasets.checks.sets import SET_CHECKS, copies
 from medseg_kd.datasets.checks.splits import SPLIT_CHECKS, Part
-from medseg_kd.datasets.datasets import chosen_cases, configured_folders
+from medseg_kd.datasets.datasets import configured_folders
 from medseg_kd.datasets.formats import Images, NNUNet
 from medseg_kd.datasets.formats.base import SPLITS, Case, Format, find_format
 from medseg_kd.datasets.intensities import Stored, ZScore
@@ -42,7 +43,8 @@ def parts_of_folder(root: Path) -> list[Part]:
     Raises:
         UserError: There is no such folder, or it holds no split.
     """
-    problems, parts = [], []
+    problems: list[UserError] = []
+    parts: list[Part] = []
     for split in SPLITS:
         try:
             reader = find_format(root, split)
@@ -54,7 +56,7 @@ def parts_of_folder(root: Path) -> list[Part]:
             reader.fold = "all"
             if split == "test" and not reader.has_test:
                 continue
-        parts += _new(_part(reader, split), parts)
+        parts += _new(_part(reader, split, partial(reader.find, split)), parts)
     if not parts:
         raise problems[0]
     return parts
@@ -66,14 +68,9 @@ def parts_of_loaders(datasets: Mapping[str, Mapping[str, Any]]) -> list[Part]:
     for loader, dataset in datasets.items():
         for folder in configured_folders(dataset):
             folder.reader.problems = []
-            part = _part(folder.reader, folder.split)
-            names = {case.name for case in part.cases}
-            with folder.reader.skipping():
-                names = chosen_cases(part.cases, folder.cases, folder.exclude_cases, str(folder.reader.root))
-            chosen = tuple(case for case in part.cases if case.name in names)
-            name = f"{loader.removesuffix('_dataloader')}: {folder.split}"
+            part = _part(folder.reader, f"{loader.removesuffix('_dataloader')}: {folder.split}", folder.find)
             others = [each for each in parts if not each.name.startswith("train")]
-            parts += _new(replace(part, name=name, cases=chosen), others)
+            parts += _new(part, others)
     return parts
 
 
@@ -103,14 +100,14 @@ def _read(work: tuple[Any, ...]) -> Record:
     return read_record(*work)
 
 
-def _part(reader: Format, split: str) -> Part:
+def _part(reader: Format, name: str, find: Callable[[], Sequence[Case]]) -> Part:
     """The cases of a split, as far as they can be found; the reader keeps what is wrong with the others."""
     cases: tuple[Case, ...] = ()
     with reader.skipping():
-        cases = tuple(reader.find(split))
+        cases = tuple(find())
     if not hasattr(reader, "spec"):
         _assume(reader, cases)
-    return Part(split, reader, cases)
+    return Part(name, reader, cases)
 
 
 def _assume(reader: Format, cases: Sequence[Case]) -> None:

@@ -67,6 +67,14 @@ class Case:
         """Numbers between the first slice and the last that no slice has."""
         return sorted({*range(self.indices[0], self.indices[-1])} - {*self.indices}) if self.indices else []
 
+    def check_whole(self) -> None:
+        """Refuse a case with holes, of which a volume is to be made."""
+        if self.holes:
+            raise UserError(
+                f"case {self.name} lacks the slices {', '.join(map(str, self.holes[:8]))}: what is left would be taken "
+                "for neighbours. Add them, or leave the case out with dataset.exclude_cases"
+            )
+
 
 class Format:
     """Base of the formats; a new one is a class with :meth:`holds`, :meth:`find` and :meth:`load`.
@@ -150,11 +158,7 @@ class Format:
         """A whole case, checked against the spec: image (S, C, H, W), label (S, H, W)."""
         if case.volume is not None:
             return self._pixels(case.volume, 3)
-        if case.holes:
-            raise UserError(
-                f"case {case.name} lacks the slices {', '.join(map(str, case.holes[:8]))}: what is left would be taken "
-                "for neighbours. Add them, or leave the case out with dataset.exclude_cases"
-            )
+        case.check_whole()
         slices = [self._pixels(source, 2) for source in case.slices]
         if len(sizes := {pixels.image.shape for pixels in slices}) > 1:
             raise UserError(f"case {case.name}: its slices differ in size ({sorted(sizes)}); a case needs one size")
@@ -232,8 +236,8 @@ def open_folder(
     """
     found = find_format(root, split, name, options)
     parts = combine(parts_of_config(spec or {}, "dataset.spec"), found.told(), ("dataset.spec", str(root)))
-    if kind.channels:
-        parts.setdefault("channels", kind.channels)
+    if found.channels:
+        parts.setdefault("channels", found.channels)
     for key, example in (("channels", "dict(CT=dict(type='Window', low=-160, high=240))"), ("classes", "(...)")):
         if key not in parts:
             raise UserError(

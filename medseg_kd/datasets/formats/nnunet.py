@@ -111,7 +111,7 @@ class NNUNet(Format):
             option = ". To predict imagesTs say dataset.format_options=dict(unlabelled=True)" * (split == "test")
             raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}{option}")
         if self.ending in _VOLUMES:
-            return volume_cases(cases, self.root, self.problems)
+            return volume_cases(cases, self.root, self)
         return [Case(name, 1, slices=(files,), labelled=files[1] is not None) for name, files in cases.items()]
 
     def load(self, source: Files) -> Raw:
