@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, TestLoop
 from torch import nn
 
 from medseg_kd import __version__
@@ -21,13 +21,21 @@ from medseg_kd.configuration import (
     type_errors_explained,
 )
 from medseg_kd.datasets import DataSpec
-from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
+from medseg_kd.engine.agreement import (
+    check_checkpoint,
+    check_model,
+    check_tested,
+    check_validation,
+    complete_model,
+    owner_of,
+)
 from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gradients, restore_progress, set_order
 from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment, quieten
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
+from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
@@ -54,6 +62,7 @@ class Runner(DeviceRunner):
     """What the images of this run are, once a loop with data that tell it is built."""
 
     _load_from: str | None
+    _shared_bytes = 0
     resumed_from: str | None = None
     """The checkpoint that training went on from."""
 
@@ -81,7 +90,7 @@ class Runner(DeviceRunner):
         return self._with_data_checked(super().build_test_loop(loop))
 
     def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
-        """A loop whose data are those that the model, and the loop before it, are made for."""
+        """A loop whose data are those that the model, and the loop before it, are made for, and can be loaded."""
         if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
             check_model(self.bare_model, dataset.spec, dataset.data_root)
             if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
@@ -89,6 +98,10 @@ class Runner(DeviceRunner):
             self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(self.train_dataloader.dataset, dataset)
+            elif isinstance(loop, TestLoop):
+                check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
+        self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
+        check_shared_memory(self._shared_bytes)
         return loop
 
     @property
