@@ -1,5 +1,6 @@
 """Reading volumes with SimpleITK: headers compared, content checked, axes turned to LPS."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,15 +9,21 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from medseg_kd.datasets.headers import checked_bytes
 from medseg_kd.datasets.integrity import check_whole
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.errors import UserError, last_line
 
 ORIENTATION = "LPS"
 """Rows run from front to back, columns from the patient's right to the left, slices from feet to head."""
+ORIENTATIONS = {
+    "".join(letters) for axes in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*axes)
+}
 MAX_LABEL = 65535
 _KINDS = (*(f"{sign}Int{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)), "Float32", "Float64")
-_SCALARS = {getattr(sitk, f"sitk{kind}") for kind in _KINDS}
+_SCALARS = {getattr(sitk, f"sitk{kind}"): np.dtype(kind.lower()) for kind in _KINDS}
+# By its content alone a file may be read as of any kind, such as one of a medical workstation.
+_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 
 
 @dataclass(frozen=True)
@@ -82,19 +89,33 @@ def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
 
 def read_header(path: Path) -> Header:
     """Read the header of a file: of one scalar volume that has a place."""
+    return _header(_opened(path), path)
+
+
+def _opened(path: Path) -> sitk.ImageFileReader:
+    """The reader of a file, which has read its header."""
+    if not path.is_file():
+        raise UserError(f"cannot read {path}: there is no such file")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(_READERS.get(path.suffix.lower(), "NiftiImageIO"))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         check_whole(path)
         raise UserError(f"cannot read {path}: {reason(error)}") from error
+    return reader
+
+
+def _header(reader: sitk.ImageFileReader, path: Path) -> Header:
+    """What a reader has read, once it makes sense."""
     if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1 or reader.GetPixelID() not in _SCALARS:
         raise UserError(
             f"{path} has {reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} components of "
             f"{sitk.GetPixelIDValueAsString(reader.GetPixelID())}: expected one volume of whole or real numbers (3 "
             "dimensions, 1 component). Split series and channels into one file each."
         )
+    checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path)
     header = Header(path, reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
     if not np.isfinite([*header.spacing, *header.origin, *header.direction]).all() or min(header.spacing) <= 0:
         raise UserError(
@@ -157,10 +178,11 @@ def orientation_of(direction: Sequence[float]) -> str:
 
 def read_image(path: Path) -> sitk.Image:
     """Read a whole volume."""
-    read_header(path)
-    check_whole(path)
+    reader = _opened(path)
+    _header(reader, path)
+    check_whole(path, checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path))
     try:
-        return sitk.ReadImage(str(path))
+        return reader.Execute()
     except RuntimeError as error:
         raise UserError(f"cannot read {path} (truncated or damaged?): {reason(error)}") from error
 

@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, TestLoop
 from torch import nn
 
 from medseg_kd import __version__
@@ -21,12 +21,21 @@ from medseg_kd.configuration import (
     type_errors_explained,
 )
 from medseg_kd.datasets import DataSpec
-from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
+from medseg_kd.engine.agreement import (
+    check_checkpoint,
+    check_model,
+    check_tested,
+    check_validation,
+    complete_model,
+    owner_of,
+)
+from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gradients, restore_progress, set_order
 from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment, quieten
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
 from medseg_kd.engine.info import TrainInfoHook
+from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
@@ -53,6 +62,7 @@ class Runner(DeviceRunner):
     """What the images of this run are, once a loop with data that tell it is built."""
 
     _load_from: str | None
+    _shared_bytes = 0
     resumed_from: str | None = None
     """The checkpoint that training went on from."""
 
@@ -80,7 +90,7 @@ class Runner(DeviceRunner):
         return self._with_data_checked(super().build_test_loop(loop))
 
     def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
-        """A loop whose data are those that the model, and the loop before it, are made for."""
+        """A loop whose data are those that the model, and the loop before it, are made for, and can be loaded."""
         if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
             check_model(self.bare_model, dataset.spec, dataset.data_root)
             if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
@@ -88,6 +98,10 @@ class Runner(DeviceRunner):
             self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(self.train_dataloader.dataset, dataset)
+            elif isinstance(loop, TestLoop):
+                check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
+        self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
+        check_shared_memory(self._shared_bytes)
         return loop
 
     @property
@@ -174,10 +188,12 @@ class Runner(DeviceRunner):
     ) -> None:
         """Write ``out_dir/filename``, whole or not at all; arguments as in MMEngine.
 
-        Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer`` and ``param_schedulers``; a
-        distillation adds ``connectors``. All processes call it, and the first one writes.
+        Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer``, with ``gradients`` where some are
+        accumulated, and ``param_schedulers``; a distillation adds ``connectors``. All processes call it, and the first
+        one writes.
         """
         self.average_statistics()
+        gradients = pending_gradients(self.optim_wrapper)
         if not is_main_process():
             return
         for hook in self.hooks:
@@ -195,11 +211,13 @@ class Runner(DeviceRunner):
             "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
             **({} if self.data_spec is None else {"spec": self.data_spec.to_json()}),
         }
+        meta["batch"] = progress_of(self.train_dataloader, meta["iter"])
         model = self.bare_model
         state = model.checkpoint_state() if hasattr(model, "checkpoint_state") else {"state_dict": model.state_dict()}
         checkpoint: dict[str, Any] = {"meta": meta, **state, "message_hub": self.message_hub.state_dict()}
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+            checkpoint.update({"gradients": gradients} if gradients else {})
         if save_param_scheduler and self.param_schedulers:
             checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
@@ -270,6 +288,10 @@ class Runner(DeviceRunner):
                 + f"\nTo use them, start a new run: --cfg-options load_from={filename} with another --work-dir and "
                 "without --resume"
             )
+        if changed := restore_progress(self.train_dataloader, meta, filename):
+            self.logger.warning(changed)
+        if resume_optimizer and (lost := restore_gradients(self.optim_wrapper, checkpoint, filename)):
+            self.logger.warning(f"gradients that were accumulated are lost: {lost}")
         self.logger.info(f"resumed at iteration {self.iter}, epoch {self.epoch}")
 
     def _resume_seed(self, seed: int | None) -> list[str]:
@@ -279,11 +301,7 @@ class Runner(DeviceRunner):
         configured = self._randomness_cfg.get("seed")
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
-        loader = self.train_dataloader
-        sampler: Any
-        for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
-            if hasattr(sampler, "seed"):
-                sampler.seed = seed
+        set_order(self.train_dataloader, seed)
         return [] if configured is None else [f"randomness.seed: {configured} in the config, {seed} goes on"]
 
     def get_hooks_info(self) -> str:

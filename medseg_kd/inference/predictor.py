@@ -1,6 +1,5 @@
 """From a checkpoint and a file to a mask on the file's own grid."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from medseg_kd.datasets.pixels import to_pixels
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
-from medseg_kd.datasets.volumes import ORIENTATION
+from medseg_kd.datasets.volumes import ORIENTATION, ORIENTATIONS
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.inference.case import Keep, predict_with
@@ -20,10 +19,6 @@ from medseg_kd.inference.prediction import Prediction, lay_back
 from medseg_kd.inference.saved_model import saved_config, saved_model
 from medseg_kd.inference.source import Source, read_source
 from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
-
-_ORIENTATIONS = {
-    "".join(letters) for axes in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*axes)
-}
 
 
 class Predictor:
@@ -50,7 +45,7 @@ class Predictor:
                 raise UserError(
                     f"the model has {own} {what}, its data have {its}: one of the two belongs to another run"
                 )
-        if spec.orientation is not None and spec.orientation not in _ORIENTATIONS:
+        if spec.orientation is not None and spec.orientation not in ORIENTATIONS:
             raise UserError(f"orientation {spec.orientation!r}: expected three directions, such as {ORIENTATION}")
         self.model, self.spec, self.size, self.axes = model, spec, size, axes
         predict_with(model)
