@@ -34,8 +34,11 @@ class _Slice:
 
 
 def holds_series(folder: Path) -> bool:
-    """Whether there are DICOM images among the files of a folder."""
-    return any(map(_is_image, folder.iterdir()))
+    """Whether there are DICOM images among the files of a folder, or any that cannot be opened."""
+    try:
+        return any(map(_is_image, folder.iterdir()))
+    except OSError:
+        return True
 
 
 def read_series(folder: Path, uid: str | None = None) -> tuple[sitk.Image, list[Path]]:
