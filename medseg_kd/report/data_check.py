@@ -2,12 +2,14 @@
 
 import functools
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -41,7 +43,8 @@ def data_check_json(survey: Survey) -> str:
 
 def _table(findings: Sequence[Finding], folders: Iterable[str]) -> str:
     """The findings, their files as they are called in the data folder."""
-    table = Table("file", "found", "expected", "remedy", show_lines=True)
+    lines = box.SQUARE if (sys.stdout.encoding or "").lower().startswith("utf") else box.ASCII
+    table = Table("file", "found", "expected", "remedy", show_lines=True, box=lines)
     shown: Counter[str] = Counter()
     for finding in findings:
         shown[finding.check] += 1
