@@ -72,12 +72,18 @@ def remove_drafts(folder: Path) -> None:
     """Remove what processes that were killed had begun to write in a folder, see :func:`whole_file`."""
     for path in folder.glob(".*"):
         match = _DRAFT.match(path.name)
-        if match and (int(match[1]) == os.getpid() or not _lives(int(match[1]))) and not path.is_dir():
-            path.unlink(missing_ok=True)
+        if not match or path.is_dir():
+            continue
+        process = int(match[1])
+        if os.name != "posix" or process == os.getpid() or not _lives(process):
+            with contextlib.suppress(PermissionError):  # Windows keeps what a process writes
+                path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether there is a process of this number, as far as the system tells."""
+    if os.name != "posix":  # where 0 is no harmless signal
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -98,7 +98,7 @@ def ask_to_end(signum: int) -> None:
         handler(signum, None)
 
 
-def end_with_parent(signum: int = signal.SIGKILL) -> None:
+def end_with_parent(signum: int = getattr(signal, "SIGKILL", signal.SIGTERM)) -> None:
     """Let the system send a signal to this process when its parent dies, whatever it dies of; on Linux alone."""
     # Here, so that a command can tell that there is no PyTorch.
     from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from medseg_kd.datasets.checks.splits import Part
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.formats import Case, Format, open_folder
+from medseg_kd.datasets.formats.base import paths_of
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice, load_slice
 from medseg_kd.errors import UserError, some
@@ -191,10 +192,7 @@ class SliceDataset(_FolderDataset):
         found: list[Path] = []
         for case in self._found:
             for source in case.slices if case.volume is None else (case.volume,):
-                named = [
-                    each for each in (source if isinstance(source, tuple) else (source,)) if isinstance(each, Path)
-                ]
-                if not named:
+                if not (named := paths_of(source)):
                     return None
                 found += named
         return found

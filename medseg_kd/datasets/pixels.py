@@ -76,7 +76,8 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
         )
     if image.dtype.kind not in "iuf":
         raise UserError(f"{where}: an image of {image.dtype}, expected whole or real numbers")
-    if image.dtype.kind == "f" and (bad := image.size - int(np.isfinite(image).sum())):
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        bad = image.size - int(np.isfinite(image).sum())
         raise UserError(
             f"{where}: {bad} of {image.size} image values are NaN or infinite. Correct or leave out the file"
         )
@@ -92,6 +93,9 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
             plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
         except UserError as error:
             raise UserError(f"{where}, channel {channel.name}: {error}") from error
+        if not (prepared and rule.bounded) and not np.isfinite(plane).all():
+            largest = abs(values).max()
+            raise UserError(f"{where}, channel {channel.name}: values of up to {largest:g} are too large for float32")
     label = None if raw.label is None else to_classes(raw.label, spec, raw.label_file or where)
     return Pixels(planes.swapaxes(0, 1) if ndim == 3 else planes, label, raw.spacing, raw.geometry)
 

@@ -29,6 +29,7 @@ from medseg_kd.engine.agreement import (
     complete_model,
     owner_of,
 )
+from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gradients, restore_progress, set_order
 from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment, quieten
@@ -187,10 +188,12 @@ class Runner(DeviceRunner):
     ) -> None:
         """Write ``out_dir/filename``, whole or not at all; arguments as in MMEngine.
 
-        Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer`` and ``param_schedulers``; a
-        distillation adds ``connectors``. All processes call it, and the first one writes.
+        Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer``, with ``gradients`` where some are
+        accumulated, and ``param_schedulers``; a distillation adds ``connectors``. All processes call it, and the first
+        one writes.
         """
         self.average_statistics()
+        gradients = pending_gradients(self.optim_wrapper)
         if not is_main_process():
             return
         for hook in self.hooks:
@@ -208,11 +211,13 @@ class Runner(DeviceRunner):
             "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
             **({} if self.data_spec is None else {"spec": self.data_spec.to_json()}),
         }
+        meta["batch"] = progress_of(self.train_dataloader, meta["iter"])
         model = self.bare_model
         state = model.checkpoint_state() if hasattr(model, "checkpoint_state") else {"state_dict": model.state_dict()}
         checkpoint: dict[str, Any] = {"meta": meta, **state, "message_hub": self.message_hub.state_dict()}
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+            checkpoint.update({"gradients": gradients} if gradients else {})
         if save_param_scheduler and self.param_schedulers:
             checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
@@ -283,6 +288,10 @@ class Runner(DeviceRunner):
                 + f"\nTo use them, start a new run: --cfg-options load_from={filename} with another --work-dir and "
                 "without --resume"
             )
+        if changed := restore_progress(self.train_dataloader, meta, filename):
+            self.logger.warning(changed)
+        if resume_optimizer and (lost := restore_gradients(self.optim_wrapper, checkpoint, filename)):
+            self.logger.warning(f"gradients that were accumulated are lost: {lost}")
         self.logger.info(f"resumed at iteration {self.iter}, epoch {self.epoch}")
 
     def _resume_seed(self, seed: int | None) -> list[str]:
@@ -292,11 +301,7 @@ class Runner(DeviceRunner):
         configured = self._randomness_cfg.get("seed")
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
-        loader = self.train_dataloader
-        sampler: Any
-        for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
-            if hasattr(sampler, "seed"):
-                sampler.seed = seed
+        set_order(self.train_dataloader, seed)
         return [] if configured is None else [f"randomness.seed: {configured} in the config, {seed} goes on"]
 
     def get_hooks_info(self) -> str:

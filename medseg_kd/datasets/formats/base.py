@@ -191,6 +191,8 @@ def tells_slice(path: Path) -> bool:
 
 def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
     """What a reader makes of a file, with one error for all the ways in which a file can be damaged."""
+    if irregular := [path for path in paths_of(source) if not path.is_file()]:
+        raise UserError(f"{irregular[0]} is no file that can be read: it is a folder, a device or not there")
     try:
         return read(source)
     except (UserError, MemoryError):
@@ -277,8 +279,13 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
     raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
 
 
+def paths_of(source: Any) -> list[Path]:
+    """The files of a source, as far as it tells them."""
+    if isinstance(source, tuple):
+        return [path for each in source for path in paths_of(each)]
+    return [source] if isinstance(source, Path) else []
+
+
 def _shown(source: Any) -> str:
     """A source in messages: its first file, or all that it has to say."""
-    while isinstance(source, tuple):
-        source = source[0]
-    return str(source)
+    return str(next(iter(paths_of(source)), source))

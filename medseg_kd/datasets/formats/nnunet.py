@@ -1,6 +1,5 @@
 """nnU-Net's raw folders: ``Dataset###_Name`` with ``dataset.json``, a file a channel, folds for training."""
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -10,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format, visible
+from medseg_kd.datasets.formats.base import Case, Format, opened, visible
 from medseg_kd.datasets.formats.images import read_label, read_pixels
 from medseg_kd.datasets.formats.nifti import Files, volume_cases
 from medseg_kd.datasets.intensities import RGB8, Intensity, Percentiles, Stored, ZScore
+from medseg_kd.datasets.listings import is_plain_name, read_json, typed
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import parts_of_json
 from medseg_kd.datasets.volumes import ORIENTATION, read_volume
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 from medseg_kd.registry import FORMATS
 
 FOLDS = 5
@@ -55,8 +55,8 @@ class NNUNet(Format):
             raise UserError(f"dataset.format_options.fold is {fold!r}, expected 0, 1 and so on, or 'all'")
         self.fold, self.unlabelled, self.outside = fold, unlabelled, outside
         self.where = root / "dataset.json"
-        self.content = _json(self.where, dict)
-        names = _typed(self.content.get("channel_names", self.content.get("modality")), dict, f"{self.where}: channels")
+        self.content = read_json(self.where, dict)
+        names = typed(self.content.get("channel_names", self.content.get("modality")), dict, f"{self.where}: channels")
         self.channel_names = {number: str(name) for number, name in names.items()}
         self.ending = self.content.get("file_ending", ".nii.gz" if "modality" in self.content else None)
         if self.ending not in _IMAGES + _VOLUMES:
@@ -69,7 +69,7 @@ class NNUNet(Format):
     def holds(cls, root: Path, split: str) -> bool:
         path = root / "dataset.json"
         folders = any((root / name).is_dir() for name in ("imagesTr", "imagesTs"))
-        return path.is_file() and (folders or "dataset" in _json(path, dict))
+        return path.is_file() and (folders or "dataset" in read_json(path, dict))
 
     def told(self) -> dict[str, Any]:
         content = {"channel_names": self.channel_names, **_labels(self.content, self.where)}
@@ -121,7 +121,7 @@ class NNUNet(Format):
         planes = [read_pixels(path, len(self.spec.channels) if len(channels) == 1 else 1) for path in channels]
         if len(sizes := {plane.shape for plane in planes}) > 1:
             raise UserError(f"{channels[0]} and the other channels of the case differ in size: {sorted(sizes)}")
-        return Raw(np.concatenate(planes), None if label is None else read_label(label))
+        return Raw(np.concatenate(planes), None if label is None else opened(label, read_label))
 
     def _training(self) -> dict[str, Files]:
         """All labelled cases, sorted by their names."""
@@ -163,20 +163,20 @@ class NNUNet(Format):
     def _mapped(self, mapping: Any) -> dict[str, Files]:
         """Cases that ``dataset`` in ``dataset.json`` names, with their files."""
         cases: dict[str, Files] = {}
-        for name, entry in _typed(mapping, dict, f"{self.where}: dataset").items():
+        for name, entry in typed(mapping, dict, f"{self.where}: dataset").items():
             where = f"{self.where}: dataset: {name}"
-            if not name or name.startswith(".") or {"/", "\\"} & {*name}:
+            if not is_plain_name(name) or name.startswith("."):
                 raise UserError(f"{where}: expected a name without folders")
             with self.skipping():
-                entry = _typed(entry, dict, where)
-                images = _typed(entry.get("images"), list, f"{where}: images")
+                entry = typed(entry, dict, where)
+                images = typed(entry.get("images"), list, f"{where}: images")
                 self._check_channels(name, range(len(images)))
                 cases[name] = tuple(self._path(text, where) for text in images), self._path(entry.get("label"), where)
         return cases
 
     def _path(self, text: Any, where: str) -> Path:
         """A file that ``dataset.json`` names."""
-        path = Path(os.path.abspath(self.root / os.path.expandvars(_typed(text, str, where))))
+        path = Path(os.path.abspath(self.root / os.path.expandvars(typed(text, str, where))))
         if not (self.outside or path.is_relative_to(os.path.abspath(self.root))):
             raise UserError(
                 f"{where} names {text}, which lies outside {self.root}. If it is to be read, say "
@@ -201,17 +201,17 @@ class NNUNet(Format):
         if self.fold == "all":
             return {"train": names, "val": names, "test": []}
         path, number = self.root / "splits_final.json", int(self.fold)
-        folds = _json(path, list) if path.is_file() else five_folds(names)
+        folds = read_json(path, list) if path.is_file() else five_folds(names)
         if number >= len(folds):
             raise UserError(f"dataset.format_options.fold is {number}, but there are the folds 0 to {len(folds) - 1}")
         where = f"{path}: fold {number}"
-        fold = _typed(folds[number], dict, where)
-        train, val = (_typed(fold.get(key), list, f"{where}: {key}") for key in ("train", "val"))
-        if unknown := sorted({*map(str, train + val)} - {*names}):
-            raise UserError(f"{where} names {', '.join(unknown[:5])}, which {self.root} does not hold")
+        fold = typed(folds[number], dict, where)
+        train, val = ([*map(str, typed(fold.get(key), list, f"{where}: {key}"))] for key in ("train", "val"))
+        if unknown := sorted({*train, *val} - {*names}):
+            raise UserError(f"{where} names {some([*map(repr, unknown)])}, which {self.root} does not hold")
         if both := sorted({*train} & {*val}):
             raise UserError(
-                f"{where} has {', '.join(both[:5])} in train and in val: keep each case in one. To train on all cases "
+                f"{where} has {some(both)} in train and in val: keep each case in one. To train on all cases "
                 "say dataset.format_options=dict(fold='all')"
             )
         return {"train": train, "val": val, "test": val}
@@ -234,9 +234,9 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
 
     A class is named by the region that is made of it alone.
     """
-    given = _typed(content.get("labels"), dict, f"{where}: labels")
-    if given and all(str(key).isdigit() for key in given):  # nnU-Net v1 and the Decathlon: value to name
-        given = {name: int(value) for value, name in given.items()}
+    given = typed(content.get("labels"), dict, f"{where}: labels")
+    if given and all(key.isdecimal() for key in given):  # nnU-Net v1 and the Decathlon: value to name
+        given = {str(name): int(value) for value, name in given.items()}
     values = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
     ignored = values.pop("ignore", [])
     every = [value for members in (*values.values(), ignored) for value in members]
@@ -255,25 +255,10 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
         if len(single) < len(values):
             raise UserError(f"{where}: labels is {given}: expected a value of its own for each name")
         return {"labels": labels}
-    order = content.get("regions_class_order")
-    if len(order or ()) != len(regions):
+    order = typed(content.get("regions_class_order") or [], list, f"{where}: regions_class_order")
+    if len(order) != len(regions):
         raise UserError(
             f"{where}: labels has {len(regions)} regions, so regions_class_order is expected to have {len(regions)} "
             f"values; it is {order}"
         )
     return {"labels": labels, "regions": regions, "regions_class_order": order}
-
-
-def _json(path: Path, kind: type) -> Any:
-    """Content of a JSON file, a dict or a list."""
-    try:
-        return _typed(json.loads(path.read_text(encoding="utf-8-sig")), kind, str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no JSON: {error}. Copy it again") from error
-
-
-def _typed(value: Any, kind: type, where: str) -> Any:
-    """A value that is of a kind."""
-    if not isinstance(value, kind):
-        raise UserError(f"{where} is {value!r}: expected a {kind.__name__}")
-    return value
