@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,14 +95,14 @@ def remove_drafts(folder: Path) -> None:
         if not match or path.is_dir():
             continue
         process = int(match[1])
-        if os.name != "posix" or process == os.getpid() or not _lives(process):
+        if sys.platform == "win32" or process == os.getpid() or not _lives(process):
             with contextlib.suppress(PermissionError):  # Windows keeps what a process writes
                 path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:
     """Whether there is a process of this number, as far as the system tells."""
-    if os.name != "posix":  # where 0 is no harmless signal
+    if sys.platform == "win32":  # where 0 is no harmless signal
         return True
     try:
         os.kill(process, 0)
