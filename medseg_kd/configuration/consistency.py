@@ -109,7 +109,7 @@ def _check_paramwise(where: str, wrapper: Mapping[str, Any]) -> None:
     for name, value in given.items():
         check_kind(f"{where}.{name}", value, known[name])
     kind = found(OPTIMIZERS, optimizer.get("type")) if isinstance(optimizer, Mapping) else None
-    taken = accepted_arguments(kind, {}) if isinstance(kind, type) else None
+    taken = (accepted_arguments(kind, {}) if isinstance(kind, type) else None) or {}
     for name, value in (given.get("custom_keys") or {}).items() if taken else ():
         check_keys(f"{where}.custom_keys.{name}", value, {"lr_mult", "decay_mult"} | taken.keys())
 
