@@ -40,7 +40,9 @@ class Finding:
         where = max((n for n in named if text.startswith(n) and Path(n).exists()), key=len, default=named[0])
         found, _, remedy = text.removeprefix(where).lstrip(":, ").partition(". ")
         found, *expected = re.split(r"[,:;]? expected ", found, maxsplit=1)
-        return cls(check, where, found, "".join(expected).rstrip("."), remedy.rstrip("."))
+        return cls(
+            check, where, found, "".join(expected).rstrip("."), remedy.rstrip(".") or "Correct or leave out the file"
+        )
 
 
 class Checks(Generic[_Subject]):

@@ -3,7 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from medseg_kd.datasets.intensities import Stored, ZScore
 from medseg_kd.datasets.spec import Channel, DataSpec, parts_of_config
 from medseg_kd.errors import UserError
 from medseg_kd.progress import progress
+from medseg_kd.signals import LoadingProcess
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,16 @@ def survey(parts: Sequence[Part], workers: int = 0) -> Survey:
     work = [(part.reader, part.name, *each) for part in parts for each in _sources(part)]
     records: dict[str, list[Record]] = {part.name: [] for part in parts}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) if workers else nullcontext() as pool:
+    pool = ProcessPoolExecutor(workers, context, LoadingProcess(None), (0,)) if workers else None
+    try:
         read = (pool.map if pool else map)(_read, work)
         for _, record in zip(progress(work, "reading"), read, strict=True):
             records[record.split].append(record)
+    except BrokenProcessPool as error:
+        raise UserError("a reading process was killed; mostly memory is full. Take fewer --workers") from error
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
     findings = SPLIT_CHECKS(parts)
     findings += [finding for part in parts for record in records[part.name] for finding in record.findings]
     for part in parts:
