@@ -27,8 +27,6 @@ _NIFTI = {
 }
 _MOST_EXTENSIONS = 64 << 20
 """Bytes before the voxels of a NIfTI file."""
-
-
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError)
 
 
@@ -103,11 +101,11 @@ def _check_nifti(file: BufferedIOBase, path: Path) -> tuple[int, int]:
 def _voxels(header: bytes) -> tuple[int, np.dtype, list[int]]:
     """Where the voxels of a NIfTI file begin, of what type they are, and its shape."""
     said, is_native = _told(header)
-    (count, *sizes), voxel = said["dims"].tolist(), _VOXELS.get(int(said["kind"]))
-    if voxel is None or not 0 < count < 8 or min(sizes[:count]) < 1:
-        raise ValueError("its header tells of no volume of numbers")
-    kind = np.dtype(voxel) if is_native else np.dtype(voxel).newbyteorder()
-    return max(int(said["start"]), int(said["length"])), kind, sizes[:count]
+    if int(said["kind"]) not in _VOXELS:
+        raise ValueError("its header tells of no numbers")
+    kind = np.dtype(_VOXELS[int(said["kind"])])
+    start = max(int(said["start"]), int(said["length"]))
+    return start, kind if is_native else kind.newbyteorder(), said["dims"][1 : 1 + said["dims"][0]].tolist()
 
 
 def _told(header: bytes) -> tuple[np.void, bool]:
@@ -115,6 +113,9 @@ def _told(header: bytes) -> tuple[np.void, bool]:
     for length, own in _NIFTI.items():
         for layout in (own, own.newbyteorder()) if len(header) >= length else ():
             said = np.frombuffer(header, layout, 1)[0]
-            if said["length"] == length and said["magic"] == b"n+" and 0 <= said["start"] <= _MOST_EXTENSIONS:
+            if said["length"] == length and said["magic"] == b"n+":
+                count, *sizes = said["dims"].tolist()
+                if not 0 < count < 8 or min(sizes[:count]) < 1 or not 0 <= said["start"] <= _MOST_EXTENSIONS:
+                    raise ValueError("the sizes in its header make no sense")
                 return said, layout is own
     raise ValueError("no header of a NIfTI file that holds its own voxels")

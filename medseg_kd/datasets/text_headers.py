@@ -21,8 +21,11 @@ _LONGEST = 400
 """Characters of a line, which nine numbers in full precision do not reach."""
 _LONGEST_REMARK = 1 << 16
 _FIELD = re.compile(r"\s*([^:=]+?)\s*[:=]\s*(.*?)\s*")
-_DIMENSIONS = ("ndims", "dimension")
-_NEEDED = ("ndims", "dimsize", "elementtype", "elementdatafile")
+_SIZES = {
+    **dict.fromkeys(("ndims", "dimension"), re.compile("[1-4]")),
+    **dict.fromkeys(("dimsize", "sizes"), re.compile(r"\d{1,9}( +\d{1,9}){0,3}")),
+}
+_NEEDED = ("NDims", "DimSize", "ElementType", "ElementDataFile")
 _SKIPS = ("lineskip", "byteskip", "headersize")
 _TOLD = ("datafile", "elementdatafile", "encoding", "compresseddata", "compresseddatasize", "binarydata")
 
@@ -43,29 +46,32 @@ def read_text_header(file: BufferedIOBase, path: Path) -> TextHeader:
         UserError: ITK must not see it, or cannot read the voxels.
     """
     told: dict[str, str] = {}
-    for name, value in _fields(file, path):
-        if name in (*_TOLD, *_SKIPS, *_DIMENSIONS, *_NEEDED):
+    missing = {*_NEEDED}
+    for field, value in _fields(file, path):
+        missing.discard(field)
+        name = field.lower()
+        if name in (*_TOLD, *_SKIPS, *_SIZES):
             if name in told:
                 raise UserError(f"{path}: its header tells {name} twice. Save it anew")
             told[name] = value
-    if any(told.get(name, "3") not in tuple("1234") for name in _DIMENSIONS):
-        raise UserError(f"{path}: its header tells of too many dimensions, expected 3. Save it anew")
+    if wrong := [name for name, pattern in _SIZES.items() if name in told and not pattern.fullmatch(told[name])]:
+        raise UserError(f"{path}: {wrong[0]} in its header is {told[wrong[0]]!r}, expected a volume. Save it anew")
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-    if missing := [] if nrrd else [name for name in _NEEDED if name not in told]:
-        raise UserError(f"cannot read {path}: its header lacks {missing[0]}. Save it anew")
+    if missing and not nrrd:
+        raise UserError(f"cannot read {path}: its header lacks {min(missing)}. Save it anew")
     encoding = told.get("encoding", "").lower()
     packed = encoding in ("gzip", "gz") if nrrd else told.get("compresseddata", "").lower() == "true"
     is_text = encoding != "raw" if nrrd else told.get("binarydata", "true").lower() != "true"
     if (is_text and not (nrrd and packed)) or (packed and any(told.get(name, "0") != "0" for name in _SKIPS)):
         raise UserError(f"{path}: its voxels are text, or packed in an unusual way. Save it raw or with gzip")
     elsewhere = told.get("datafile", "LOCAL") if nrrd else told.get("elementdatafile", "")
-    elsewhere = "" if elsewhere.upper() == "LOCAL" else elsewhere or "nowhere"
-    if elsewhere and (not is_plain_name(elsewhere) or elsewhere == "LIST" or re.search("[% ]", elsewhere)):
+    is_here = elsewhere.upper() == "LOCAL"
+    if not is_here and (not is_plain_name(elsewhere) or elsewhere == "LIST" or re.search("[% ]", elsewhere)):
         raise UserError(
             f"{path} takes its voxels from {elsewhere!r}, expected one file beside it. Save it with its voxels inside, "
             "as .mha or .nrrd"
         )
-    return TextHeader(elsewhere, packed, told.get("compresseddatasize"))
+    return TextHeader("" if is_here else elsewhere, packed, told.get("compresseddatasize"))
 
 
 def check_voxels(path: Path, size: int) -> None:
@@ -88,7 +94,7 @@ def check_voxels(path: Path, size: int) -> None:
 
 
 def _fields(file: BufferedIOBase, path: Path) -> Iterator[tuple[str, str]]:
-    """Names, in small letters and without blanks, and values of a header, up to its end."""
+    """Names, without blanks, and values of a header, up to its end."""
     for number in range(_MOST_LINES):
         line = file.readline(_LONGEST_REMARK).decode(errors="replace").rstrip("\r\n").replace("\t", " ")
         is_remark = line.startswith("#") or line.partition(":")[2].startswith("=")
@@ -99,9 +105,9 @@ def _fields(file: BufferedIOBase, path: Path) -> Iterator[tuple[str, str]]:
             return
         if not match or len(line) > _LONGEST or not line.isprintable():
             break
-        name = match[1].replace(" ", "").lower()
+        name = match[1].replace(" ", "")
         yield name, match[2]
-        if name == "elementdatafile":
+        if name.lower() == "elementdatafile":
             return
     raise UserError(f"cannot read {path}: damaged, its header is not one of MetaImage or NRRD. Copy or save it again")
 
