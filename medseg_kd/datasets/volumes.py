@@ -48,7 +48,7 @@ class Header:
     @property
     def slices(self) -> int:
         """Slices once the volume is turned to LPS."""
-        return next(size for size, axis in zip(self.size, _orientation(self.direction), strict=True) if axis in "SI")
+        return next(size for size, axis in zip(self.size, orientation_of(self.direction), strict=True) if axis in "SI")
 
     def differences(self, other: "Header") -> list[str]:
         """In what another file's grid differs, a line each."""
@@ -106,7 +106,7 @@ def _opened(path: Path) -> sitk.ImageFileReader:
         reader.ReadImageInformation()
     except RuntimeError as error:
         check_whole(path)
-        raise UserError(f"cannot read {path}: {_reason(error)}") from error
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
     return reader
 
 
@@ -130,7 +130,7 @@ def _header(reader: sitk.ImageFileReader, path: Path) -> Header:
 
 def read_label(path: Path) -> sitk.Image:
     """Read a label of any pixel type whose values are whole numbers, as int32."""
-    image = _read(path)
+    image = read_image(path)
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise UserError(f"{path} holds values that are not whole numbers: it is not a label, or was interpolated.")
@@ -140,42 +140,46 @@ def read_label(path: Path) -> sitk.Image:
 
 
 def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
-    """Read a case, a file a channel, and turn it to LPS.
+    """Read a case, a file a channel, and turn it to LPS, see :func:`to_raw`."""
+    return to_raw(map(read_image, images), None if label is None else read_label(label))
 
-    All files are turned as the first one: their headers agree (:func:`check_grids`), but for rounding, which must not
-    decide where an axis at 45 degrees points to.
+
+def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orientation: str = ORIENTATION) -> Raw:
+    """Turn a case, an image a channel, to an orientation.
+
+    All are turned as the first one: their headers agree (:func:`check_grids`), but for rounding, which must not decide
+    where an axis at 45 degrees points to.
 
     Returns:
-        Image (C, S, H, W) in the type of the files, label (S, H, W) int32.
+        Image (C, S, H, W) in the type of the images, label (S, H, W).
     """
-    first = _read(images[0])
-    turned = sitk.DICOMOrient(first, ORIENTATION)
-    arrays = [sitk.GetArrayFromImage(turned), *(_turned(_read(path), first) for path in images[1:])]
+    first, *others = images
+    turned = sitk.DICOMOrient(first, orientation)
+
+    def values(image: sitk.Image) -> np.ndarray:
+        image.SetDirection(first.GetDirection())
+        return sitk.GetArrayFromImage(sitk.DICOMOrient(image, orientation))
+
+    arrays = [sitk.GetArrayFromImage(turned), *map(values, others)]
     geometry = {
         "origin": turned.GetOrigin(),
         "direction": turned.GetDirection(),
-        "orientation": _orientation(first.GetDirection()),
+        "orientation": orientation_of(first.GetDirection()),
     }
     return Raw(
-        np.stack(arrays) if len(arrays) > 1 else arrays[0][None],
-        None if label is None else _turned(read_label(label), first),
+        np.stack(arrays) if others else arrays[0][None],
+        None if label is None else values(label),
         turned.GetSpacing()[::-1],
         geometry,
     )
 
 
-def _turned(image: sitk.Image, like: sitk.Image) -> np.ndarray:
-    """Values of an image that is turned to LPS as if it had the direction of another."""
-    image.SetDirection(like.GetDirection())
-    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, ORIENTATION))
-
-
-def _orientation(direction: Sequence[float]) -> str:
+def orientation_of(direction: Sequence[float]) -> str:
     """Where axes point to, such as ``RAS``: SimpleITK's ``DICOMOrient`` leads back to it."""
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction))
 
 
-def _read(path: Path) -> sitk.Image:
+def read_image(path: Path) -> sitk.Image:
     """Read a whole volume."""
     reader = _opened(path)
     _header(reader, path)
@@ -183,10 +187,10 @@ def _read(path: Path) -> sitk.Image:
     try:
         return reader.Execute()
     except RuntimeError as error:
-        raise UserError(f"cannot read {path} (truncated or damaged?): {_reason(error)}") from error
+        raise UserError(f"cannot read {path} (truncated or damaged?): {reason(error)}") from error
 
 
-def _reason(error: RuntimeError) -> str:
+def reason(error: RuntimeError) -> str:
     """The last line of an ITK exception, which says what happened, or what to do about it."""
     line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", last_line(error))
     if "orthonormal" not in line:

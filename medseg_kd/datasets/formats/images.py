@@ -56,19 +56,22 @@ class Images(Format):
         seen: dict[Path, Path] = {}
         for image in _files(images):
             stem = image.relative_to(images).with_suffix("")
-            if stem in seen:
-                raise UserError(f"{seen[stem]} and {image.name} are the same slice: keep one of them")
-            seen[stem] = image
-            if folder := "_".join(stem.parts[:-1]):
-                case, index = numbered(image, folder)
-            else:
-                case, index = numbered(image) if tells_slice(image) else (stem.name, 0)
-            cases[case].append((index, (image, None if labels is None else _label(labels / stem, image))))
-        for name, slices in cases.items():
-            if len(places := {image.parent for _, (image, _) in slices}) > 1:
-                where = " and ".join(map(str, sorted(places)))
-                raise UserError(f"case {name} has slices in {where}: rename one of them")
-        return [Case.of_slices(name, slices, labels is not None) for name, slices in sorted(cases.items())]
+            with self.skipping():
+                if (twin := seen.setdefault(stem, image)) != image:
+                    raise UserError(f"{twin} and {image.name} are the same slice: keep one of them")
+                if folder := "_".join(stem.parts[:-1]):
+                    case, index = numbered(image, folder)
+                else:
+                    case, index = numbered(image) if tells_slice(image) else (stem.name, 0)
+                cases[case].append((index, (image, None if labels is None else _label(labels / stem, image))))
+        found = []
+        for name, slices in sorted((name, slices) for name, slices in cases.items() if slices):
+            with self.skipping():
+                if len(places := {image.parent for _, (image, _) in slices}) > 1:
+                    where = " and ".join(map(str, sorted(places)))
+                    raise UserError(f"case {name} has slices in {where}: rename one of them")
+                found.append(Case.of_slices(name, slices, labels is not None))
+        return found
 
     def load(self, source: _Files) -> Raw:
         image, label = source

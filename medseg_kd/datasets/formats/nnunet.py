@@ -20,6 +20,7 @@ from medseg_kd.datasets.volumes import ORIENTATION, read_volume
 from medseg_kd.errors import UserError, some
 from medseg_kd.registry import FORMATS
 
+FOLDS = 5
 _IMAGES = (".png", ".bmp", ".tif")
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 # nnU-Net's names in lower case; it makes ZScore of R, G and B, which are bytes in every data set that has them.
@@ -89,9 +90,18 @@ class NNUNet(Format):
             )
         return _RULES.get(channel.casefold(), ZScore())
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test cases beside those of the folds, with their labels."""
+        return all((self.root / name).is_dir() for name in ("imagesTs", "labelsTs"))
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether the training cases can be split into folds."""
+        return (self.root / "splits_final.json").is_file() or len(self._training()) >= FOLDS
+
     def find(self, split: str) -> list[Case]:
-        labelled_test = all((self.root / name).is_dir() for name in ("imagesTs", "labelsTs"))
-        if split == "test" and (self.unlabelled or labelled_test):
+        if split == "test" and (self.unlabelled or self.has_test):
             cases = self._folder("Ts", self.unlabelled)
         else:
             training = self._training()
@@ -101,7 +111,7 @@ class NNUNet(Format):
             option = ". To predict imagesTs say dataset.format_options=dict(unlabelled=True)" * (split == "test")
             raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}{option}")
         if self.ending in _VOLUMES:
-            return volume_cases(cases, self.root)
+            return volume_cases(cases, self.root, self)
         return [Case(name, 1, slices=(files,), labelled=files[1] is not None) for name, files in cases.items()]
 
     def load(self, source: Files) -> Raw:
@@ -118,11 +128,12 @@ class NNUNet(Format):
         mapping = self.content.get("dataset")
         cases = self._folder("Tr") if mapping is None else self._mapped(mapping)
         count = self.content.get("numTraining", len(cases))
-        if count != len(cases):
-            raise UserError(
-                f"{self.where}: numTraining is {count}, but {len(cases)} cases are there. Correct the number, or copy "
-                "the data again"
-            )
+        with self.skipping():
+            if count != len(cases):
+                raise UserError(
+                    f"{self.where}: numTraining is {count}, but {len(cases)} cases are there. Correct the number, or "
+                    "copy the data again"
+                )
         return dict(sorted(cases.items()))
 
     def _folder(self, part: str, unlabelled: bool = False) -> dict[str, Files]:
@@ -140,11 +151,13 @@ class NNUNet(Format):
         cases: dict[str, Files] = {}
         for name, numbered in sorted(channels.items()):
             label = self.root / f"labels{part}" / f"{name}{self.ending}"
-            self._check_channels(name, sorted(numbered))
-            if not (label.is_file() or unlabelled):
-                option = ", or say dataset.format_options=dict(unlabelled=True) to predict without labels"
-                raise UserError(f"{folder}: case {name} has no label {label}. Add it{option * (part == 'Ts')}")
-            cases[name] = tuple(numbered[channel] for channel in sorted(numbered)), label if label.is_file() else None
+            with self.skipping():
+                self._check_channels(name, sorted(numbered))
+                if not (label.is_file() or unlabelled):
+                    option = ", or say dataset.format_options=dict(unlabelled=True) to predict without labels"
+                    raise UserError(f"{folder}: case {name} has no label {label}. Add it{option * (part == 'Ts')}")
+                files = tuple(numbered[channel] for channel in sorted(numbered))
+                cases[name] = files, label if label.is_file() else None
         return cases
 
     def _mapped(self, mapping: Any) -> dict[str, Files]:
@@ -154,10 +167,11 @@ class NNUNet(Format):
             where = f"{self.where}: dataset: {name}"
             if not is_plain_name(name) or name.startswith("."):
                 raise UserError(f"{where}: expected a name without folders")
-            entry = typed(entry, dict, where)
-            images = typed(entry.get("images"), list, f"{where}: images")
-            self._check_channels(name, range(len(images)))
-            cases[name] = tuple(self._path(text, where) for text in images), self._path(entry.get("label"), where)
+            with self.skipping():
+                entry = typed(entry, dict, where)
+                images = typed(entry.get("images"), list, f"{where}: images")
+                self._check_channels(name, range(len(images)))
+                cases[name] = tuple(self._path(text, where) for text in images), self._path(entry.get("label"), where)
         return cases
 
     def _path(self, text: Any, where: str) -> Path:
@@ -206,12 +220,12 @@ class NNUNet(Format):
 
 def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
     """nnU-Net's folds of sorted names: scikit-learn's ``KFold(5, shuffle=True, random_state=12345)``."""
-    if len(names) < 5:
+    if len(names) < FOLDS:
         raise UserError(
             f"{len(names)} cases cannot be split into nnU-Net's 5 folds. Write splits_final.json, or train on all "
             "cases with dataset.format_options=dict(fold='all')"
         )
-    parts = np.array_split(np.random.RandomState(12345).permutation(len(names)), 5)
+    parts = np.array_split(np.random.RandomState(12345).permutation(len(names)), FOLDS)
     held_out = [[names[place] for place in sorted(part)] for part in parts]
     return [{"train": sorted({*names} - {*part}), "val": part} for part in held_out]
 

@@ -56,20 +56,31 @@ class TransUNet(Format):
 
     def find(self, split: str) -> list[Case]:
         folder = self.root / FOLDERS[split]
-        found = {_stem(path): path for path in visible(folder.glob(_PATTERNS[split]))}
+        found: dict[str, Path] = {}
+        for path in visible(folder.glob(_PATTERNS[split])):
+            with self.skipping():
+                if (twin := found.setdefault(_stem(path), path)) != path:
+                    raise UserError(f"{twin} and {path.name} are the same case: keep one of them")
         names = _listed(self.root, LIST_FILES[split]) or sorted(found)
-        if missing := [name for name in names if name not in found]:
-            raise UserError(
-                f"{folder} does not hold what lists/*/{LIST_FILES[split]} names: {some(missing)} missing. Prepare or "
-                "copy the data again"
-            )
-        if split == "test":
-            return [self._volume(name, found[name], "image", "label") for name in names]
-        cases = defaultdict(list)
-        for name in names:
-            case, index = numbered(found[name])
-            cases[case].append((index, found[name]))
-        return [Case.of_slices(case, files) for case, files in sorted(cases.items())]
+        with self.skipping():
+            if missing := [name for name in names if name not in found]:
+                raise UserError(
+                    f"{folder} does not hold what lists/*/{LIST_FILES[split]} names: {some(missing)} missing. Prepare "
+                    "or copy the data again"
+                )
+        cases: list[Case] = []
+        slices = defaultdict(list)
+        for name, path in ((name, found[name]) for name in names if name in found):
+            with self.skipping():
+                if split == "test":
+                    cases.append(self._volume(name, path, "image", "label"))
+                else:
+                    case, index = numbered(path)
+                    slices[case].append((index, path))
+        for case, files in sorted(slices.items()):
+            with self.skipping():
+                cases.append(Case.of_slices(case, files))
+        return cases
 
     def _volume(self, name: str, path: Path, *arrays: str) -> Case:
         """Case of an h5 file with these arrays, once its shape is seen to be plausible."""
