@@ -54,7 +54,7 @@ PLANTED: dict[str, tuple[Callable[[Path], Any], str, bool, str]] = {
     "bytes": (lambda r: change(r / FIRST, image=lambda a: a * 255), "image", True, r"lie in \[0, 2\d\d.*"),
     "divided twice": (lambda r: change(r / FIRST, image=lambda a: a / 255), "scale", False, "almost black"),
     "nan": (lambda r: change(r / FIRST, image=with_nan), "image", True, "1 of 4096 image values are NaN"),
-    "text": (lambda r: change(r / FIRST, image=lambda a: a.astype(str)), "image", True, "an image of <U"),
+    "text": (lambda r: change(r / FIRST, image=lambda a: a.astype(str)), "unreadable", True, "an array of <U"),
     "constant": (
         lambda r: change(r / FIRST, image=lambda a: a * 0),
         "constant",

@@ -109,7 +109,7 @@ def unfit_image(file: OpenFile) -> Iterator[Finding]:
 def unfit_label(file: OpenFile) -> Iterator[Finding]:
     """Labels that do not lie on their image, or are none."""
     label, where = file.raw.label, file.label_where
-    if label is None:
+    if label is None or file.image.ndim != file.ndim + 1:
         return
     if label.shape != file.image.shape[1:]:
         sizes = f"a label of {label.shape}", f"the {file.image.shape[1:]} of its image"
@@ -150,7 +150,7 @@ def scale(file: OpenFile) -> Iterator[Finding]:
 def _digests(image: np.ndarray, ndim: int) -> tuple[bytes | None, ...]:
     """A digest of each plane of (C, H, W) or (C, S, H, W) that is not constant."""
     planes = image[:, None] if ndim == 2 else image
-    if planes.ndim != 4 or planes.dtype.kind not in "iufb":
+    if planes.ndim != 4 or not planes.size or planes.dtype.kind not in "iufb":
         return ()
     each = (np.ascontiguousarray(planes[:, index], np.float32) for index in range(planes.shape[1]))
     return tuple(
