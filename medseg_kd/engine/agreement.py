@@ -85,9 +85,9 @@ def check_data(cfg: Mapping[str, Any]) -> None:
         root = own.reader.root
         if copied:
             raise UserError(
-                f"{root}: {some(copied)} is in {own.name} and, with the same images, in {other.name}, so that its "
-                "scores say nothing of other patients. Leave it out of one with dataset.exclude_cases; to validate on "
-                f"what is trained on, set val_dataloader.dataset.split={own.name!r}"
+                f"{root}: {some(copied)} in {own.name} and in {other.name} have the same images, so that their scores "
+                "say nothing of other patients. Leave them out of one with dataset.exclude_cases; to validate on what "
+                f"is trained on, set val_dataloader.dataset.split={own.name!r}"
             )
         if shared := shared_names(own, other):
             both = "are both trained on and validated on, so" if same else "name cases of both splits; if they are one,"

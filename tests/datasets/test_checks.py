@@ -267,7 +267,7 @@ def of_config(root: Path, **validated: Any) -> Survey:
 def test_what_a_config_says_counts(tmp_path: Path) -> None:
     write_nifti(tmp_path, 3)
     result = of_config(tmp_path)
-    assert not result.findings and list(result.records) == ["train: train", "val: test"]
+    assert not result.findings and list(result.records) == ["train", "val (test)"]
     result = of_config(tmp_path, split="train")
     assert [(each.check, each.fault) for each in result.findings] == [("both splits", False)]
     write_volume(tmp_path / "train/images/pt_0.nii.gz", np.arange(256, dtype=np.uint8).reshape(4, 8, 8))

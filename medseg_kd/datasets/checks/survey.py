@@ -72,7 +72,8 @@ def parts_of_loaders(datasets: Mapping[str, Mapping[str, Any]]) -> list[Part]:
     for loader, dataset in datasets.items():
         for folder in configured_folders(dataset):
             folder.reader.problems = []
-            part = _part(folder.reader, f"{loader.removesuffix('_dataloader')}: {folder.split}", folder.find)
+            name = loader.removesuffix("_dataloader")
+            part = _part(folder.reader, name if name == folder.split else f"{name} ({folder.split})", folder.find)
             others = [each for each in parts if not each.name.startswith("train")]
             parts += _new(part, others)
     return parts
