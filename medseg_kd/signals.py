@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
-
 NO_READER = 13
 """In place of a signal: nobody reads what is printed any more. The number is that of SIGPIPE, which Python ignores."""
 _Handler = Callable[[int, FrameType | None], None]
@@ -102,6 +100,9 @@ def ask_to_end(signum: int) -> None:
 
 def end_with_parent(signum: int = getattr(signal, "SIGKILL", signal.SIGTERM)) -> None:
     """Let the system send a signal to this process when its parent dies, whatever it dies of; on Linux alone."""
+    # Here, so that a command can tell that there is no PyTorch.
+    from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
     _prctl_pr_set_pdeathsig(signum)
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():  # it was quicker

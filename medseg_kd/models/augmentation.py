@@ -33,6 +33,11 @@ class RandomRotateFlip(nn.Module):
         self.degree = degree
         self.shared_seed: int | None = None
 
+    def views(self, square: bool) -> list[tuple[int, bool]]:
+        """What training shows of a slice at right angles: (quarter turns, then mirrored left to right), each a flip."""
+        turns = range(4) if square else (0, 2)
+        return [(each, True) for each in turns] if self.flip_prob > 0 else []
+
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Augment (N, C, H, W) images and their (N, H, W) labels alike, in float32 whatever autocast says."""

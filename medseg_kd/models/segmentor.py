@@ -40,7 +40,6 @@ class Segmentor(SegmentorBase, BaseModel):
         data_preprocessor: Config of :class:`SlicePreprocessor`; its defaults where it is left out.
     """
 
-    regions: Sequence[tuple[str, tuple[int, ...], int]] = ()
     _counted = "model.num_classes"
 
     def __init__(
