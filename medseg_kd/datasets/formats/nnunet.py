@@ -129,7 +129,7 @@ class NNUNet(Format):
         cases = self._folder("Tr") if mapping is None else self._mapped(mapping)
         count = self.content.get("numTraining", len(cases))
         with self.skipping():
-            if count != len(cases):
+            if count != len(cases) and not self.problems:
                 raise UserError(
                     f"{self.where}: numTraining is {count}, but {len(cases)} cases are there. Correct the number, or "
                     "copy the data again"
