@@ -133,7 +133,8 @@ class LoadingProcess:
 
 
 def _obey_parent() -> None:
-    """End this process when its parent sends SIGTERM."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    """End this process when the one that has it load sends SIGTERM; a fork server may have started it."""
+    parent = multiprocessing.parent_process()
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != (parent.pid if parent else os.getppid()):
         pass
     os._exit(0)

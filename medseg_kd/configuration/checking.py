@@ -2,27 +2,23 @@
 
 import inspect
 import re
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DefaultScope, Registry
-from mmengine.registry.build_functions import build_from_cfg
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
 from medseg_kd.configuration.arguments import REGISTRIES, check_arguments, check_keys, check_kind
+from medseg_kd.configuration.consistency import check_consistency
+from medseg_kd.configuration.explaining import file_of, unknown_type
 from medseg_kd.configuration.kinds import named_parameters
-from medseg_kd.configuration.names import TOP_LEVEL, check_names
+from medseg_kd.configuration.names import LOADERS, TOP_LEVEL, check_names
 from medseg_kd.configuration.scores import check_scores
 from medseg_kd.configuration.values import check_values
-from medseg_kd.datasets import SeededSampler
-from medseg_kd.errors import UserError, did_you_mean, first_line
+from medseg_kd.errors import UserError
 
-LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # Dicts whose keys are names, or arguments of what no ``type`` beside them names.
 _OPAQUE = {"spec", "metainfo", "format_options", "collate_fn"}
 # What a segmentor takes for each of its losses, whatever their class.
@@ -111,19 +107,8 @@ def check_config(cfg: Any) -> None:
                     check_kind(f"{file_of(cfg)}: {key}.{name}", cfg[key][name], _KEYS[key][name])
             _check(cfg, key, cfg[key], key)
             check_kind(f"{file_of(cfg)}: {key}", cfg[key], TOP_LEVEL[key])
-        _check_epochs(cfg)
         check_scores(cfg, file_of(cfg))
-
-
-def _check_epochs(cfg: Any) -> None:
-    """Refuse epochs that never end."""
-    sampler = (cfg.get("train_dataloader") or {}).get("sampler")
-    found = [_kind(cfg, key, node, key) for key, node in (("train_cfg", cfg.get("train_cfg")), ("sampler", sampler))]
-    if _is(found[0], EpochBasedTrainLoop) and _is(found[1], SeededSampler, InfiniteSampler):
-        raise UserError(
-            f"{file_of(cfg)}: train_cfg is an {found[0].__name__}, but the end of an epoch never comes: "
-            f"train_dataloader.sampler is a {found[1].__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
-        )
+        check_consistency(cfg, file_of(cfg))
 
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
@@ -182,63 +167,3 @@ def _find(registry: Registry, name: str) -> Any:
 
 def _is(kind: Any, *bases: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, bases)
-
-
-@contextmanager
-def type_errors_explained(cfg: Any) -> Iterator[None]:
-    """Turn what is said of a part that cannot be built into a message that names the config.
-
-    Raises:
-        UserError: Something in the block was to be built from a type that is not registered, from none, or with values
-            that a class of MMEngine, MMSegmentation or PyTorch does not take.
-    """
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, AssertionError, ImportError) as error:
-        text = str(error.args[0]) if error.args else ""
-        name, unknown, registry = text.partition(" is not in the ")
-        if isinstance(error, KeyError) and unknown:
-            raise unknown_type(cfg, name, registry.partition("::")[2].partition(" registry")[0]) from error
-        if isinstance(error, KeyError) and 'must contain the key "type"' in text:
-            raise UserError(f"{file_of(cfg)}: a part has no type: {text}") from error
-        if refused := _refused(error):
-            raise UserError(f"{file_of(cfg)}: {refused} cannot be built: {first_line(error)}") from error
-        if isinstance(error, ImportError) and "pip install" in text:  # of a part that needs a package
-            raise UserError(f"{file_of(cfg)}: {text}") from error
-        raise
-
-
-def _refused(error: BaseException) -> str:
-    """The class of others and its plain arguments, where it was being built and no code of another origin ran in it."""
-    found = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code is build_from_cfg.__code__ and inspect.isclass(kind := frame.f_locals.get("obj_cls")):
-            plain = {
-                key: value for key, value in frame.f_locals["args"].items() if isinstance(value, (str, int, float))
-            }
-            found = f"{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in plain.items())})"
-        elif not frame.f_globals.get("__name__", "").startswith(("mmengine.", "mmseg.", "mmcv.", "torch.")):
-            found = ""
-    return found
-
-
-def unknown_type(cfg: Any, name: str, kind: str) -> UserError:
-    """The message for a type that the registries of a kind do not have, with the nearest that they do."""
-    own = [each for each in REGISTRIES if each.name == kind]
-    at = f"{file_of(cfg)}: type={name!r} is not known as {kind}"
-    if any(name in each.module_dict for each in own):
-        return UserError(f"{at} in default_scope={cfg.get('default_scope')!r}: write type='medseg_kd.{name}'")
-    hint = did_you_mean(name, {known for each in own for known in _names(each)}, ".")
-    return UserError(
-        f"{at}{hint} A class of your own is imported in the config and written without quotes: type=MyClass"
-    )
-
-
-def file_of(cfg: Any) -> str:
-    """The file of a config, for messages."""
-    return getattr(cfg, "filename", None) or "the config"
-
-
-def _names(registry: Registry) -> set[str]:
-    """Names of a registry and of its parents."""
-    return set(registry.module_dict) | (set() if registry.parent is None else _names(registry.parent))

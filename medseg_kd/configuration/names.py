@@ -27,6 +27,7 @@ def _own(
     """Keys of this project, and of MMEngine's that its runner does not take by their names."""
 
 
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 TOP_LEVEL = {**named_parameters(mmengine.runner.Runner), **named_parameters(_own)}
 """Keys that mean something to a run, and what may stand there."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from medseg_kd.configuration.checking import LOADERS
+from medseg_kd.configuration.names import LOADERS
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from medseg_kd.datasets.headers import checked_bytes
 from medseg_kd.datasets.volumes import reason
 from medseg_kd.errors import UserError, some
 
@@ -97,6 +98,7 @@ def _read_header(path: Path) -> tuple[str, _Slice]:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
+    checked_bytes(reader.GetSize(), np.dtype(np.float32), path)
     told = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
     if (frames := told.get(_FRAMES, "1")) != "1" or reader.GetNumberOfComponents() != 1:
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmseg.models.segmentors import BaseSegmentor
 
-from medseg_kd.configuration.checking import LOADERS
+from medseg_kd.configuration.names import LOADERS
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
 from medseg_kd.datasets.datasets import configured_folders

@@ -34,10 +34,11 @@ from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gra
 from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment, quieten
-from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
+from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
+from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
 from medseg_kd.engine.visualization import SegVisualizationHook
@@ -128,6 +129,7 @@ class Runner(DeviceRunner):
             check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, "the teacher's checkpoint")
         if self.distributed and not is_model_wrapper(self.model):
             self.model = self._distributed_model()
+        self.dump_config()
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Register the hooks of the config, and what every run needs."""
@@ -141,30 +143,34 @@ class Runner(DeviceRunner):
             hook = {**hook, "type": _OURS.get(kind, kind)}
         super().register_hook(hook, priority)
 
-    def average_statistics(self) -> None:
-        """Give all processes the same running statistics of norms, of averaged weights too; all must call it."""
-        averaged = (hook.ema_model for hook in self.hooks if isinstance(hook, EMAHook))
-        for model in (self.bare_model, *averaged):
-            average_over_processes(model)
-
     def dump_config(self) -> None:
-        """Nothing: the constructor calls it for a test too. :meth:`train` writes the run's config."""
+        """Write the config of a training into the run folder, once all is built; a test leaves it as it is."""
+        if self._is_training and is_main_process():
+            name = Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py"
+            path = Path(self.work_dir, name)
+            self.dumped = None if path.exists() else path
+            write_text(path, self.config_text if name.endswith(".py") else self.cfg.dump())
 
     @cached_property
     def config_text(self) -> str:
         """The config as Python, which takes longer to write than a small checkpoint."""
         return self.cfg.pretty_text
 
+    @done_or_nothing
     @alone_and_stoppable
     def train(self) -> nn.Module:
         """Look for the data, write the config into the run folder and train."""
         check_data(self.cfg)
-        if is_main_process():
-            name = Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py"
-            write_text(Path(self.work_dir, name), self.config_text if name.endswith(".py") else self.cfg.dump())
-        with type_errors_explained(self.cfg):
+        with type_errors_explained(self.cfg, building=False):
             return super().train()
 
+    @done_or_nothing
+    def test(self) -> dict[str, float]:
+        """Test what the config loads."""
+        with type_errors_explained(self.cfg, building=False):
+            return super().test()
+
+    @done_or_nothing
     def val(self) -> dict[str, float]:
         """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
         hooks, self._hooks = self.hooks, [hook for hook in self.hooks if not isinstance(hook, CheckpointHook)]
@@ -273,7 +279,7 @@ class Runner(DeviceRunner):
                 "left to train. Raise train_cfg.max_iters to go on"
             )
         self._load_weights_of(checkpoint, filename)
-        self.resumed_from = filename
+        self.resumed_from, self.started_at = filename, meta["iter"]
         loop: Any = self.train_loop
         loop._epoch, loop._iter = meta["epoch"], meta["iter"]
         self.message_hub.load_state_dict(message_hub_from_plain(checkpoint["message_hub"]))

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserError
 from ..files import write_text
 
 _TURN = 0.61803398875
@@ -35,8 +34,5 @@ def write_label_tables(folder: Path, classes: Sequence[str]) -> None:
         text = " ".join(name.replace('"', "'").split())
         snap.append(f'{value:5} {red:4} {green:4} {blue:4} {shown:8} {shown:2} {shown:2}    "{text}"')
         slicer.append(f"{value} {text.replace(' ', '_')} {red} {green} {blue} {255 * shown}")
-    try:
-        for ending, lines in (("json", [named]), ("txt", snap), ("ctbl", slicer)):
-            write_text(folder / f"labels.{ending}", "\n".join(lines) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}. Choose another folder") from error
+    for ending, lines in (("json", [named]), ("txt", snap), ("ctbl", slicer)):
+        write_text(folder / f"labels.{ending}", "\n".join(lines) + "\n")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg_kd.datasets.dicom import holds_series
+from medseg_kd.datasets.listings import read_text
 from medseg_kd.errors import UserError
 from medseg_kd.inference.source import IMAGES, PREPARED, VOLUMES
 
@@ -61,10 +62,7 @@ def _listed(given: str | Path) -> list[Path]:
     name = str(given)
     if not (name.startswith("@") or name.lower().endswith(".txt")):
         return [Path(given)]
-    try:
-        lines = Path(name.removeprefix("@")).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list {name}: {error}. Expected a path a line, in UTF-8") from error
+    lines = read_text(Path(name.removeprefix("@"))).splitlines()
     return [Path(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
 
 

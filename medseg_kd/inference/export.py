@@ -92,9 +92,6 @@ def _write(predicted: Prediction, path: Path) -> None:
     """Write a mask, whole or not at all."""
     if predicted.image is not None:
         return write_image(predicted.image, path)
-    try:
-        with whole_file(path) as draft:
-            Image.fromarray(predicted.labels).save(draft)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}. Free some disk space or choose another --out") from error
+    with whole_file(path) as draft:
+        Image.fromarray(predicted.labels).save(draft)
     return None

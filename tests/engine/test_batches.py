@@ -59,9 +59,8 @@ def _log(folder):
     return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.log")))
 
 
-@pytest.mark.parametrize("distilled", [False, True])
-@pytest.mark.parametrize("precision", [{}, _BF16], ids=["float32", "bf16"])
-def test_a_run_that_ends_while_it_accumulates_goes_on_bit_for_bit(phantom, tmp_path, distilled, precision):
+@pytest.mark.parametrize(("precision", "distilled"), [({}, False), (_BF16, True)], ids=["plain", "distilled in bf16"])
+def test_a_run_that_ends_while_it_accumulates_goes_on_bit_for_bit(phantom, tmp_path, precision, distilled):
     """With averaged weights and connectors."""
     changes = {"optim_wrapper.accumulative_counts": 3, "distilled": distilled, **precision, **_EMA}
     whole, parts = tmp_path / "whole", tmp_path / "parts"

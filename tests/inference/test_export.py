@@ -114,7 +114,7 @@ def test_mistakes(tmp_path: Path) -> None:
         predict_files(predictor(tmp_path, Stored()), [tmp_path / "empty"], tmp_path / "out")
     volume(tmp_path / "in/a.nii.gz", 0)
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UserError, match="cannot write into .*out: .*another folder"):
+    with pytest.raises(UserError, match="cannot write .*out.*: .*another place"):
         predict_files(predictor(tmp_path, Stored()), [tmp_path / "in"], tmp_path / "out")
 
 
@@ -214,7 +214,7 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         failed = predict_files(predictor(tmp_path, Stored()), [given], Path(f"out{number}"))
         assert failed == {"in/gone.nii.gz": "no such file: in/gone.nii.gz"}
         assert {path.name for path in Path(f"out{number}").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
-    with pytest.raises(UserError, match=r"cannot read the list @none: .*Expected a path a line"):
+    with pytest.raises(UserError, match="none is no file: expected a text"):
         predict_files(predictor(tmp_path, Stored()), ["@none"], tmp_path / "out")
 
 

@@ -66,7 +66,7 @@ def test_all_48_orientations_are_one_patient(trained_in: str, tmp_path: Path) ->
 
 def test_a_copy_that_lies_otherwise_gets_the_same_voxels_labelled(predictor: Predictor, tmp_path: Path) -> None:
     """Oblique, and with other voxels."""
-    for angle, spacing in ((0.0, (1, 1, 1)), (0.6, (0.7, 0.8, 3)), (-0.7, (3, 0.5, 0.5)), (0.3, (0.3, 5, 1))):
+    for angle, spacing in ((0.0, (1, 1, 1)), (0.4, (0.7, 0.8, 3)), (-0.4, (3, 0.5, 0.5))):
         image = sitk.GetImageFromArray(sitk.GetArrayFromImage(scan()))
         image.SetSpacing(spacing)
         image.SetDirection(sitk.Euler3DTransform((0, 0, 0), angle, angle / 2, -angle).GetMatrix())
