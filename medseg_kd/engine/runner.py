@@ -10,33 +10,17 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, TestLoop
 from torch import nn
 
 from medseg_kd import __version__
-from medseg_kd.configuration import (
-    complete_run,
-    find_teachers,
-    settle_imports,
-    type_errors_explained,
-)
-from medseg_kd.datasets import DataSpec
-from medseg_kd.engine.agreement import (
-    check_checkpoint,
-    check_data,
-    check_model,
-    check_tested,
-    check_validation,
-    complete_model,
-    owner_of,
-)
+from medseg_kd.configuration import complete_run, find_teachers, settle_imports, type_errors_explained
+from medseg_kd.engine.agreement import check_checkpoint, check_data, complete_model
 from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gradients, restore_progress, set_order
 from medseg_kd.engine.checkpoints import CheckpointHook
-from medseg_kd.engine.device_runner import DeviceRunner
+from medseg_kd.engine.data_runner import DataRunner
 from medseg_kd.engine.environment import log_environment, quieten
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook
 from medseg_kd.engine.info import TrainInfoHook
-from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
@@ -53,18 +37,14 @@ _OURS = {own.__base__: own for own in (CheckpointHook, EMAHook, SegVisualization
 
 
 @RUNNERS.register_module()
-class Runner(DeviceRunner):
+class Runner(DataRunner):
     """Trains, validates and tests what a config describes.
 
     A model may offer ``checkpoint_state()`` and ``load_checkpoint_state(checkpoint, source)`` to say what of it is
     saved; any other is saved whole.
     """
 
-    data_spec: DataSpec | None = None
-    """What the images of this run are, once a loop with data that tell it is built."""
-
     _load_from: str | None
-    _shared_bytes = 0
     resumed_from: str | None = None
     """The checkpoint that training went on from."""
 
@@ -78,37 +58,6 @@ class Runner(DeviceRunner):
         with type_errors_explained(cfg):
             complete_model(cfg)
             return super().from_cfg(cfg)
-
-    def build_train_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop, and compare its data with the model."""
-        return self._with_data_checked(super().build_train_loop(loop))
-
-    def build_val_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop, and compare its data with the model and with what is trained on."""
-        return self._with_data_checked(super().build_val_loop(loop))
-
-    def build_test_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop, and compare its data with the model."""
-        return self._with_data_checked(super().build_test_loop(loop))
-
-    def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
-        """A loop whose data are those that the model, and the loop before it, are made for, and can be loaded."""
-        if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
-            check_model(self.bare_model, dataset.spec, dataset.data_root)
-            if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
-                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
-            self.data_spec = dataset.spec
-            if self._is_training:
-                check_validation(dataset)
-            elif isinstance(loop, TestLoop):
-                check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
-        self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
-        check_shared_memory(self._shared_bytes)
-        return loop
-
-    @property
-    def _is_training(self) -> bool:
-        return isinstance(self._train_loop, BaseLoop)
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model; one of MMSegmentation learns to take this project's batches."""
