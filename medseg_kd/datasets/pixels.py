@@ -90,7 +90,8 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
     for plane, values, channel in zip(planes, image, spec.channels, strict=True):
         rule = channel.intensity
         try:
-            plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
+            with np.errstate(over="ignore", invalid="ignore"):
+                plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
         except UserError as error:
             raise UserError(f"{where}, channel {channel.name}: {error}") from error
         if not (prepared and rule.bounded) and not np.isfinite(plane).all():

@@ -203,7 +203,8 @@ class NNUNet(Format):
         path, number = self.root / "splits_final.json", int(self.fold)
         folds = read_json(path, list) if path.is_file() else five_folds(names)
         if number >= len(folds):
-            raise UserError(f"dataset.format_options.fold is {number}, but there are the folds 0 to {len(folds) - 1}")
+            held = ", ".join(map(str, range(len(folds)))) or f"none, as {path} is empty"
+            raise UserError(f"dataset.format_options.fold is {number}, but the folds are {held}")
         where = f"{path}: fold {number}"
         fold = typed(folds[number], dict, where)
         train, val = ([*map(str, typed(fold.get(key), list, f"{where}: {key}"))] for key in ("train", "val"))
