@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.runner import BaseLoop
 
 from medseg_kd import __version__
-from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_checkpoint
 from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gradients, restore_progress, set_order
-from medseg_kd.engine.device_runner import DeviceRunner
+from medseg_kd.engine.data_runner import DataRunner
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
 from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
@@ -20,23 +18,16 @@ from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_che
 from medseg_kd.models.checkpoint_content import check_finite
 
 
-class CheckpointRunner(DeviceRunner):
+class CheckpointRunner(DataRunner):
     """A runner with plain checkpoints, loaded strictly and resumed exactly.
 
     A model may offer ``checkpoint_state()`` and ``load_checkpoint_state(checkpoint, source)`` to say what of it is
     saved; any other is saved whole.
     """
 
-    data_spec: DataSpec | None = None
-    """What the images of this run are, once a loop with data that tell it is built."""
-
     _load_from: str | None
     resumed_from: str | None = None
     """The checkpoint that training went on from."""
-
-    @property
-    def _is_training(self) -> bool:
-        return isinstance(self._train_loop, BaseLoop)
 
     def save_checkpoint(
         self,

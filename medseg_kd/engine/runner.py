@@ -9,34 +9,18 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, TestLoop
 from torch import nn
 
-from medseg_kd.configuration import (
-    complete_run,
-    find_teachers,
-    settle_imports,
-    type_errors_explained,
-)
-from medseg_kd.engine.agreement import (
-    check_checkpoint,
-    check_data,
-    check_model,
-    check_tested,
-    check_validation,
-    complete_model,
-    owner_of,
-)
+from medseg_kd.configuration import complete_run, find_teachers, settle_imports, type_errors_explained
+from medseg_kd.engine.agreement import check_checkpoint, check_data, complete_model
 from medseg_kd.engine.checkpoint_runner import CheckpointRunner
 from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.environment import log_environment, quieten
 from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook
 from medseg_kd.engine.info import TrainInfoHook
-from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
 from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.visualization import SegVisualizationHook
-from medseg_kd.errors import UserError
 from medseg_kd.files import write_text
 from medseg_kd.models.checkpoint import last_whole_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
@@ -49,8 +33,6 @@ _OURS = {own.__base__: own for own in (CheckpointHook, EMAHook, SegVisualization
 class Runner(CheckpointRunner):
     """Trains, validates and tests what a config describes."""
 
-    _shared_bytes = 0
-
     @classmethod
     def from_cfg(cls, cfg: Any) -> "Runner":
         """Build a runner as ``train.py`` does, from a config that is completed and checked; the given one stays."""
@@ -61,33 +43,6 @@ class Runner(CheckpointRunner):
         with type_errors_explained(cfg):
             complete_model(cfg)
             return super().from_cfg(cfg)
-
-    def build_train_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop, and compare its data with the model."""
-        return self._with_data_checked(super().build_train_loop(loop))
-
-    def build_val_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop, and compare its data with the model and with what is trained on."""
-        return self._with_data_checked(super().build_val_loop(loop))
-
-    def build_test_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop, and compare its data with the model."""
-        return self._with_data_checked(super().build_test_loop(loop))
-
-    def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
-        """A loop whose data are those that the model, and the loop before it, are made for, and can be loaded."""
-        if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
-            check_model(self.bare_model, dataset.spec, dataset.data_root)
-            if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
-                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
-            self.data_spec = dataset.spec
-            if self._is_training:
-                check_validation(dataset)
-            elif isinstance(loop, TestLoop):
-                check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
-        self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
-        check_shared_memory(self._shared_bytes)
-        return loop
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model; one of MMSegmentation learns to take this project's batches."""
