@@ -12,6 +12,7 @@ from medseg_kd.datasets.integrity import check_whole
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.errors import UserError, last_line
 
+VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 ORIENTATION = "LPS"
 """Rows run from front to back, columns from the patient's right to the left, slices from feet to head."""
 MAX_LABEL = 65535
@@ -105,14 +106,14 @@ def read_header(path: Path) -> Header:
 
 
 def read_label(path: Path) -> sitk.Image:
-    """Read a label of any pixel type whose values are whole numbers, as int32."""
+    """Read a label of any pixel type whose values are whole numbers, as uint8, or uint16 where they are larger."""
     image = _read(path)
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise UserError(f"{path} holds values that are not whole numbers: it is not a label, or was interpolated.")
     if values.min() < 0 or values.max() > MAX_LABEL:
         raise UserError(f"{path} holds values from {values.min()} to {values.max()}: expected labels in 0..65535.")
-    return sitk.Cast(image, sitk.sitkInt32)
+    return sitk.Cast(image, sitk.sitkUInt8 if values.max() < 256 else sitk.sitkUInt16)
 
 
 def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
@@ -122,7 +123,7 @@ def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
     decide where an axis at 45 degrees points to.
 
     Returns:
-        Image (C, S, H, W) in the type of the files, label (S, H, W) int32.
+        Image (C, S, H, W) in the type of the files, label (S, H, W) uint8 or uint16.
     """
     first = _read(images[0])
     turned = sitk.DICOMOrient(first, ORIENTATION)
@@ -138,6 +139,14 @@ def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
         turned.GetSpacing()[::-1],
         geometry,
     )
+
+
+def read_mask(path: Path, turn: bool) -> Raw:
+    """Read a label in place of an image, turned to LPS or as it lies in the file; it has a geometry either way."""
+    label = read_label(path)
+    label = sitk.DICOMOrient(label, ORIENTATION) if turn else label
+    place = {"origin": label.GetOrigin(), "direction": label.GetDirection()}
+    return Raw(sitk.GetArrayFromImage(label), None, label.GetSpacing()[::-1], place)
 
 
 def _turned(image: sitk.Image, like: sitk.Image) -> np.ndarray:

@@ -9,14 +9,9 @@ import numpy as np
 from scipy import stats
 
 from medseg_kd.errors import UserError
+from medseg_kd.evaluation.bootstrap import MEAN, RESAMPLES
 from medseg_kd.evaluation.measures.base import DEFAULT, kind_of
 from medseg_kd.evaluation.summary import nan_mean
-
-RESAMPLES = 9999
-"""Bootstrap samples behind an interval."""
-
-MEAN = "mean"
-"""Label of the row that compares the means of the cases."""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,12 @@ from medseg_kd.datasets.formats.transunet import TransUNet
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
-from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
+from medseg_kd.datasets.volumes import ORIENTATION, VOLUMES, check_grids, read_volume
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.predictions import image_of
 from medseg_kd.inference.saved_model import saved_config, saved_model
 from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
 
-VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 PREPARED = (".npy.h5", ".h5", ".npz")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _ORIENTATIONS = {

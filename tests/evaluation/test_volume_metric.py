@@ -164,13 +164,13 @@ def test_one_slice_and_padded_batches(printed: list[str]) -> None:
 
 def test_cases_are_scored_beside_the_loop(printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cases are handed over without a wait; the third waits until one is done; their order stays."""
-    gate, measure_case = threading.Event(), volume_metric.measure_case
+    gate, score_volumes = threading.Event(), volume_metric.score_volumes
 
     def slow(*args: object) -> object:
         assert gate.wait(30)
-        return measure_case(*args)
+        return score_volumes(*args)
 
-    monkeypatch.setattr(volume_metric, "measure_case", slow)
+    monkeypatch.setattr(volume_metric, "score_volumes", slow)
     labels = np.ones((1, 4, 4), dtype=np.uint8)
     metric = VolumeMetric(measures=("Dice",))
     metric.dataset_meta = {"classes": CLASSES}

@@ -54,7 +54,7 @@ class NNUNet(Format):
             raise UserError(f"dataset.format_options.fold is {fold!r}, expected 0, 1 and so on, or 'all'")
         self.fold, self.unlabelled, self.outside = fold, unlabelled, outside
         self.where = root / "dataset.json"
-        self.content = _json(self.where, dict)
+        self.content = read_json(self.where, dict)
         names = _typed(self.content.get("channel_names", self.content.get("modality")), dict, f"{self.where}: channels")
         self.channel_names = {number: str(name) for number, name in names.items()}
         self.ending = self.content.get("file_ending", ".nii.gz" if "modality" in self.content else None)
@@ -68,7 +68,7 @@ class NNUNet(Format):
     def holds(cls, root: Path, split: str) -> bool:
         path = root / "dataset.json"
         folders = any((root / name).is_dir() for name in ("imagesTr", "imagesTs"))
-        return path.is_file() and (folders or "dataset" in _json(path, dict))
+        return path.is_file() and (folders or "dataset" in read_json(path, dict))
 
     def told(self) -> dict[str, Any]:
         content = {"channel_names": self.channel_names, **_labels(self.content, self.where)}
@@ -187,7 +187,7 @@ class NNUNet(Format):
         if self.fold == "all":
             return {"train": names, "val": names, "test": []}
         path, number = self.root / "splits_final.json", int(self.fold)
-        folds = _json(path, list) if path.is_file() else five_folds(names)
+        folds = read_json(path, list) if path.is_file() else five_folds(names)
         if number >= len(folds):
             raise UserError(f"dataset.format_options.fold is {number}, but there are the folds 0 to {len(folds) - 1}")
         where = f"{path}: fold {number}"
@@ -215,15 +215,20 @@ def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
     return [{"train": sorted({*names} - {*part}), "val": part} for part in held_out]
 
 
+def label_values(content: Mapping[str, Any], where: Path) -> dict[str, list[Any]]:
+    """``labels`` of a ``dataset.json``: the values of each name, of a region several."""
+    given = _typed(content.get("labels"), dict, f"{where}: labels")
+    if given and all(str(key).isdigit() for key in given):  # nnU-Net v1 and the Decathlon: value to name
+        given = {name: int(value) for value, name in given.items()}
+    return {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+
+
 def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
     """``labels``, ``regions`` and ``regions_class_order`` of a spec: every value is a class, regions are nnU-Net's.
 
     A class is named by the region that is made of it alone.
     """
-    given = _typed(content.get("labels"), dict, f"{where}: labels")
-    if given and all(str(key).isdigit() for key in given):  # nnU-Net v1 and the Decathlon: value to name
-        given = {name: int(value) for value, name in given.items()}
-    values = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    given, values = content.get("labels"), label_values(content, where)
     ignored = values.pop("ignore", [])
     every = [value for members in (*values.values(), ignored) for value in members]
     known = {*every} if all(type(value) is int for value in every) else set()
@@ -232,7 +237,7 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
             f"{where}: labels is {given}: expected background 0, and whole numbers that follow each other without a gap"
         )
     if len(ignored) > 1 or (ignored and ignored[0] != len(known) - 1):
-        raise UserError(f"{where}: ignore is {given['ignore']}, expected the highest of the labels")
+        raise UserError(f"{where}: ignore is {', '.join(map(str, ignored))}, expected the highest of the labels")
     regions = {name: members for name, members in values.items() if {*members} != {0}}
     single = {members[0]: name for name, members in values.items() if len({*members}) == 1}
     labels = {single.get(value, f"label {value}"): value for value in range(len(known) - len(ignored))}
@@ -250,7 +255,7 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
     return {"labels": labels, "regions": regions, "regions_class_order": order}
 
 
-def _json(path: Path, kind: type) -> Any:
+def read_json(path: Path, kind: type) -> Any:
     """Content of a JSON file, a dict or a list."""
     try:
         return _typed(json.loads(path.read_text(encoding="utf-8-sig")), kind, str(path))

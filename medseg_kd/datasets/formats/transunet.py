@@ -91,22 +91,27 @@ class TransUNet(Format):
             self._volume(source.name, source, "image")
         return self._load(source, "image")
 
+    def load_label(self, source: Path) -> Raw:
+        """Read the label of a slice or volume, in place of its image too, which need not be there."""
+        return self._load(source, "label")
+
     def _load(self, source: Path, *names: str) -> Raw:
         if source.suffix == ".npz":
             with np.load(source, allow_pickle=False) as file:
                 _require(source, file, *names)
                 arrays = {name: file[name] for name in names}
-                return Raw(**arrays, spacing=_numbers(file["spacing"]) if "spacing" in file else None)
+                spacing = _numbers(file["spacing"]) if "spacing" in file else None
+                return Raw(arrays[names[0]], arrays.get("label"), spacing)
         with h5py.File(source, "r") as file:
             _require(source, file, *names, *(["spacing"] if "spacing" in file else []))
             told = file.attrs.get("spacing", file.get("spacing"))
             spacing = None if told is None else _numbers(told)
             arrays, geometry = {name: file[name][:] for name in names}, _geometry(source, file.attrs)
-        if arrays["image"].ndim == 4:  # slices first on disk
+        if names[0] == "image" and arrays["image"].ndim == 4:  # slices first on disk
             arrays["image"] = arrays["image"].swapaxes(0, 1)
         elif self.axes == "HWS":
             arrays = {name: np.moveaxis(array, -1, 0) for name, array in arrays.items()}
-        return Raw(**arrays, spacing=spacing, geometry=geometry)
+        return Raw(arrays[names[0]], arrays.get("label"), spacing, geometry)
 
 
 def _listed(root: Path, name: str) -> list[str]:
