@@ -24,26 +24,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("predictions", metavar="PREDICTIONS", help="folder of masks, or one mask")
     parser.add_argument("truth", metavar="TRUTH", help="folder of the true masks, or one")
-    names = parser.add_mutually_exclusive_group()
-    names.add_argument("--labels", metavar="FILE", help="dataset.json of nnU-Net (default: the one beside TRUTH)")
-    names.add_argument("--classes", nargs="+", metavar="NAME", help="names of the values 0, 1, ...: background ...")
-    parser.add_argument("--measures", nargs="+", metavar="NAME", help=f"(default: {' '.join(MEASURES)})")
-    parser.add_argument("--hd95", choices=CONVENTIONS, default="medpy", help="whose HD95 (default: %(default)s)")
-    parser.add_argument(
-        "--tolerance",
-        nargs="+",
-        type=_tolerance,
-        default=[("", 2.0)],
-        metavar="MM",
-        help="of NSD: one number (default: 2), or liver=2 spleen=1 ...",
-    )
-    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
-    parser.add_argument("--allow-missing", action="store_true", help="leave out cases that have no prediction")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write metrics.json, per_case.csv, scores.md, scores.tex"
-    )
+    add = parser.add_argument
+    add("--labels", metavar="FILE", help="dataset.json of nnU-Net (default: the one beside TRUTH)")
+    add("--classes", nargs="+", metavar="NAME", help="in its place the names of the values 0, 1, ...: background ...")
+    add("--measures", nargs="+", metavar="NAME", help=f"(default: {' '.join(MEASURES)})")
+    add("--hd95", choices=CONVENTIONS, default="medpy", help="whose HD95 (default: %(default)s)")
+    by_organ = "of NSD: one number (default: 2), or liver=2 spleen=1 ..."
+    add("--tolerance", nargs="+", type=_tolerance, default=[("", 2.0)], metavar="MM", help=by_organ)
+    add("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
+    add("--allow-missing", action="store_true", help="leave out cases that have no prediction")
+    add("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
+    add("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    add("--out", type=Path, metavar="DIR", help="folder for metrics.json, per_case.csv, scores.md and scores.tex")
     args = parser.parse_args(argv)
     options = {key: value for key, value in vars(args).items() if key != "out"}
     tolerance = dict(args.tolerance)
@@ -51,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for note in found.notes:
         print(f"Note: {note}")
     for summary in found.summaries:
-        print("\n".join(filter(None, (summary.table, *summary.interval_lines))))
+        print(summary.table, *summary.interval_lines, sep="\n")
     for case, reason in found.failed.items():
         print(f"not scored: {case}\n  {reason}", file=sys.stderr)
     if args.out is not None and found.summaries:

@@ -11,7 +11,7 @@ FEW = 50
 MEAN = "mean"
 """Label of the mean over the organs, among their names."""
 
-METHOD = f"Bootstrap over the cases: {RESAMPLES} samples, percentile method, the same cases for each organ."
+METHOD = f"Bootstrap over the cases, the same for each organ: {RESAMPLES} samples, percentile method, seed"
 CAUTION = f"Caution: with fewer than {FEW} cases such an interval is often too narrow."
 
 Interval = tuple[float, float]

@@ -35,6 +35,7 @@ class Summary:
         mean: {title: mean over the organs that have a value}.
         counts: {organ: how many cases are of each status}.
         intervals: {title: {organ, and "mean": 95 % interval of its mean}}; empty where none were asked for.
+        seed: of the intervals.
     """
 
     protocol: str
@@ -45,6 +46,7 @@ class Summary:
     mean: Mapping[str, float]
     counts: Mapping[str, Mapping[str, int]]
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    seed: int | None = None
 
     def total(self, status: str) -> int:
         """Number of organ-cases of a status."""
@@ -84,7 +86,11 @@ class Summary:
         if not self.intervals:
             return []
         found = "; ".join("{} {:.2f} to {:.2f}".format(title, *each[MEAN]) for title, each in self.intervals.items())
-        return [f"95% interval of the mean: {found}", METHOD, *([CAUTION] if len(self.cases) < FEW else [])]
+        return [
+            f"95% interval of the mean: {found}",
+            f"{METHOD} {self.seed}",
+            *([CAUTION] if len(self.cases) < FEW else []),
+        ]
 
     @property
     def lines(self) -> str:
@@ -121,7 +127,7 @@ def summarise(
             values = [[each.shown(float(score[each.key])) for score in scores.values()] for _, scores in cases]
             found = bootstrap(np.array(values), seed)
             intervals[each.title] = dict(zip([*per_class, MEAN], found, strict=True))
-    return Summary(protocol, unit, cases, measures, per_class, mean, counts, intervals)
+    return Summary(protocol, unit, cases, measures, per_class, mean, counts, intervals, seed)
 
 
 def summarise_cases(

@@ -261,6 +261,8 @@ def read_json(path: Path, kind: type) -> Any:
         return _typed(json.loads(path.read_text(encoding="utf-8-sig")), kind, str(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no JSON: {error}. Copy it again") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:

@@ -52,7 +52,7 @@ class HD95(Distance):
 def _percentile_of_monai(distances: np.ndarray) -> float:
     """95th percentile (linear) of (n,) distances, at the place that MONAI takes: its product is float32's."""
     last = len(distances) - 1
-    return float(np.quantile(distances, np.float32(0.95) * np.float32(last) / last if last else 0.0))
+    return float(np.quantile(distances, float(np.float32(0.95) * np.float32(last)) / max(last, 1)))
 
 
 def _weighted_percentile(distances: np.ndarray, areas: np.ndarray) -> float:
