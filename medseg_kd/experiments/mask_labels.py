@@ -1,5 +1,6 @@
 """What the values of masks mean."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +53,8 @@ class MaskLabels:
 
     def numbered(self, values: np.ndarray) -> np.ndarray:
         """Values as numbers of the organs, from 1; 0 is background."""
-        return _table({value: number for number, (value,) in enumerate(self.organs.values(), start=1)}, values)[values]
+        numbers = {value: number for number, (value,) in enumerate(self.organs.values(), start=1)}
+        return values if all(map(operator.eq, *zip(*numbers.items(), strict=True))) else _table(numbers, values)[values]
 
     def of_organ(self, values: np.ndarray, organ: str, file: MaskFiles) -> np.ndarray:
         """Where an organ is, bool."""
@@ -141,6 +143,8 @@ def _read(path: Path) -> MaskLabels:
 
 def _known(values: np.ndarray, path: Path, known: set[int], organs: Mapping[str, Any]) -> np.ndarray:
     """Values, once all of them are known; 255 of a black and white mask is the one organ."""
+    if known.issuperset(range(int(values.max(initial=0)) + 1)):
+        return values
     strange = _table(dict.fromkeys(known, 0), values, 1)[values].view(bool)
     if not strange.any():
         return values
