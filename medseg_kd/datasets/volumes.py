@@ -108,6 +108,8 @@ def read_header(path: Path) -> Header:
 def read_label(path: Path) -> sitk.Image:
     """Read a label of any pixel type whose values are whole numbers, as uint8, or uint16 where they are larger."""
     image = _read(path)
+    if image.GetPixelID() == sitk.sitkUInt8:
+        return image
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise UserError(f"{path} holds values that are not whole numbers: it is not a label, or was interpolated.")
@@ -163,10 +165,12 @@ def _orientation(direction: Sequence[float]) -> str:
 def _read(path: Path) -> sitk.Image:
     """Read a whole volume."""
     read_header(path)
-    check_whole(path)
     try:
-        return sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(path))
+        check_whole(path, sitk.GetArrayViewFromImage(image))
+        return image
     except RuntimeError as error:
+        check_whole(path)
         raise UserError(f"cannot read {path} (truncated or damaged?): {_reason(error)}") from error
 
 

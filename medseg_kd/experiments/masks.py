@@ -16,6 +16,7 @@ from medseg_kd.evaluation.case import Scores, available_threads, score_volumes
 from medseg_kd.evaluation.measures.base import PROTOCOLS, Measure, build_all
 from medseg_kd.evaluation.measures.surface_distance import HD95, NSD
 from medseg_kd.evaluation.summary import Summary, summarise_cases
+from medseg_kd.evaluation.surface import foreground_box
 from medseg_kd.experiments.mask_labels import MaskLabels, find_labels
 from medseg_kd.progress import progress
 from medseg_kd.signals import LoadingProcess
@@ -120,7 +121,8 @@ class _Scoring:
         organs, files = self.labels.organs, (pair.prediction, pair.truth)
         if self.labels.apart and not any(each.organs for each in files):
             pred, true, spacing = read_pair(*files)
-            pred, true = self.labels.checked(pred, true, files)
+            box = foreground_box(pred, true)
+            pred, true = self.labels.checked(pred[box], true[box], files)
             yield self.labels.numbered(pred), self.labels.numbered(true), ["background", *organs], spacing
             return
         read = lru_cache(2)(read_labels)  # for a file that holds all organs
@@ -131,7 +133,8 @@ class _Scoring:
                 yield *np.zeros((2, 1, 1, 1), bool), ["background", organ], (1.0, 1.0, 1.0)
                 continue
             pred, true, spacing = read_pair(there[0], there[-1], read)
-            pred, true = self.labels.checked(pred, true, files)
+            box = foreground_box(pred, true)
+            pred, true = self.labels.checked(pred[box], true[box], files)
             masks = [
                 np.zeros(pred.shape, bool) if file is None else self.labels.of_organ(values, organ, each)
                 for values, file, each in zip((pred, true), of_organ, files, strict=True)

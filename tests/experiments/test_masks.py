@@ -133,6 +133,17 @@ def test_names_of_labels(folders: tuple[Path, Path]) -> None:
     ]
 
 
+@pytest.mark.parametrize("form", ["labels", "organs"])
+def test_what_is_nowhere(tmp_path: Path, form: str) -> None:
+    for folder in ("found", "truth"):
+        path = tmp_path / folder / ("a.nii.gz" if form == "labels" else "a/liver.nii.gz")
+        write_volume(path, np.zeros((2, 5, 4), np.uint8))
+    found = evaluate(tmp_path / "found", tmp_path / "truth", classes=["liver"])
+    transunet, strict = found.summaries
+    assert not found.failed and transunet.counts["liver"] == {"empty": 1}
+    assert transunet.mean["Dice"] == 0 and math.isnan(strict.mean["Dice"])
+
+
 def test_ignored_voxels(folders: tuple[Path, Path]) -> None:
     (folders[1].parent / "dataset.json").write_text(
         json.dumps({"labels": {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}})
