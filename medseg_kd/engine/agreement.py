@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
 from mmseg.models.segmentors import BaseSegmentor
 
-from medseg_kd.configuration.checking import LOADERS
+from medseg_kd.configuration.names import LOADERS
 from medseg_kd.datasets import DataSpec
-from medseg_kd.datasets.datasets import configured_spec
+from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
+from medseg_kd.datasets.datasets import configured_folders
 from medseg_kd.errors import UserError, some
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
@@ -79,16 +79,48 @@ def check_validation(trained: Any, validated: Any) -> None:
             f"{validated.data_root}: {some(without)} cannot be validated on: there is no label. Leave such cases out "
             "with val_dataloader.dataset.exclude_cases, or set val_cfg, val_dataloader and val_evaluator to None"
         )
-    own = owner_of(trained, "case_names")
-    if own is None or own is validated or Path(own.data_root).resolve() != Path(validated.data_root).resolve():
+    own = owner_of(trained, "part")
+    if own is None or own is validated:
         return
-    if shared := sorted({*own.case_names} & {*validated.case_names}):
+    same, copied = overlap(own.part, validated.part)
+    if copied:
+        raise UserError(
+            f"{own.data_root}: {some(copied)} is in {own.split} and, with the same images, in {validated.split}, so "
+            "that its scores say nothing of other patients. Leave it out of one with dataset.exclude_cases; to "
+            f"validate on what is trained on, set val_dataloader.dataset.split={own.split!r}"
+        )
+    if shared := shared_names(own.part, validated.part):
+        both = (
+            "are both trained on and validated on, so" if same else "name cases of both splits; if they are the same,"
+        )
         print_log(
-            f"{some(shared)} of {own.data_root} are both trained on and validated on, so their scores say nothing of "
-            "other patients. Hold cases out with val_cases=[...], or correct the split",
+            f"{some(same or shared)} of {own.data_root} {both} their scores say nothing of other patients. Hold cases "
+            "out with val_cases=[...], or correct the split",
             "current",
             logging.WARNING,
         )
+
+
+def check_tested(trained: Any, tested: Any) -> None:
+    """Say which cases that are tested the config trains on, where its training data are there.
+
+    Args:
+        trained: Config of the training data.
+        tested: The data set that is tested.
+    """
+    try:
+        folders = configured_folders(trained) if isinstance(trained, Mapping) else []
+        for folder in folders:
+            part = Part(folder.split, folder.reader, tuple(folder.find()))
+            if both := sum(overlap(part, tested.part), []):
+                print_log(
+                    f"{some(both)} of {tested.data_root} are trained on by this config ({part.name}), so their scores "
+                    "say nothing of other patients",
+                    "current",
+                    logging.WARNING,
+                )
+    except UserError:
+        return  # they may lie on another machine
 
 
 def _told(spec: DataSpec) -> list[tuple[str, int, str]]:
@@ -152,12 +184,12 @@ def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:
         if not isinstance(dataset, Mapping):
             continue
         try:
-            spec = configured_spec(dataset)
+            folders = configured_folders(dataset)
         except UserError as error:
             problem = problem or error
             continue
-        if spec is not None:
-            return spec, str(dataset.get("data_root", name))
+        if folders:
+            return folders[0].reader.spec, str(dataset.get("data_root", name))
     if needed and problem is not None:
         raise problem
     return None, ""

@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, TestLoop
 from torch import nn
 
 from medseg_kd import __version__
@@ -21,13 +21,23 @@ from medseg_kd.configuration import (
     type_errors_explained,
 )
 from medseg_kd.datasets import DataSpec
-from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model, owner_of
+from medseg_kd.engine.agreement import (
+    check_checkpoint,
+    check_model,
+    check_tested,
+    check_validation,
+    complete_model,
+    owner_of,
+)
+from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gradients, restore_progress, set_order
 from medseg_kd.engine.checkpoints import CheckpointHook
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.environment import log_environment, quieten
-from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook, average_over_processes
+from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook
 from medseg_kd.engine.info import TrainInfoHook
+from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
+from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
 from medseg_kd.engine.visualization import SegVisualizationHook
@@ -53,6 +63,7 @@ class Runner(DeviceRunner):
     """What the images of this run are, once a loop with data that tell it is built."""
 
     _load_from: str | None
+    _shared_bytes = 0
     resumed_from: str | None = None
     """The checkpoint that training went on from."""
 
@@ -80,7 +91,7 @@ class Runner(DeviceRunner):
         return self._with_data_checked(super().build_test_loop(loop))
 
     def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
-        """A loop whose data are those that the model, and the loop before it, are made for."""
+        """A loop whose data are those that the model, and the loop before it, are made for, and can be loaded."""
         if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
             check_model(self.bare_model, dataset.spec, dataset.data_root)
             if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
@@ -88,6 +99,10 @@ class Runner(DeviceRunner):
             self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(self.train_dataloader.dataset, dataset)
+            elif isinstance(loop, TestLoop):
+                check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
+        self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
+        check_shared_memory(self._shared_bytes)
         return loop
 
     @property
@@ -113,6 +128,7 @@ class Runner(DeviceRunner):
             check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, "the teacher's checkpoint")
         if self.distributed and not is_model_wrapper(self.model):
             self.model = self._distributed_model()
+        self.dump_config()
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Register the hooks of the config, and what every run needs."""
@@ -126,29 +142,33 @@ class Runner(DeviceRunner):
             hook = {**hook, "type": _OURS.get(kind, kind)}
         super().register_hook(hook, priority)
 
-    def average_statistics(self) -> None:
-        """Give all processes the same running statistics of norms, of averaged weights too; all must call it."""
-        averaged = (hook.ema_model for hook in self.hooks if isinstance(hook, EMAHook))
-        for model in (self.bare_model, *averaged):
-            average_over_processes(model)
-
     def dump_config(self) -> None:
-        """Nothing: the constructor calls it for a test too. :meth:`train` writes the run's config."""
+        """Write the config of a training into the run folder, once all is built; a test leaves it as it is."""
+        if self._is_training and is_main_process():
+            name = Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py"
+            path = Path(self.work_dir, name)
+            self.dumped = None if path.exists() else path
+            write_text(path, self.config_text if name.endswith(".py") else self.cfg.dump())
 
     @cached_property
     def config_text(self) -> str:
         """The config as Python, which takes longer to write than a small checkpoint."""
         return self.cfg.pretty_text
 
+    @done_or_nothing
     @alone_and_stoppable
     def train(self) -> nn.Module:
         """Write the config into the run folder and train."""
-        if is_main_process():
-            name = Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py"
-            write_text(Path(self.work_dir, name), self.config_text if name.endswith(".py") else self.cfg.dump())
-        with type_errors_explained(self.cfg):
+        with type_errors_explained(self.cfg, building=False):
             return super().train()
 
+    @done_or_nothing
+    def test(self) -> dict[str, float]:
+        """Test what the config loads."""
+        with type_errors_explained(self.cfg, building=False):
+            return super().test()
+
+    @done_or_nothing
     def val(self) -> dict[str, float]:
         """Validate; nothing is saved, as there is no training whose best checkpoint it would be."""
         hooks, self._hooks = self.hooks, [hook for hook in self.hooks if not isinstance(hook, CheckpointHook)]
@@ -174,10 +194,12 @@ class Runner(DeviceRunner):
     ) -> None:
         """Write ``out_dir/filename``, whole or not at all; arguments as in MMEngine.
 
-        Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer`` and ``param_schedulers``; a
-        distillation adds ``connectors``. All processes call it, and the first one writes.
+        Keys: ``state_dict``, ``message_hub``, ``meta``, and as asked ``optimizer``, with ``gradients`` where some are
+        accumulated, and ``param_schedulers``; a distillation adds ``connectors``. All processes call it, and the first
+        one writes.
         """
         self.average_statistics()
+        gradients = pending_gradients(self.optim_wrapper)
         if not is_main_process():
             return
         for hook in self.hooks:
@@ -195,11 +217,13 @@ class Runner(DeviceRunner):
             "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
             **({} if self.data_spec is None else {"spec": self.data_spec.to_json()}),
         }
+        meta["batch"] = progress_of(self.train_dataloader, meta["iter"])
         model = self.bare_model
         state = model.checkpoint_state() if hasattr(model, "checkpoint_state") else {"state_dict": model.state_dict()}
         checkpoint: dict[str, Any] = {"meta": meta, **state, "message_hub": self.message_hub.state_dict()}
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+            checkpoint.update({"gradients": gradients} if gradients else {})
         if save_param_scheduler and self.param_schedulers:
             checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
@@ -253,7 +277,7 @@ class Runner(DeviceRunner):
                 "left to train. Raise train_cfg.max_iters to go on"
             )
         self._load_weights_of(checkpoint, filename)
-        self.resumed_from = filename
+        self.resumed_from, self.started_at = filename, meta["iter"]
         loop: Any = self.train_loop
         loop._epoch, loop._iter = meta["epoch"], meta["iter"]
         self.message_hub.load_state_dict(message_hub_from_plain(checkpoint["message_hub"]))
@@ -270,6 +294,10 @@ class Runner(DeviceRunner):
                 + f"\nTo use them, start a new run: --cfg-options load_from={filename} with another --work-dir and "
                 "without --resume"
             )
+        if changed := restore_progress(self.train_dataloader, meta, filename):
+            self.logger.warning(changed)
+        if resume_optimizer and (lost := restore_gradients(self.optim_wrapper, checkpoint, filename)):
+            self.logger.warning(f"gradients that were accumulated are lost: {lost}")
         self.logger.info(f"resumed at iteration {self.iter}, epoch {self.epoch}")
 
     def _resume_seed(self, seed: int | None) -> list[str]:
@@ -279,11 +307,7 @@ class Runner(DeviceRunner):
         configured = self._randomness_cfg.get("seed")
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
-        loader = self.train_dataloader
-        sampler: Any
-        for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
-            if hasattr(sampler, "seed"):
-                sampler.seed = seed
+        set_order(self.train_dataloader, seed)
         return [] if configured is None else [f"randomness.seed: {configured} in the config, {seed} goes on"]
 
     def get_hooks_info(self) -> str:

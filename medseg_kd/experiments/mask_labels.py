@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.nnunet import label_values, read_json
+from medseg_kd.datasets.formats.nnunet import label_values
+from medseg_kd.datasets.listings import read_json
 from medseg_kd.datasets.manifest import NAME, spec_parts
 from medseg_kd.datasets.masks import MaskFiles, MaskPair, read_labels
 from medseg_kd.datasets.pairs import natural
