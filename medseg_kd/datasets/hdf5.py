@@ -83,18 +83,24 @@ def _unpacked(filters: Sequence[int], kind: np.dtype, size: int, skipped: int, c
     return values.reshape(kind.itemsize, -1).T.ravel() if _SHUFFLE in applied else values
 
 
-def read_attribute(path: Path, file: h5py.File, name: str) -> np.ndarray | str | None:
-    """A few numbers, or a text; None where there is no such attribute."""
+def read_numbers(path: Path, file: h5py.File, name: str) -> np.ndarray | None:
+    """A few numbers, from an attribute; None where there is none of this name."""
+    if name not in file.attrs:
+        return None
+    kept = file.attrs.get_id(name)
+    if kept.dtype.kind not in "iuf" or math.prod(kept.shape) > _MOST_NUMBERS:
+        raise UserError(f"{path}: the attribute {name} is {kept.dtype} of shape {kept.shape}, expected a few numbers")
+    return np.asarray(file.attrs[name])
+
+
+def read_word(path: Path, file: h5py.File, name: str) -> str | None:
+    """A text, from an attribute; None where there is none of this name."""
     if name not in file.attrs:
         return None
     kept = file.attrs.get_id(name)
     text = h5py.check_string_dtype(kept.dtype)
-    if text is None and (kept.dtype.kind not in "iuf" or math.prod(kept.shape) > _MOST_NUMBERS):
-        raise UserError(f"{path}: the attribute {name} is {kept.dtype} of shape {kept.shape}, expected a few numbers")
-    if text is None:
-        return np.asarray(file.attrs[name])
-    if kept.shape:
-        raise UserError(f"{path}: the attribute {name} holds several texts, expected one")
+    if text is None or kept.shape:
+        raise UserError(f"{path}: the attribute {name} is {kept.dtype} of shape {kept.shape}, expected a text")
     if text.length is None:
         _check_heaps(path)
     value = file.attrs[name]

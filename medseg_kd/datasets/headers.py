@@ -26,7 +26,7 @@ def checked_bytes(shape: Sequence[int], kind: np.dtype, where: str | Path) -> in
         where: The file, and the array in it, for messages.
     """
     if kind.kind not in "biuf":
-        raise UserError(f"{where}: an array of {kind}, expected whole or real numbers")
+        raise UserError(f"{where}: an array of {kind}, expected whole or real numbers. Save it as such")
     count, most = math.prod(shape), _limit()
     if min(shape, default=0) < 0 or count > most:
         raise UserError(

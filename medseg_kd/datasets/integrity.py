@@ -6,18 +6,17 @@ No file makes it read another one than that of its own voxels, and none is unpac
 import gzip
 import math
 import os
-import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 
 import numpy as np
 
 from medseg_kd.datasets.headers import checked_bytes
-from medseg_kd.datasets.listings import is_plain_name
+from medseg_kd.datasets.text_headers import TEXT_HEADERS, check_voxels, read_text_header
 from medseg_kd.errors import UserError
 
 _BLOCK = 1 << 20
@@ -31,12 +30,7 @@ _NIFTI = {
 }
 _MOST_EXTENSIONS = 64 << 20
 """Bytes before the voxels of a NIfTI file."""
-_MOST_LINES = 1000
-_FIELD = re.compile(r"\s*([A-Za-z ]+?)\s*:?[=:]\s*(.*?)\s*")
-# What a header tells of how the voxels are stored.
-_SKIPS = {"lineskip", "byteskip", "headersize"}
-_TOLD = {"datafile", "elementdatafile", "encoding", "compresseddata", "compresseddatasize", "binarydata", *_SKIPS}
-_ANY_HEADER = 47  # zlib's or gzip's
+_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError)
 
 
 def packed_sum(path: Path) -> Callable[[np.ndarray], bool] | None:
@@ -81,7 +75,22 @@ def check_whole(path: Path, size: int | None = None) -> None:
     try:
         state = path.stat()
         _check(path, size, state.st_size, state.st_mtime_ns)
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
+    except _DAMAGE as error:
+        raise UserError(f"cannot read {path}: damaged or cut short ({error}). Copy it again") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def check_header(path: Path) -> None:
+    """Refuse a file that is not what its name says, or whose header leads ITK to other files or out of its buffers."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() in TEXT_HEADERS:
+                read_text_header(file, path)
+            else:
+                with _unpacked(file) as content:
+                    _told(content.read(max(_NIFTI)))
+    except _DAMAGE as error:
         raise UserError(f"cannot read {path}: damaged or cut short ({error}). Copy it again") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -90,17 +99,19 @@ def check_whole(path: Path, size: int | None = None) -> None:
 @lru_cache(maxsize=1 << 16)
 def _check(path: Path, voxels: int | None, size: int, changed: int) -> None:
     """Check the file that has this size and time of change."""
-    with path.open("rb") as file:
-        if path.suffix.lower() not in (".nii", ".gz"):
-            if voxels is not None:
-                _check_text_header(file, path, voxels)
-            return
-        packed = file.read(len(_GZIP)) == _GZIP
-        file.seek(0)
-        with gzip.GzipFile(fileobj=file) if packed else file as content:
-            bad, count = _check_nifti(content, path)
+    if path.suffix.lower() in TEXT_HEADERS:
+        if voxels is not None:
+            check_voxels(path, voxels)
+        return
+    with path.open("rb") as file, _unpacked(file) as content:
+        bad, count = _check_nifti(content, path)
     if bad:
         raise UserError(f"{path}: {bad} of {count} values are NaN or infinite. Correct or leave out the file")
+
+
+def _unpacked(file: BufferedReader) -> BufferedIOBase:
+    """The content of a file that may be packed."""
+    return gzip.GzipFile(fileobj=file) if file.peek(len(_GZIP))[: len(_GZIP)] == _GZIP else file
 
 
 def _check_nifti(file: BufferedIOBase, path: Path) -> tuple[int, int]:
@@ -123,76 +134,22 @@ def _check_nifti(file: BufferedIOBase, path: Path) -> tuple[int, int]:
 
 def _voxels(header: bytes) -> tuple[int, np.dtype, list[int]]:
     """Where the voxels of a NIfTI file begin, of what type they are, and its shape."""
+    said, is_native = _told(header)
+    if int(said["kind"]) not in _VOXELS:
+        raise ValueError("its header tells of no numbers")
+    kind = np.dtype(_VOXELS[int(said["kind"])])
+    start = max(int(said["start"]), int(said["length"]))
+    return start, kind if is_native else kind.newbyteorder(), said["dims"][1 : 1 + said["dims"][0]].tolist()
+
+
+def _told(header: bytes) -> tuple[np.void, bool]:
+    """What the header of a NIfTI file tells, and whether in the byte order of this machine."""
     for length, own in _NIFTI.items():
         for layout in (own, own.newbyteorder()) if len(header) >= length else ():
             said = np.frombuffer(header, layout, 1)[0]
-            (count, *sizes), start, voxel = said["dims"].tolist(), said["start"].item(), _VOXELS.get(int(said["kind"]))
-            sensible = 0 < count < 8 and min(sizes[:count]) > 0 and 0 <= start <= _MOST_EXTENSIONS
-            if said["length"] == length and said["magic"] == b"n+" and voxel and sensible:
-                kind = np.dtype(voxel) if layout is own else np.dtype(voxel).newbyteorder()
-                return max(int(start), length), kind, sizes[:count]
+            if said["length"] == length and said["magic"] == b"n+":
+                count, *sizes = said["dims"].tolist()
+                if not 0 < count < 8 or min(sizes[:count]) < 1 or not 0 <= said["start"] <= _MOST_EXTENSIONS:
+                    raise ValueError("the sizes in its header make no sense")
+                return said, layout is own
     raise ValueError("no header of a NIfTI file that holds its own voxels")
-
-
-def _check_text_header(file: BufferedIOBase, path: Path, size: int) -> None:
-    """Check a MetaImage or NRRD file, or one of its headers alone, whose voxels have this size."""
-    is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-    fields = [*_fields(file)]
-    said = {name: value for name, value in fields if name in _TOLD}
-    if sum(name in _TOLD for name, _ in fields) > len(said) or not (is_nrrd or "elementdatafile" in said):
-        raise ValueError("its header does not tell once where its voxels are")
-    elsewhere = said.get("datafile" if is_nrrd else "elementdatafile", "local")
-    encoding = said.get("encoding", "").lower()
-    packed = encoding in ("gzip", "gz") if is_nrrd else said.get("compresseddata", "").lower() == "true"
-    skips = any(said.get(name, "0") != "0" for name in _SKIPS)
-    if said.get("binarydata", "true").lower() != "true" or (is_nrrd and not packed and encoding != "raw"):
-        raise UserError(f"{path}: its voxels are text, or packed in an unusual way. Save it raw or with gzip")
-    if elsewhere.lower() != "local":
-        if not is_plain_name(elsewhere) or elsewhere == "LIST" or "%" in elsewhere or " " in elsewhere:
-            raise UserError(
-                f"{path} takes its voxels from {elsewhere!r}: expected one file beside it. Save it with its voxels, as "
-                ".mha or .nrrd"
-            )
-        beside = path.with_name(elsewhere)
-        if not beside.is_file():
-            raise UserError(f"{path} takes its voxels from {elsewhere}, which is not beside it. Copy both")
-        with beside.open("rb") as voxels:
-            unpacked, stored = _measured(voxels, packed, size)
-    else:
-        unpacked, stored = _measured(file, packed, size)
-    if unpacked < size or (packed and (unpacked > size or skips)):
-        raise EOFError(f"{unpacked} bytes of voxels, where its header tells {size}")
-    # Of a MetaImage with another size, or none, ITK leaves the voxels unset.
-    if packed and not is_nrrd and said.get("compresseddatasize") != str(stored):
-        raise EOFError("CompressedDataSize in the header is not that of the voxels")
-
-
-def _fields(file: BufferedIOBase) -> Iterator[tuple[str, str]]:
-    """Names, in small letters and without blanks, and values of a header of text, up to its end."""
-    for _ in range(_MOST_LINES):
-        line = file.readline(_BLOCK)
-        text = line.decode("latin-1").rstrip("\r\n")
-        if match := _FIELD.fullmatch(text):
-            name = match[1].replace(" ", "").lower()
-            yield name, match[2]
-            if name == "elementdatafile":
-                return
-        if not text.strip():
-            return
-    raise ValueError("a header of too many lines")
-
-
-def _measured(file: BufferedIOBase, packed: bool, most: int) -> tuple[int, int]:
-    """Bytes of the voxels that follow, unpacked no further than ``most``, and of what is stored."""
-    if not packed:
-        place = file.tell()
-        return file.seek(0, 2) - place, 0
-    unpacker, unpacked, stored = zlib.decompressobj(_ANY_HEADER), 0, 0
-    while not unpacker.eof and unpacked <= most:
-        block = unpacker.unconsumed_tail or file.read(_BLOCK)
-        values = unpacker.decompress(block, _BLOCK)
-        if not (block or values or unpacker.eof):
-            raise EOFError("the compressed voxels end early")
-        unpacked += len(values)
-        stored += len(block) - len(unpacker.unconsumed_tail) - len(unpacker.unused_data)
-    return unpacked, stored

@@ -90,7 +90,8 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
     for plane, values, channel in zip(planes, image, spec.channels, strict=True):
         rule = channel.intensity
         try:
-            plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
+            with np.errstate(over="ignore", invalid="ignore"):
+                plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
         except UserError as error:
             raise UserError(f"{where}, channel {channel.name}: {error}") from error
         if not (prepared and rule.bounded) and not np.isfinite(plane).all():
@@ -148,7 +149,8 @@ def mending(values: Sequence[float], spec: DataSpec) -> str:
             f"{source}"
         )
     if len(values) <= count and max(values) <= 255 and 0 in values:
-        return f"Write {', '.join(f'{value:g} as {place}' for place, value in enumerate(values))}, or name all classes"
+        places = [f"{value:g} as {place}" for place, value in enumerate(values) if value != place]
+        return f"Write {', '.join(places)}, or name all classes in dataset.spec"
     return (
         "Name the missing classes in dataset.spec, or the value to ignore as its ignore_label, or map the labels "
         "(docs/data.md)"

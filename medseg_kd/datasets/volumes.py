@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.datasets.headers import checked_bytes
-from medseg_kd.datasets.integrity import check_whole, packed_sum
+from medseg_kd.datasets.integrity import check_header, check_whole, packed_sum
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.errors import UserError, last_line
 
@@ -25,6 +25,8 @@ _KINDS = (*(f"{sign}Int{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)
 _SCALARS = {getattr(sitk, f"sitk{kind}"): np.dtype(kind.lower()) for kind in _KINDS}
 # By its content alone a file may be read as of any kind, such as one of a medical workstation.
 _READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is told in our words
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def _opened(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS.get(path.suffix.lower(), "NiftiImageIO"))
+    check_header(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:

@@ -23,6 +23,7 @@ from medseg_kd.configuration import (
 from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import (
     check_checkpoint,
+    check_data,
     check_model,
     check_tested,
     check_validation,
@@ -98,7 +99,7 @@ class Runner(DeviceRunner):
                 raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
             self.data_spec = dataset.spec
             if self._is_training:
-                check_validation(self.train_dataloader.dataset, dataset)
+                check_validation(dataset)
             elif isinstance(loop, TestLoop):
                 check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
         self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
@@ -158,7 +159,8 @@ class Runner(DeviceRunner):
     @done_or_nothing
     @alone_and_stoppable
     def train(self) -> nn.Module:
-        """Write the config into the run folder and train."""
+        """Look for the data, write the config into the run folder and train."""
+        check_data(self.cfg)
         with type_errors_explained(self.cfg, building=False):
             return super().train()
 

@@ -25,7 +25,7 @@ def load_highdicom() -> Any:
     try:
         import highdicom
     except ImportError as error:
-        raise UserError("DICOM segmentations need highdicom: pip install medseg_kd[dicom]") from error
+        raise UserError("--dicom-seg needs a package: pip install highdicom") from error
     return highdicom
 
 

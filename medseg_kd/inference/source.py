@@ -83,7 +83,8 @@ def read_source(
     if name.endswith(IMAGES):
         pixels = opened(paths[0], lambda path: read_pixels(path, len(spec.channels)))
         return Source(Raw(pixels, None), 2, paths[0])
-    raise UserError(f"{paths[0]}: expected one of {', '.join((*VOLUMES, *PREPARED[1:], *IMAGES))}")
+    known = ", ".join((*VOLUMES, *PREPARED[1:], *IMAGES))
+    raise UserError(f"{paths[0]}: expected one of {known}, or the folder of a DICOM series")
 
 
 def _volume(

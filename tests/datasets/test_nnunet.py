@@ -80,7 +80,7 @@ def test_splits_without_a_file_and_with_one(root: Path):
         _cases(root, "test", fold="all")
     (root / "splits_final.json").write_text(json.dumps([{"train": ["b", "a"], "val": ["f"]}]))
     assert (_cases(root, "train"), _cases(root, "val"), _cases(root, "test")) == (["a", "b"], ["f"], ["f"])
-    with pytest.raises(UserError, match="fold is 1, but there are the folds 0 to 0"):
+    with pytest.raises(UserError, match="fold is 1, but the folds are 0"):
         _cases(root, "train", fold=1)
 
 

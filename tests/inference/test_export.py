@@ -165,6 +165,8 @@ def test_what_is_no_series(tmp_path: Path) -> None:
     sitk.WriteImage(hounsfield(), str(tmp_path / "a.nii.gz"))
     with pytest.raises(UserError, match="--dicom-seg: none of the inputs is the folder of a DICOM series"):
         predict_files(found, [tmp_path / "a.nii.gz"], tmp_path / "out", dicom_seg=True)
+    with pytest.raises(UserError, match="--series: none of the inputs is the folder of a DICOM series"):
+        predict_files(found, [tmp_path / "a.nii.gz"], tmp_path / "out", series="1.2.3")
     (tmp_path / "empty").mkdir()
     failed = predict_files(found, [tmp_path / "a.nii.gz", tmp_path / "empty"], tmp_path / "out")
     assert list(failed) == [str(tmp_path / "empty")] and "holds no DICOM series" in failed[str(tmp_path / "empty")]
@@ -174,9 +176,9 @@ def test_packages_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.Mon
     write_series(hounsfield(), tmp_path / "series")
     for name in ("highdicom", "rankseg"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install medseg_kd\[dicom\]"):
+    with pytest.raises(UserError, match="pip install highdicom"):
         predict_files(predictor(tmp_path, Window(0, 1000)), [tmp_path / "series"], tmp_path / "out", dicom_seg=True)
-    with pytest.raises(UserError, match=r"pip install medseg_kd\[rankseg\]"):
+    with pytest.raises(UserError, match="pip install rankseg"):
         Predictor.from_checkpoint(tmp_path / "iter_1.pth", "cpu", decoding="rankseg")
 
 
@@ -214,6 +216,10 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         failed = predict_files(predictor(tmp_path, Stored()), [given], Path(f"out{number}"))
         assert failed == {"in/gone.nii.gz": "no such file: in/gone.nii.gz"}
         assert {path.name for path in Path(f"out{number}").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
+    out = tmp_path / "out1"
+    Path("some.txt").rename(out / "labels.txt")
+    with pytest.raises(UserError, match="labels.txt is an input, and would be written over"):
+        predict_files(predictor(tmp_path, Stored()), [out / "labels.txt"], out)
     with pytest.raises(UserError, match="none is no file: expected a text"):
         predict_files(predictor(tmp_path, Stored()), ["@none"], tmp_path / "out")
 

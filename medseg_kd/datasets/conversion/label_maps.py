@@ -95,7 +95,9 @@ def load_label_map(name: str) -> LabelMap:
         try:
             key, value = source if source == "*" else str(int(source)), int(str(target))
         except ValueError:
-            raise UserError(f"label map {path}: {source!r} -> {target!r} must be two integers (or `*`).") from None
+            raise UserError(
+                f"label map {path}: {source!r:.60} -> {target!r:.60} must be two integers (or `*`)."
+            ) from None
         if not 0 <= value <= MAX_CLASS:
             raise UserError(f"label map {path}: class {value} of {source} must lie in 0..{MAX_CLASS}.")
         targets[key] = value

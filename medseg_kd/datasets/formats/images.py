@@ -144,7 +144,9 @@ def _open(path: Path, kinds: dict[str, str]) -> Image.Image:
             "of another kind, or damaged: save it anew as PNG"
         ) from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is too large: {first_line(error)}. Cut it into tiles, or copy it again") from error
+        raise UserError(
+            f"{path} is too large: {first_line(error).rstrip('.')}. Cut it into tiles, or copy it again"
+        ) from error
     checked_bytes(image.size, _BYTES, path)
     if getattr(image, "is_animated", False):
         problem = "holds several pages, of which one would be read. Save each as a file of its own"

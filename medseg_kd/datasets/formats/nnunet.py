@@ -129,7 +129,7 @@ class NNUNet(Format):
         cases = self._folder("Tr") if mapping is None else self._mapped(mapping)
         count = self.content.get("numTraining", len(cases))
         with self.skipping():
-            if count != len(cases):
+            if count != len(cases) and not self.problems:
                 raise UserError(
                     f"{self.where}: numTraining is {count}, but {len(cases)} cases are there. Correct the number, or "
                     "copy the data again"
@@ -203,7 +203,8 @@ class NNUNet(Format):
         path, number = self.root / "splits_final.json", int(self.fold)
         folds = read_json(path, list) if path.is_file() else five_folds(names)
         if number >= len(folds):
-            raise UserError(f"dataset.format_options.fold is {number}, but there are the folds 0 to {len(folds) - 1}")
+            held = ", ".join(map(str, range(len(folds)))) or f"none, as {path} is empty"
+            raise UserError(f"dataset.format_options.fold is {number}, but the folds are {held}")
         where = f"{path}: fold {number}"
         fold = typed(folds[number], dict, where)
         train, val = ([*map(str, typed(fold.get(key), list, f"{where}: {key}"))] for key in ("train", "val"))

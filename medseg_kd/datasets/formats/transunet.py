@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, visible
-from medseg_kd.datasets.hdf5 import find_arrays, read_array, read_attribute
+from medseg_kd.datasets.hdf5 import find_arrays, read_array, read_numbers, read_word
 from medseg_kd.datasets.listings import is_plain_name, read_text
 from medseg_kd.datasets.npz import read_npz
 from medseg_kd.datasets.pixels import Raw
@@ -115,7 +115,7 @@ class TransUNet(Format):
             return Raw(arrays[names[0]], arrays.get("label"), _numbers(arrays.get("spacing")))
         with h5py.File(source, "r") as file:
             found = find_arrays(source, file, names)
-            spacing = read_attribute(source, file, "spacing")
+            spacing = read_numbers(source, file, "spacing")
             if spacing is None and file.get("spacing", getlink=True):
                 spacing = read_array(source, *find_arrays(source, file, ["spacing"]))
             arrays = {name: read_array(source, array) for name, array in zip(names, found, strict=True)}
@@ -168,10 +168,10 @@ def _geometry(path: Path, file: h5py.File) -> dict[str, Any] | None:
         return None
     geometry: dict[str, Any] = {}
     for name, count in (("origin", 3), ("direction", 9)):
-        geometry[name] = _numbers(read_attribute(path, file, name)) or ()
+        geometry[name] = _numbers(read_numbers(path, file, name)) or ()
         if len(geometry[name]) != count or not np.isfinite(geometry[name]).all():
             raise UserError(f"{path}: {name} is {geometry[name]}, expected {count} numbers. Prepare the case again")
-    orientation = read_attribute(path, file, "original_orientation")
+    orientation = read_word(path, file, "original_orientation")
     if orientation is not None and orientation not in ORIENTATIONS:
         raise UserError(f"{path}: original_orientation is {orientation!r}, expected one such as RAS")
     return {**geometry, "orientation": orientation}
