@@ -93,10 +93,11 @@ def find_labels(
     by_file = {organ: () for mask in masks[1::2] for organ in mask.organs or ()}
     maps = any(mask.organs is None for mask in masks)
     if classes:
-        names = list(classes) if classes[0].lower() == "background" else ["background", *classes]
-        if len(set(names)) < len(names) or len(names) < 2:
-            raise UserError(f"--classes {' '.join(classes)}: expected different names, background first")
-        return MaskLabels({name: (value,) for value, name in enumerate(names) if value})
+        if classes[0].lower() != "background" or not 1 < len(set(classes)) == len(classes):
+            raise UserError(
+                f"--classes {' '.join(classes)}: expected a different name for each value 0, 1, ..., background first"
+            )
+        return MaskLabels({name: (value,) for value, name in enumerate(classes) if value})
     if labels:
         return _read(Path(labels))
     if by_file and not maps:

@@ -117,7 +117,7 @@ def test_an_organ_without_a_file(folders: tuple[Path, Path], tmp_path: Path) -> 
 
 def test_names_of_labels(folders: tuple[Path, Path]) -> None:
     description = folders[1].parent / "dataset.json"
-    named = evaluate(*folders, classes=["liver", "spleen", "aorta"], measures=["Dice"], jobs=1)
+    named = evaluate(*folders, classes=["background", "liver", "spleen", "aorta"], measures=["Dice"], jobs=1)
     assert list(named.summaries[0].per_class) == ["liver", "spleen", "aorta"] and not named.notes
     description.write_text(json.dumps({"labels": {"all": [1, 2, 3], "background": 0, "liver": 1}}))
     regions = evaluate(*folders, measures=["Dice"], jobs=1).summaries[1]
@@ -138,7 +138,7 @@ def test_what_is_nowhere(tmp_path: Path, form: str) -> None:
     for folder in ("found", "truth"):
         path = tmp_path / folder / ("a.nii.gz" if form == "labels" else "a/liver.nii.gz")
         write_volume(path, np.zeros((2, 5, 4), np.uint8))
-    found = evaluate(tmp_path / "found", tmp_path / "truth", classes=["liver"])
+    found = evaluate(tmp_path / "found", tmp_path / "truth", classes=["background", "liver"])
     transunet, strict = found.summaries
     assert not found.failed and transunet.counts["liver"] == {"empty": 1}
     assert transunet.mean["Dice"] == 0 and math.isnan(strict.mean["Dice"])
@@ -207,7 +207,8 @@ def test_options(folders: tuple[Path, Path]) -> None:
         ({"measures": ["IoU"]}, "measure 'IoU' is not known"),
         ({"hd95": "itk"}, "HD95: convention='itk'"),
         ({"classes": ["a"], "labels": "dataset.json"}, "--classes and --labels: give one"),
-        ({"classes": ["background", "a", "a"]}, "expected different names"),
+        ({"classes": ["background", "a", "a"]}, "--classes background a a: expected a different name for each"),
+        ({"classes": ["liver", "spleen", "aorta"]}, "background first"),
         ({"labels": "nowhere.json"}, "nowhere.json"),
         ({"jobs": 0}, "--jobs 0"),
     ):
