@@ -291,3 +291,13 @@ def test_ignored_voxels_are_not_scored():
     truth[0, :2] = 255
     values = evaluate(VolumeMetric(**strict), [sample("a", pred, truth)])
     assert values["Dice_aorta"] == values["mDice"] == 100 and math.isnan(values["Dice_liver"])
+
+
+def test_an_image_is_scored_by_its_contour() -> None:
+    """A volume of one slice is all surface; an image, of which no spacing is known, is not."""
+    pred, truth = np.zeros((2, 1, 20, 20), np.uint8)
+    pred[:, 2:18, 2:12] = truth[:, 2:18, 4:14] = 1
+    for spacing, expected in ((None, score_case(pred[0], truth[0], 2)), ((3.0, 1.0, 1.0), score_case(pred, truth, 2))):
+        metric = VolumeMetric(measures=["HD95", "ASD"], protocols=["transunet"])
+        values = evaluate(metric, [sample("photo", pred, truth, spacing)], classes=("background", "lesion"))
+        assert values == {"mHD95": expected[1]["hd95"], "mASD": expected[1]["asd"]}
