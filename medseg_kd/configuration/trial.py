@@ -37,7 +37,9 @@ def try_loader(where: str, loader: Mapping[str, Any]) -> None:
 
 def try_metric(where: str, metric: Mapping[str, Any]) -> None:
     """Build a metric that writes nothing."""
-    if _is_known(found(METRICS, metric.get("type"))):
+    kind = found(METRICS, metric.get("type"))
+    folder = named_parameters(kind).get("output_dir")
+    if _is_known(kind) and (folder is None or folder.default is None):
         with _told(where):
             METRICS.build({key: value for key, value in metric.items() if key != "output_dir"})
 

@@ -12,7 +12,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from medseg_kd.configuration.names import LOADERS
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
-from medseg_kd.datasets.datasets import configured_folders
+from medseg_kd.datasets.configured import configured_folders
 from medseg_kd.errors import UserError, some
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found

@@ -16,7 +16,7 @@ from medseg_kd.datasets.checks.files import Record, read_record
 from medseg_kd.datasets.checks.findings import Finding
 from medseg_kd.datasets.checks.sets import SET_CHECKS, copies
 from medseg_kd.datasets.checks.splits import SPLIT_CHECKS, Part
-from medseg_kd.datasets.datasets import configured_folders
+from medseg_kd.datasets.configured import configured_folders
 from medseg_kd.datasets.formats import Images, NNUNet
 from medseg_kd.datasets.formats.base import SPLITS, Case, Format, find_format
 from medseg_kd.datasets.intensities import Stored, ZScore
