@@ -7,11 +7,14 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from medseg_kd.errors import UserError, WriteError
 
@@ -84,6 +87,15 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def new_array(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A new npy file, mapped. A full disk is an error here; later it would end the process."""
+    np.lib.format.open_memmap(path, "w+", kind, shape).flush()
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return np.lib.format.open_memmap(path, "r+")
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder on the disk, where the system can.
 
@@ -104,12 +116,18 @@ def remove_drafts(folder: Path) -> None:
     """Remove what processes that were killed had begun to write in a folder, see :func:`whole_file`."""
     for path in folder.glob(".*"):
         match = _DRAFT.match(path.name)
-        if match and (int(match[1]) == os.getpid() or not _lives(int(match[1]))) and not path.is_dir():
-            path.unlink(missing_ok=True)
+        if not match or path.is_dir():
+            continue
+        process = int(match[1])
+        if sys.platform == "win32" or process == os.getpid() or not _lives(process):
+            with contextlib.suppress(PermissionError):  # Windows keeps what a process writes
+                path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether there is a process of this number, as far as the system tells."""
+    if sys.platform == "win32":  # where 0 is no harmless signal
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -84,7 +84,7 @@ def _is_known(kind: Any) -> bool:
 
 @contextmanager
 def _told(where: str) -> Iterator[None]:
-    """What a class says of its arguments becomes a message."""
+    """What a class says of its arguments becomes a message; its warnings come when it is used."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from medseg_kd.errors import UserError
 from medseg_kd.files import remove_drafts, sync_folder, write_text
-from medseg_kd.models.checkpoint import read_checkpoint, write_checkpoint
+from medseg_kd.models.checkpoint import last_checkpoint, read_checkpoint, write_checkpoint
 from medseg_kd.registry import HOOKS
 
 _OF_A_RUN = re.compile(r"(best_.+_)?(iter|epoch)_\d+\.pth|last_checkpoint")
@@ -57,7 +57,9 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         if is_main_process():
             for folder in {self._folder, Path(runner.work_dir)}:
                 remove_drafts(folder)
-            if not from_here:
+            if from_here:
+                self._end_replacing(Path(runner.resumed_from).name)
+            else:
                 self._find_replaced(runner)
         if from_here:
             self._remove_old()
@@ -105,7 +107,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             sync_folder(Path(runner.work_dir))
             for old in self._replaced:
                 if old != "last_checkpoint":
-                    _remove(self._folder / old)
+                    _leave(self._folder / old, self._aside / old)
         self._replaced = []
         self._remove_old()
 
@@ -135,7 +137,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         """Write a checkpoint; before the first one, files of an earlier run get a second name."""
         if not self._are_linked:
             for old in self._replaced:
-                _link(self._folder / old, self._aside / old)
+                _link(self._folder / old, self._aside / old, move=old == name)
             self._are_linked = True
         if name in self._replaced:
             self._replaced.remove(name)
@@ -144,7 +146,9 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
     def _find_replaced(self, runner: Any) -> None:
         """Tell what an earlier run has left in the folder of one that starts anew."""
         names = (path.name for path in self._folder.glob("*") if path.is_file())
-        self._replaced = sorted(name for name in names if _OF_A_RUN.fullmatch(name))
+        last = getattr(last_checkpoint(self._folder), "name", None)
+        # First the one that --resume takes: where that has a second name, an earlier run is told from a new one.
+        self._replaced = sorted(filter(_OF_A_RUN.fullmatch, names), key=lambda name: (name != last, name))
         self._aside = self._folder / f"replaced_{runner.timestamp}"
         if self._replaced:
             shown = ", ".join(self._replaced[:_SHOWN]) + (", ..." if len(self._replaced) > _SHOWN else "")
@@ -153,6 +157,18 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
                 f"{self._aside.name} when the first checkpoint is saved. To go on with that run instead, stop now and "
                 "use --resume; to keep both side by side, use another --work-dir"
             )
+
+    def _end_replacing(self, resumed: str) -> None:
+        """Finish what a run that started anew was killed in the middle of, or undo it where the earlier run goes on."""
+        for aside in self._folder.glob("replaced_*"):
+            twice = {path for path in aside.glob("*") if _is_same(path, self._folder / path.name)}
+            undo = resumed in {path.name for path in twice}
+            for path in list(aside.glob("*")) if undo else ():
+                path.replace(self._folder / path.name)  # does nothing where it is the same file
+            for path in twice:
+                _remove(path if undo else self._folder / path.name)
+            if not any(aside.iterdir()):
+                aside.rmdir()
 
     def _remove_old(self) -> None:
         """Remove checkpoints beyond ``max_keep_ckpts``, the oldest first."""
@@ -221,16 +237,29 @@ def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
+def _is_same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.samefile(other)
+
+
 def _remove(path: Path) -> None:
     """Remove a file, or a link, which its target survives."""
     if path.is_file() or path.is_symlink():
         path.unlink()
 
 
-def _link(path: Path, other: Path) -> None:
-    """Give a file a second name; where the file system has none, the only one."""
+def _link(path: Path, other: Path, move: bool) -> None:
+    """Give a file a second name; where the file system has none, move it if it would be overwritten."""
     other.parent.mkdir(exist_ok=True)
     try:
         os.link(path, other, follow_symlinks=False)
-    except OSError:
+    except (OSError, NotImplementedError):
+        if move:
+            path.replace(other)
+
+
+def _leave(path: Path, other: Path) -> None:
+    """Leave a file its second name alone."""
+    if other.is_file() or other.is_symlink():
+        _remove(path)
+    elif path.is_file():
         path.replace(other)

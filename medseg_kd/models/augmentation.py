@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_dist_info
 from torch import Tensor, nn
 
 from medseg_kd.registry import MODELS
@@ -13,12 +14,16 @@ class RandomRotateFlip(nn.Module):
 
     With ``flip_prob``: a rotation by a random multiple of 90 degrees (180 when the slice is not square), then a flip
     along a random axis. Else with ``rotate_prob``: a rotation by an angle within ``degree``, image bilinear, label
-    nearest, what comes in from outside is 0 (air, background). The draws come from PyTorch's global CPU generator.
+    nearest, what comes in from outside is 0 (air, background).
 
     Args:
         rotate_prob: Probability of the free rotation, given no flip.
         flip_prob: Probability of the right-angle rotation and flip.
         degree: Largest angle, in degrees.
+
+    Attributes:
+        shared_seed: Of the draws of all processes, which are those of one process with their whole batch;
+            :class:`~medseg_kd.engine.IterationSeedHook` sets it. None: from PyTorch's global CPU generator.
     """
 
     def __init__(self, rotate_prob: float = 0.5, flip_prob: float = 0.5, degree: float = 20.0) -> None:
@@ -26,6 +31,12 @@ class RandomRotateFlip(nn.Module):
         self.rotate_prob = rotate_prob
         self.flip_prob = flip_prob
         self.degree = degree
+        self.shared_seed: int | None = None
+
+    def views(self, square: bool) -> list[tuple[int, bool]]:
+        """What training shows of a slice at right angles: (quarter turns, then mirrored left to right), each a flip."""
+        turns = range(4) if square else (0, 2)
+        return [(each, True) for each in turns] if self.flip_prob > 0 else []
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +68,13 @@ class RandomRotateFlip(nn.Module):
             (N, 5) float32: the matrix from an output pixel's place to its source's, (x, y) from the slice's centre, row
             by row; and whether it is a free rotation.
         """
-        flip, turns, axis, rotate, angle = torch.rand(count, 5).double().unbind(1)
+        if self.shared_seed is None:
+            draws = torch.rand(count, 5)
+        else:
+            rank, processes = get_dist_info()
+            generator = torch.Generator().manual_seed(self.shared_seed)
+            draws = torch.rand(count * processes, 5, generator=generator)[rank::processes]  # as the sampler takes turns
+        flip, turns, axis, rotate, angle = draws.double().unbind(1)
         flipped = flip < self.flip_prob
         free = ~flipped & (rotate < self.rotate_prob)
         right_angle = (turns * 4).floor() * 90 if square else (turns * 2).floor() * 180

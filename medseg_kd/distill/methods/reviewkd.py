@@ -10,6 +10,7 @@ from medseg_kd.distill.distiller import Distiller
 from medseg_kd.distill.losses.base import DistillLoss
 from medseg_kd.distill.losses.pixels import masked_mean, pool, valid_pixels
 from medseg_kd.distill.methods.base import method, on_stages, stage_pairs
+from medseg_kd.models.losses.gathering import count
 from medseg_kd.registry import MODELS
 
 _POOLS = (4, 2, 1)
@@ -36,7 +37,7 @@ class HCLLoss(DistillLoss):
         difference = (student - teacher).masked_fill(~valid[:, None], 0)
         # Norms map by map: one pass in each direction, and no sum long enough to lose digits.
         squares = torch.linalg.vector_norm(difference, dim=(2, 3)).square().sum()
-        total = squares / (valid.sum() * student.shape[1]).clamp(min=1)
+        total = squares / count(valid.sum() * student.shape[1], self.training)
         weight = weights = 1.0
         pooled, share = difference, valid[:, None].to(student.dtype)
         nested = all(length % _POOLS[0] == 0 for length in student.shape[-2:])
@@ -49,7 +50,7 @@ class HCLLoss(DistillLoss):
             if nested:  # the cells of the smaller pools are made of whole cells of this one
                 pooled, share = means, cells
             means = means / cells.masked_fill(cells == 0, 1)
-            total = total + weight * masked_mean(means.square(), cells > 0)
+            total = total + weight * masked_mean(means.square(), cells > 0, self.training)
         return total / weights
 
 

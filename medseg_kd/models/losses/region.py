@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medseg_kd.models.losses.gathering import count
 from medseg_kd.models.losses.soft_dice import soft_dice
 from medseg_kd.registry import MODELS
 
@@ -66,5 +67,5 @@ class RegionLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             dice = soft_dice(logits.sigmoid().masked_fill(ignored, 0), target, self.batch_dice, self.training, self.eps)
             bce = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-            bce = bce.masked_fill(ignored, 0).sum() / ((~ignored).sum() * logits.shape[1]).clamp(min=1)
+            bce = bce.masked_fill(ignored, 0).sum() / count((~ignored).sum() * logits.shape[1], self.training)
             return self.bce_weight * bce + self.dice_weight * (1 - dice.mean())

@@ -1,10 +1,9 @@
 """Soft Dice loss over a batch."""
 
 import torch
-import torch.distributed
-from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
+from medseg_kd.models.losses.gathering import sum_over_processes
 from medseg_kd.registry import MODELS
 
 
@@ -73,18 +72,5 @@ def soft_dice(probability: Tensor, target: Tensor, batch_dice: bool, training: b
     axes = (0, 2, 3) if batch_dice else (2, 3)
     overlap = probability.masked_fill(~target, 0).sum(axes)
     sums = torch.stack((overlap, probability.sum(axes) + target.sum(axes)))
-    if batch_dice and training and get_world_size() > 1:
-        sums = _sum_over_processes(sums)
+    sums = sum_over_processes(sums, batch_dice and training)
     return (2 * sums[0] + eps) / (sums[1] + eps)
-
-
-def _sum_over_processes(local: Tensor) -> Tensor:
-    """Sum of a tensor over all processes, with its gradient.
-
-    Each process computes the same loss from the sum, so that the gradient of all their losses is that of its own times
-    their number; no second exchange is needed in the backward pass. Averaged over the processes, as DDP does, this is
-    the gradient of the loss of the whole batch.
-    """
-    total = local.detach().clone()
-    torch.distributed.all_reduce(total)
-    return total + get_world_size() * (local - local.detach())
