@@ -82,7 +82,7 @@ VALUES = [
     changed("train_dataloader.update(dataset='data')", "train_dataloader.dataset is 'data'", "dict(type=...)"),
     changed("train_dataloader.update(dataset=dict(data_root=3))", "train_dataloader.dataset.data_root is 3", "text"),
     data("train_dataloader.update(dataset=dict(data_root='nowhere'))", "data folder not found: nowhere"),
-    changed("train_dataloader.update(dataset=dict(split='trian'))", "dataset.split is 'trian'", "train, val, test"),
+    data("train_dataloader.update(dataset=dict(split='trian'))", "dataset.split is 'trian'", "train, val, test"),
     changed("train_dataloader.update(dataset=dict(neighbours=-1))", "train_dataloader.dataset.neighbours is -1"),
     changed("train_dataloader.update(dataset=dict(size=224))", "dataset.size is 224", "(an integer, an integer)"),
     data("train_dataloader.update(dataset=dict(cases=['none']))", "holds no case none"),
