@@ -149,7 +149,8 @@ def mending(values: Sequence[float], spec: DataSpec) -> str:
             f"{source}"
         )
     if len(values) <= count and max(values) <= 255 and 0 in values:
-        return f"Write {', '.join(f'{value:g} as {place}' for place, value in enumerate(values))}, or name all classes"
+        places = [f"{value:g} as {place}" for place, value in enumerate(values) if value != place]
+        return f"Write {', '.join(places)}, or name all classes in dataset.spec"
     return (
         "Name the missing classes in dataset.spec, or the value to ignore as its ignore_label, or map the labels "
         "(docs/data.md)"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..files import write_text
 
+LABEL_TABLES = ("labels.json", "labels.txt", "labels.ctbl")
 _TURN = 0.61803398875
 """Of the circle of hues from a colour to the next (the golden section), so that no two of many are near."""
 
@@ -34,5 +35,5 @@ def write_label_tables(folder: Path, classes: Sequence[str]) -> None:
         text = " ".join(name.replace('"', "'").split())
         snap.append(f'{value:5} {red:4} {green:4} {blue:4} {shown:8} {shown:2} {shown:2}    "{text}"')
         slicer.append(f"{value} {text.replace(' ', '_')} {red} {green} {blue} {255 * shown}")
-    for ending, lines in (("json", [named]), ("txt", snap), ("ctbl", slicer)):
-        write_text(folder / f"labels.{ending}", "\n".join(lines) + "\n")
+    for name, lines in zip(LABEL_TABLES, ([named], snap, slicer), strict=True):
+        write_text(folder / name, "\n".join(lines) + "\n")

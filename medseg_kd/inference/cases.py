@@ -68,7 +68,10 @@ def _listed(given: str | Path) -> list[Path]:
 
 def _inside(folder: Path) -> list[Path]:
     """What can be predicted in a folder: the series that itself is, its files, its folders that are series."""
-    seen = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+    try:
+        seen = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+    except OSError:
+        return [folder]  # which says why when it is read
     files = [path for path in seen if path.is_file() and path.name.lower().endswith(_ENDINGS)]
     series = [path for path in seen if path.is_dir() and holds_series(path)]
     return ([folder] if holds_series(folder) else []) + files + series

@@ -28,7 +28,7 @@ def decoder(name: str) -> Callable[[Any, Tensor], Tensor]:
     try:
         from rankseg import RankSEG
     except ImportError as error:
-        raise UserError("decoding by rankseg needs its package: pip install medseg_kd[rankseg]") from error
+        raise UserError("decoding by rankseg needs its package: pip install rankseg") from error
 
     settings: dict[str, Any] = {"metric": "dice", "solver": "RMA", "safe_screening": "auto"}  # sorts uncertain pixels
 

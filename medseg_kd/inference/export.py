@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image
 
 from medseg_kd.errors import UserError, first_line
-from medseg_kd.evaluation.label_tables import write_label_tables
+from medseg_kd.evaluation.label_tables import LABEL_TABLES, write_label_tables
 from medseg_kd.evaluation.predictions import write_image
-from medseg_kd.files import whole_file
+from medseg_kd.files import remove_drafts, whole_file
 from medseg_kd.inference.case import Keep
 from medseg_kd.inference.cases import case_name, find_cases
 from medseg_kd.inference.dicom_seg import load_highdicom, write_segmentation
@@ -47,10 +47,15 @@ def predict_files(
     cases = find_cases(inputs, len(predictor.spec.channels))
     if dicom_seg:
         load_highdicom()
-        if not any(files[0].is_dir() for files in cases):
-            raise UserError("--dicom-seg: none of the inputs is the folder of a DICOM series, of which it is made")
+    asked = "--dicom-seg" if dicom_seg else "--series" if series else None
+    if asked and not any(files[0].is_dir() for files in cases):
+        raise UserError(f"{asked}: none of the inputs is the folder of a DICOM series, which it is for")
+    lists = (Path(str(each).removeprefix("@")) for each in inputs)
+    taken = {file.resolve(): str(file) for file in (*lists, *(file for files in cases for file in files))}
+    if own := [name for name in LABEL_TABLES if (out / name).resolve() in taken]:
+        raise UserError(f"{out / own[0]} is an input, and would be written over: choose another --out")
     write_label_tables(out, predictor.spec.classes)
-    taken = {file.resolve(): str(file) for files in cases for file in files}
+    remove_drafts(out)
     failed = {}
     for files in progress(cases, f"predicting into {out}"):
         try:

@@ -28,7 +28,7 @@ def test_a_healthy_folder_and_config(phantom: Path, capsys: pytest.CaptureFixtur
     main([str(CONFIG), "--data-root", str(phantom), "--json"])
     told = json.loads(capsys.readouterr().out)
     assert told["findings"] == []
-    assert told["summary"]["train: train"]["slices"] == 12 and told["summary"]["val: test"]["pixels"]["spleen"] > 0
+    assert told["summary"]["train"]["slices"] == 12 and told["summary"]["val (test)"]["pixels"]["spleen"] > 0
 
 
 def test_a_table_of_what_is_wrong(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ PLANTED: dict[str, tuple[Callable[[Path], Any], str, bool, str]] = {
     "bytes": (lambda r: change(r / FIRST, image=lambda a: a * 255), "image", True, r"lie in \[0, 2\d\d.*"),
     "divided twice": (lambda r: change(r / FIRST, image=lambda a: a / 255), "scale", False, "almost black"),
     "nan": (lambda r: change(r / FIRST, image=with_nan), "image", True, "1 of 4096 image values are NaN"),
-    "text": (lambda r: change(r / FIRST, image=lambda a: a.astype(str)), "image", True, "an image of <U"),
+    "text": (lambda r: change(r / FIRST, image=lambda a: a.astype(str)), "unreadable", True, "an array of <U"),
     "constant": (
         lambda r: change(r / FIRST, image=lambda a: a * 0),
         "constant",
@@ -154,15 +154,22 @@ def test_all_unreadable_files_are_told(phantom: Path, tmp_path: Path) -> None:
     }
 
 
-def write_photographs(root: Path, split: str, count: int, first: int = 0, top: int = 255) -> None:
+def write_photographs(
+    root: Path,
+    split: str,
+    count: int,
+    first: int = 0,
+    top: int = 255,
+    image: Callable[[np.ndarray], np.ndarray] = np.uint8,
+) -> None:
     rng = np.random.default_rng(first)
     for number in range(first, first + count):
         for kind, pixels in (
-            ("img_dir", rng.integers(0, 255, (8, 8, 3))),
-            ("ann_dir", rng.integers(0, 2, (8, 8)) * top),
+            ("img_dir", image(rng.integers(0, 255, (8, 8, 3)))),
+            ("ann_dir", (rng.integers(0, 2, (8, 8)) * top).astype(np.uint8)),
         ):
             (root / kind / split).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.astype(np.uint8)).save(root / kind / split / f"photo_{number}.png")
+            Image.fromarray(pixels).save(root / kind / split / f"photo_{number}.png")
 
 
 def write_nifti(root: Path, cases: int, image: str = "{split}/images/pt_{}.nii.gz") -> None:
@@ -186,6 +193,7 @@ HEALTHY = {
     "photographs": lambda root: [
         write_photographs(root, split, 3, first) for split, first in (("train", 0), ("val", 9))
     ],
+    "16 bits": lambda root: write_photographs(root, "train", 3, image=lambda a: a[..., 0].astype(np.uint16) * 9),
     "nifti": lambda root: write_nifti(root, 3),
     "nnunet": lambda root: write_nnunet(root, 3),
     "nnunet with folds": lambda root: write_nnunet(root, 6),
@@ -210,6 +218,23 @@ def test_twins_and_lacking_labels_of_images(tmp_path: Path) -> None:
     assert "cannot be read" in found["unreadable"]
     files = [each.found for each in check(tmp_path) if each.check == "files"]
     assert len(files) == 2 and "are the same slice" in "".join(files) and "lacks the label" in "".join(files)
+
+
+def test_values_of_labels_that_nothing_names(tmp_path: Path) -> None:
+    write_photographs(tmp_path, "train", 3, top=128)
+    (finding,) = check(tmp_path)
+    assert not finding.fault and finding.found == "values 0, 128"
+    assert finding.remedy.startswith("Write 128 as 1")
+
+
+def test_what_is_wrong_with_cases_of_nnunet(tmp_path: Path) -> None:
+    write_nnunet(tmp_path, 6)
+    (tmp_path / "labelsTr/pt_1.nii.gz").unlink()
+    write_volume(tmp_path / "labelsTr/pt_2.nii.gz", np.full((4, 8, 8), 7, np.uint8))
+    label, values = check(tmp_path)
+    assert label.found.startswith("case pt_1 has no label") and label.remedy == "Add it"
+    assert values.where == str(tmp_path / "labelsTr/pt_2.nii.gz") and values.found == "values 7"
+    assert values.expected == "0 to 2 (background, liver, spleen)"
 
 
 def test_grids_that_differ(tmp_path: Path) -> None:
@@ -242,7 +267,7 @@ def of_config(root: Path, **validated: Any) -> Survey:
 def test_what_a_config_says_counts(tmp_path: Path) -> None:
     write_nifti(tmp_path, 3)
     result = of_config(tmp_path)
-    assert not result.findings and list(result.records) == ["train: train", "val: test"]
+    assert not result.findings and list(result.records) == ["train", "val (test)"]
     result = of_config(tmp_path, split="train")
     assert [(each.check, each.fault) for each in result.findings] == [("both splits", False)]
     write_volume(tmp_path / "train/images/pt_0.nii.gz", np.arange(256, dtype=np.uint8).reshape(4, 8, 8))

@@ -64,8 +64,10 @@ def test_other_things_than_images_are_left_out(tmp_path: Path) -> None:
     found.save_as(tmp_path / "plan")
     (tmp_path / "notes.txt").write_text("none of it")
     (tmp_path / "._000.dcm").write_text("of a file system")
+    shutil.copy(files[0], tmp_path / "report")
+    edit(tmp_path / "report", SeriesInstanceUID="1.2.5", ImagePositionPatient=None, NumberOfFrames=3)
     assert read_series(tmp_path)[1] == files
-    for path in files:
+    for path in (*files, tmp_path / "report"):
         path.unlink()
     assert not holds_series(tmp_path)
     with pytest.raises(UserError, match="holds no DICOM series"):
@@ -95,11 +97,25 @@ def cut(path: Path, share: float) -> None:
         (lambda files: edit(files[3], PixelSpacing=[0.8, 0.9]), "slices differ in size or spacing"),
         (lambda files: edit(files[3], NumberOfFrames=2), "2 frames of 1 components: expected one grey slice"),
         (lambda files: edit(files[3], ImagePositionPatient=None), "does not tell where its slice lies"),
+        (lambda files: edit(files[3], ImageOrientationPatient=[1, 0, 0, 0, 2, 0]), "does not tell where its slice"),
         (lambda files: cut(files[3], 0.97), r"cannot read .*\.dcm"),
         (lambda files: cut(files[3], 0.3), r"cannot read .*\.dcm"),
         (lambda files: cut(files[5], 0.0), r"cannot read .*\.dcm"),
     ],
-    ids=["gap", "uneven", "twice", "turned", "size", "spacing", "frames", "nowhere", "cut", "header", "empty"],
+    ids=[
+        "gap",
+        "uneven",
+        "twice",
+        "turned",
+        "size",
+        "spacing",
+        "frames",
+        "nowhere",
+        "stretched",
+        "cut",
+        "header",
+        "empty",
+    ],
 )
 def test_no_volume_is_refused(harm, message: str, tmp_path: Path) -> None:
     harm(write_series(scan(), tmp_path))

@@ -17,6 +17,7 @@ from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
 from medseg_kd.engine import Runner
 from medseg_kd.engine.agreement import (
     check_checkpoint,
+    check_data,
     check_model,
     check_tested,
     check_validation,
@@ -275,19 +276,28 @@ def copied_into_test(phantom: Path, root: Path, case: str) -> None:
 
 def test_a_copy_of_a_case_in_both_splits_is_refused(phantom: Path, tmp_path: Path) -> None:
     copied_into_test(phantom, tmp_path / "data", "case0001")
-    with pytest.raises(UserError, match=r"case0001 is in train and, with the same images, in test.*exclude_cases"):
+    with pytest.raises(UserError, match=r"case0001 in train and in test have the same images.*exclude_cases"):
         Runner.from_cfg(tiny_config(tmp_path / "data", tmp_path / "run")).train()
     cfg = tiny_config(tmp_path / "data", tmp_path / "run", max_iters=1)
     cfg.train_dataloader.dataset.exclude_cases = ["case0001"]
     Runner.from_cfg(cfg).train()
 
 
+def test_missing_data_of_any_loader_are_told_before_slices_are_decoded(phantom: Path, tmp_path: Path) -> None:
+    cfg = tiny_config(phantom, tmp_path)
+    cfg.val_dataloader.dataset.data_root = "nowhere"
+    cfg.train_dataloader.dataset.cache_dir = str(tmp_path / "cache")
+    with pytest.raises(UserError, match="data folder not found: nowhere"):
+        Runner.from_cfg(cfg).train()
+    assert not (tmp_path / "cache").exists()
+
+
 def test_other_images_under_the_same_name(phantom: Path, tmp_path: Path, told: list[str]) -> None:
     shutil.copytree(phantom, root := tmp_path / "data")
     shutil.move(root / "test_vol_h5/case0004.npy.h5", root / "test_vol_h5/case0001.npy.h5")
     (root / "lists/lists_Synapse/test_vol.txt").write_text("case0001\n")
-    check_validation(SliceDataset(str(root)), CaseDataset(str(root)))
-    assert len(told) == 1 and "case0001" in told[0] and "if they are the same" in told[0]
+    check_data(tiny_config(root, tmp_path))
+    assert len(told) == 1 and "case0001" in told[0] and "if they are one" in told[0]
 
 
 def test_testing_what_was_trained_on_is_told(phantom: Path, tmp_path: Path, told: list[str]) -> None:
@@ -303,8 +313,8 @@ def test_testing_what_was_trained_on_is_told(phantom: Path, tmp_path: Path, told
 
 
 def test_cases_without_labels_are_not_validated_on(phantom: Path) -> None:
-    trained, validated = SliceDataset(str(phantom)), CaseDataset(str(phantom))
-    check_validation(trained, validated)
+    validated = CaseDataset(str(phantom))
+    check_validation(validated)
     validated._found = [replace(case, labelled=False) for case in validated._found]
     with pytest.raises(UserError, match="case0004, case0005 cannot be validated on: there is no label"):
-        check_validation(trained, validated)
+        check_validation(validated)

@@ -55,7 +55,7 @@ def test_both_loaders_of_a_training_count(
         cfg[name].update(num_workers=workers)
     cfg.train_dataloader.dataset.cache = None
     needed: list[int] = []
-    monkeypatch.setattr("medseg_kd.engine.runner.check_shared_memory", needed.append)
+    monkeypatch.setattr("medseg_kd.engine.data_runner.check_shared_memory", needed.append)
     runner = Runner.from_cfg(cfg)
     runner._train_loop = runner.build_train_loop(cfg.train_cfg)
     runner.build_val_loop(cfg.val_cfg)

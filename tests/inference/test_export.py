@@ -1,6 +1,8 @@
 """Masks of many files."""
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -165,6 +167,8 @@ def test_what_is_no_series(tmp_path: Path) -> None:
     sitk.WriteImage(hounsfield(), str(tmp_path / "a.nii.gz"))
     with pytest.raises(UserError, match="--dicom-seg: none of the inputs is the folder of a DICOM series"):
         predict_files(found, [tmp_path / "a.nii.gz"], tmp_path / "out", dicom_seg=True)
+    with pytest.raises(UserError, match="--series: none of the inputs is the folder of a DICOM series"):
+        predict_files(found, [tmp_path / "a.nii.gz"], tmp_path / "out", series="1.2.3")
     (tmp_path / "empty").mkdir()
     failed = predict_files(found, [tmp_path / "a.nii.gz", tmp_path / "empty"], tmp_path / "out")
     assert list(failed) == [str(tmp_path / "empty")] and "holds no DICOM series" in failed[str(tmp_path / "empty")]
@@ -174,9 +178,9 @@ def test_packages_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.Mon
     write_series(hounsfield(), tmp_path / "series")
     for name in ("highdicom", "rankseg"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install medseg_kd\[dicom\]"):
+    with pytest.raises(UserError, match="pip install highdicom"):
         predict_files(predictor(tmp_path, Window(0, 1000)), [tmp_path / "series"], tmp_path / "out", dicom_seg=True)
-    with pytest.raises(UserError, match=r"pip install medseg_kd\[rankseg\]"):
+    with pytest.raises(UserError, match="pip install rankseg"):
         Predictor.from_checkpoint(tmp_path / "iter_1.pth", "cpu", decoding="rankseg")
 
 
@@ -205,6 +209,18 @@ def test_probabilities_lie_on_the_input(size: tuple[int, int] | None, tmp_path: 
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume(tmp_path / "in/a.nii.gz", 0)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    failed = predict_files(predictor(tmp_path, Stored()), [tmp_path / "in"], tmp_path / "out", probabilities=True)
+    assert "a.npz: No space left on device" in failed[str(tmp_path / "in/a.nii.gz")]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"labels.json", "labels.txt", "labels.ctbl"}
+
+
 def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b", "c"):
@@ -214,6 +230,10 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         failed = predict_files(predictor(tmp_path, Stored()), [given], Path(f"out{number}"))
         assert failed == {"in/gone.nii.gz": "no such file: in/gone.nii.gz"}
         assert {path.name for path in Path(f"out{number}").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
+    out = tmp_path / "out1"
+    Path("some.txt").rename(out / "labels.txt")
+    with pytest.raises(UserError, match="labels.txt is an input, and would be written over"):
+        predict_files(predictor(tmp_path, Stored()), [out / "labels.txt"], out)
     with pytest.raises(UserError, match="none is no file: expected a text"):
         predict_files(predictor(tmp_path, Stored()), ["@none"], tmp_path / "out")
 

@@ -20,9 +20,10 @@ FILE_CHECKS: Checks["OpenFile"] = Checks()
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A slice or volume that was read; ``where`` it lies, ``ndim`` its axes without that of the channels."""
+    """A slice or volume that was read; ``where`` it and its label lie, ``ndim`` its axes without the channels'."""
 
     where: str
+    label_where: str
     raw: Raw
     reader: Format
     ndim: int
@@ -38,11 +39,6 @@ class OpenFile:
         if self.image.dtype.kind not in "iufb" or not self.image.size:
             return np.inf, -np.inf
         return float(self.image.min()), float(self.image.max())
-
-    @property
-    def label_where(self) -> str:
-        """The file of the label."""
-        return str(self.raw.label_file or self.where)
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,10 @@ class Record:
 def read_record(reader: Format, split: str, case: str, number: int | None, source: Any) -> Record:
     """Read and check one file, or what belongs together of several."""
     files = files_of(source)
-    record = Record(split, case, number, str(files[0] if files else source))
+    places = [*map(str, files)] or [str(source)]  # the label's is the last
+    record = Record(split, case, number, places[0], label_where=places[-1])
     try:
-        file = OpenFile(record.where, opened(source, reader.load), reader, 2 if number is not None else 3)
+        file = OpenFile(places[0], places[-1], opened(source, reader.load), reader, 2 if number is not None else 3)
     except (UserError, MemoryError) as error:
         return replace(record, findings=(Finding.of_error("unreadable", error, files),))
     return replace(
@@ -86,7 +83,6 @@ def read_record(reader: Format, split: str, case: str, number: int | None, sourc
         spacing=file.raw.spacing,
         planes=_digests(file.image, file.ndim),
         pixels=_counted(file.raw.label),
-        label_where=file.label_where,
     )
 
 
@@ -109,7 +105,7 @@ def unfit_image(file: OpenFile) -> Iterator[Finding]:
 def unfit_label(file: OpenFile) -> Iterator[Finding]:
     """Labels that do not lie on their image, or are none."""
     label, where = file.raw.label, file.label_where
-    if label is None:
+    if label is None or file.image.ndim != file.ndim + 1:
         return
     if label.shape != file.image.shape[1:]:
         sizes = f"a label of {label.shape}", f"the {file.image.shape[1:]} of its image"
@@ -150,7 +146,7 @@ def scale(file: OpenFile) -> Iterator[Finding]:
 def _digests(image: np.ndarray, ndim: int) -> tuple[bytes | None, ...]:
     """A digest of each plane of (C, H, W) or (C, S, H, W) that is not constant."""
     planes = image[:, None] if ndim == 2 else image
-    if planes.ndim != 4 or planes.dtype.kind not in "iufb":
+    if planes.ndim != 4 or not planes.size or planes.dtype.kind not in "iufb":
         return ()
     each = (np.ascontiguousarray(planes[:, index], np.float32) for index in range(planes.shape[1]))
     return tuple(

@@ -2,11 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from medseg_kd.datasets.checks.files import Record
 from medseg_kd.datasets.checks.findings import Checks, Finding
 from medseg_kd.datasets.checks.splits import Part
 from medseg_kd.datasets.pixels import mending, unknown_values
+from medseg_kd.datasets.spec import unnamed
 from medseg_kd.errors import some
 
 SET_CHECKS: Checks[tuple[Part, Sequence[Record]]] = Checks()
@@ -30,8 +32,15 @@ def label_values(subject: tuple[Part, Sequence[Record]]) -> Iterator[Finding]:
     """Values that are no classes, with what becomes of them."""
     part, records = subject
     spec = part.reader.spec
+    if not spec.classes:  # nothing tells them: 0, 1, 2 and so on, or black and white
+        values = sorted({value for record in records for value in record.pixels or ()})
+        if values not in (list(range(len(values))), [0, 255]):
+            remedy = mending(values, replace(spec, classes=unnamed(len(values))))
+            found = f"values {some([*map(str, values)], 9)}"
+            yield Finding("label values", part.name, found, "0, 1, 2 and so on", remedy, False)
+        return
     of_files = {r.label_where: list(r.pixels) for r in records if r.pixels and unknown_values(list(r.pixels), spec)}
-    if spec.classes and of_files:
+    if of_files:
         values = sorted({value for own in of_files.values() for value in own})
         found = f"values {some([f'{value:g}' for value in unknown_values(values, spec)])}"
         expected = f"0 to {spec.num_classes - 1} ({', '.join(spec.classes)})"

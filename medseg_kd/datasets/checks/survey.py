@@ -4,16 +4,19 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medseg_kd.datasets.checks.files import Record, read_record
 from medseg_kd.datasets.checks.findings import Finding
 from medseg_kd.datasets.checks.sets import SET_CHECKS, copies
 from medseg_kd.datasets.checks.splits import SPLIT_CHECKS, Part
-from medseg_kd.datasets.datasets import configured_folders
+from medseg_kd.datasets.configured import configured_folders
 from medseg_kd.datasets.formats import Images, NNUNet
 from medseg_kd.datasets.formats.base import SPLITS, Case, Format, find_format
 from medseg_kd.datasets.intensities import Stored, ZScore
@@ -69,7 +72,8 @@ def parts_of_loaders(datasets: Mapping[str, Mapping[str, Any]]) -> list[Part]:
     for loader, dataset in datasets.items():
         for folder in configured_folders(dataset):
             folder.reader.problems = []
-            part = _part(folder.reader, f"{loader.removesuffix('_dataloader')}: {folder.split}", folder.find)
+            name = loader.removesuffix("_dataloader")
+            part = _part(folder.reader, name if name == folder.split else f"{name} ({folder.split})", folder.find)
             others = [each for each in parts if not each.name.startswith("train")]
             parts += _new(part, others)
     return parts
@@ -129,10 +133,16 @@ def _assume(reader: Format, cases: Sequence[Case]) -> None:
             channels.append(Channel(channel.name, ZScore()))
     reader.spec = DataSpec(**{**told, "channels": tuple(channels)})
     if isinstance(reader, Images) and cases and "channels" not in reader.told():
-        try:
-            reader.load(cases[0].slices[0])
-        except UserError:
-            reader.spec = replace(reader.spec, **parts_of_config({"channels": "RGB"}, ""))
+        with suppress(UserError):  # told when it is read again
+            try:
+                image = reader.load(cases[0].slices[0]).image
+            except UserError:
+                reader.spec = replace(reader.spec, **parts_of_config({"channels": "RGB"}, ""))
+                image = reader.load(cases[0].slices[0]).image
+            if image.dtype != np.uint8:
+                reader.spec = replace(
+                    reader.spec, channels=tuple(Channel(c.name, ZScore()) for c in reader.spec.channels)
+                )
 
 
 def _sources(part: Part) -> Iterator[tuple[str, int | None, Any]]:

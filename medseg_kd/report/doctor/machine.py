@@ -145,7 +145,7 @@ def _files(cfg: Any) -> Iterator[Row]:
 
 @check("data")
 def _data(cfg: Any) -> Iterator[Row]:
-    from medseg_kd.datasets.datasets import configured_folders
+    from medseg_kd.datasets.configured import configured_folders
 
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         dataset = ((cfg or {}).get(loader) or {}).get("dataset")
