@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medseg_kd.errors import UserError, WriteError
 
 try:
@@ -70,6 +72,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, see :func:`whole_file`."""
     with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def new_array(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A new npy file, mapped. A full disk is an error here; later it would end the process."""
+    np.lib.format.open_memmap(path, "w+", kind, shape).flush()
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return np.lib.format.open_memmap(path, "r+")
 
 
 def sync_folder(folder: Path) -> None:

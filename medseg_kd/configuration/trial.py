@@ -1,5 +1,6 @@
 """Parts that are built when the data are read already are built once before, on next to nothing."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +38,9 @@ def try_loader(where: str, loader: Mapping[str, Any]) -> None:
 
 def try_metric(where: str, metric: Mapping[str, Any]) -> None:
     """Build a metric that writes nothing."""
-    if _is_known(found(METRICS, metric.get("type"))):
+    kind = found(METRICS, metric.get("type"))
+    folder = named_parameters(kind).get("output_dir")
+    if _is_known(kind) and (folder is None or folder.default is None):
         with _told(where):
             METRICS.build({key: value for key, value in metric.items() if key != "output_dir"})
 
@@ -69,9 +72,11 @@ def _is_known(kind: Any) -> bool:
 
 @contextmanager
 def _told(where: str) -> Iterator[None]:
-    """What a class says of its arguments becomes a message."""
+    """What a class says of its arguments becomes a message; its warnings come when it is used."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except Exception as error:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medseg_kd import __version__
 from medseg_kd.errors import UserError
-from medseg_kd.files import whole_file
+from medseg_kd.files import new_array, whole_file
 from medseg_kd.progress import progress
 
 NUMBER_FORMATS = ("uint8", "float16", "float32")
@@ -207,10 +207,7 @@ def _fill(source: Source, path: Path, shape: tuple[int, ...], kind: str, workers
     needed, free = len(source) * record.itemsize, shutil.disk_usage(path.parent).free
     if 2 * needed > free:
         raise OSError(f"it needs {needed >> 20} MB, more than half of the {free >> 20} MB that are free")
-    np.lib.format.open_memmap(path, mode="w+", dtype=record, shape=(len(source),)).flush()
-    if hasattr(os, "posix_fallocate"):  # a full disk shows here; later it would end the process
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    new_array(path, record, (len(source),))
     decoder = _Decoder(source, path, kind)
     # A generator of its own: a loader draws a number, and the run must not depend on whether there was a cache.
     loader = DataLoader(decoder, batch_size=None, num_workers=workers, generator=torch.Generator())

@@ -57,7 +57,7 @@ def summary(manifest: Mapping[str, Any], out: Path) -> str:
     for split, cases in manifest["splits"].items():
         lines.append(f"{split}: {len(cases)} cases, {sum(case['slices'] for case in cases.values())} slices")
         for name in manifest["classes"]:
-            voxels = [case["voxels"][name] for case in cases.values()]
+            voxels = [case["voxels"].get(name, 0) for case in cases.values()]
             warning = "" if any(voxels) else "  <- nowhere: is this the right label map?"
             lines.append(f"  {name}: {sum(voxels)} voxels in {sum(map(bool, voxels))} cases{warning}")
     both = sorted(set.intersection(*(set(cases) for cases in manifest["splits"].values())))

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import sys
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -58,4 +59,6 @@ class TrainLogProcessor(LogProcessor):
 
 def _resident_megabytes() -> int:
     """Peak resident memory of this process; 0 where the system does not tell."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 if resource else 0
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)

@@ -100,11 +100,8 @@ class WorstSlicesHook(Hook):
                 words += f"{count[position]} pixels {'wrong' if 'truth' in shown else 'found'}; {' | '.join(shown)}"
                 drawn = self._draw(grey, {name: labels[position] for name, labels in shown.items()}, words)
                 path = self.folder / f"{sample.case_name}_slice{position:03d}.png"
-                try:
-                    with whole_file(path) as draft:
-                        drawn.save(draft)
-                except OSError as error:
-                    raise UserError(f"cannot write {path}: {error}. Choose another --show-dir") from error
+                with whole_file(path) as draft:
+                    drawn.save(draft)
 
     def _draw(self, grey: np.ndarray, shown: Mapping[str, np.ndarray], words: str) -> Image.Image:
         """A slice (H, W, 3) once for each label map (H, W), whose outlines lie on it, side by side."""

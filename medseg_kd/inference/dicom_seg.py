@@ -39,7 +39,8 @@ def write_segmentation(labels: np.ndarray, slices: Sequence[Path], classes: Sequ
         path: The file, written whole or not at all.
 
     Raises:
-        UserError: highdicom is not installed, the series lacks what a segmentation must repeat, or the disk is full.
+        UserError: highdicom is not installed, or the series lacks what a segmentation must repeat.
+        WriteError: It cannot be written.
     """
     hd = load_highdicom()
     from pydicom import dcmread
@@ -68,11 +69,8 @@ def write_segmentation(labels: np.ndarray, slices: Sequence[Path], classes: Sequ
             f"{slices[0].parent}: no DICOM segmentation can be made of this series ({last_line(error)}). Leave "
             "--dicom-seg out: the NIfTI file has the same labels"
         ) from error
-    try:
-        with whole_file(path) as draft:
-            segmentation.save_as(draft)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}. Free some disk space or choose another --out") from error
+    with whole_file(path) as draft:
+        segmentation.save_as(draft)
 
 
 def _segment(hd: Any, value: int, name: str, algorithm: Any) -> Any:

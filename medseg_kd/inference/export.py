@@ -9,7 +9,7 @@ from PIL import Image
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.label_tables import LABEL_TABLES, write_label_tables
 from medseg_kd.evaluation.predictions import write_image
-from medseg_kd.files import whole_file
+from medseg_kd.files import remove_drafts, whole_file
 from medseg_kd.inference.case import Keep
 from medseg_kd.inference.cases import case_name, find_cases
 from medseg_kd.inference.dicom_seg import load_highdicom, write_segmentation
@@ -55,6 +55,7 @@ def predict_files(
     if own := [name for name in LABEL_TABLES if (out / name).resolve() in taken]:
         raise UserError(f"{out / own[0]} is an input, and would be written over: choose another --out")
     write_label_tables(out, predictor.spec.classes)
+    remove_drafts(out)
     failed = {}
     for files in progress(cases, f"predicting into {out}"):
         try:

@@ -311,6 +311,16 @@ def test_a_folder_with_other_content_is_not_touched(source: Path):
     assert _entries(source / "out") == ["notes.txt"]
 
 
+@pytest.mark.parametrize(
+    ("cases", "message"), [('{"a": {}}', "splits: train: a: slices is None"), ("{}", "prepared with window None, now")]
+)
+def test_a_manifest_that_lacks_what_is_needed(source: Path, cases: str, message: str):
+    (source / "out").mkdir()
+    (source / "out" / "manifest.json").write_text(f'{{"splits": {{"train": {cases}}}}}')
+    with pytest.raises(UserError, match=message):
+        _run(source, "test")
+
+
 def test_nothing_is_written_through_a_link(source: Path):
     _run(source, "train")
     (source / "out" / "lists").rename(source / "elsewhere")

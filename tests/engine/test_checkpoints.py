@@ -308,7 +308,7 @@ def test_until_it_saves_it_leaves_the_earlier_one_in_its_place(run, phantom, mon
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medseg_kd.engine.runner.write_checkpoint", stop)
+    monkeypatch.setattr("medseg_kd.engine.checkpoint_runner.write_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         Runner.from_cfg(_config(phantom, run, 1)).train()
     assert {path.name: path.read_bytes() for path in run.glob("*.pth")} == before
@@ -320,7 +320,7 @@ def _break(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", ["medseg_kd.engine.runner.write_checkpoint", "medseg_kd.engine.checkpoints.write_text", None]
+    "broken", ["medseg_kd.engine.checkpoint_runner.write_checkpoint", "medseg_kd.engine.checkpoints.write_text", None]
 )
 def test_a_run_that_starts_anew_and_ends_in_its_first_save(run, phantom, monkeypatch, broken):
     """Until ``last_checkpoint`` names the new one the earlier run goes on, from then on the new one; none is mixed."""
@@ -348,7 +348,7 @@ def test_without_second_names_nothing_moves_before_it_must(run, phantom, monkeyp
     before = {path.name: path.read_bytes() for path in run.glob("*.pth")}
     monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(NotImplementedError))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("medseg_kd.engine.runner.write_checkpoint", _break)
+        patch.setattr("medseg_kd.engine.checkpoint_runner.write_checkpoint", _break)
         Runner.from_cfg(_config(phantom, run, 1)).train()
     assert {path.name: path.read_bytes() for path in run.glob("*.pth")} == before
     Runner.from_cfg(_config(phantom, run, 4)).train()
@@ -394,7 +394,7 @@ def _train_on_a_full_disk(phantom: Path, folder: Path, errors: Path) -> None:
     def full(content: Any, file: Any) -> None:
         saved.append(file)
         if len(saved) == 2:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         save(content, file)
 
     torch.save = full

@@ -9,7 +9,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from medseg_kd.distill import AT, CWD, DIST, DKD, KD, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
 from medseg_kd.distill.connectors import ABF
 from medseg_kd.engine import Runner
 from medseg_kd.models import RandomRotateFlip, TransUNet
@@ -207,42 +207,36 @@ class PartlyUnknown(RandomRotateFlip):
 
 
 _SAMPLE_DICE = {"model.losses.1.batch_dice": False}
-_METHODS = (KD, AT, DKD, DIST, CWD, ReviewKD)
-# Name of a run: its length, a method, changes.
+# Name of a run: its length, methods, changes.
 _RUNS = {
-    "sample dice": (20, None, _SAMPLE_DICE),
-    "batch dice": (20, None, {}),
-    "goes on": (20, None, _SAMPLE_DICE),
-    "KD": (20, KD, _SAMPLE_DICE),
-    "accumulated": (6, None, {"optim_wrapper.accumulative_counts": 2}),
-    "weighted classes": (3, None, {"model.losses.0.class_weight": [1, 2, 3, 4, 5, 6, 7, 8, 9]}),
-    **{f"{method.__name__}, unknown pixels": (4, method, {}) for method in _METHODS},
+    "sample dice": (20, (), _SAMPLE_DICE),
+    "batch dice": (20, (), {}),
+    "goes on": (6, (), _SAMPLE_DICE),
+    "KD": (20, (KD,), _SAMPLE_DICE),
+    "accumulated": (6, (), {"optim_wrapper.accumulative_counts": 2, "model.losses.0.class_weight": [*range(1, 10)]}),
+    "unknown pixels": (4, (KD, AT, DKD, DIST, CWD, ReviewKD), {}),
 }
 
 
 def _train_exactly(phantom, folder, batch_size, launcher):
     """The weights that each run ends with."""
     weights = {}
-    for name, (length, method, changes) in _RUNS.items():
+    for name, (length, methods, changes) in _RUNS.items():
         cfg = tiny_config(phantom, f"{folder}/{launcher} {name}", length)
         cfg.launcher = launcher
         cfg.train_dataloader.batch_size = batch_size
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        cfg.default_hooks.checkpoint.update(interval=10, save_best=None, save_last=False)
+        cfg.default_hooks.checkpoint.update(interval=length // 2, save_best=None, save_last=False)
         cfg.model.network = dict(type=Exact)
         cfg.merge_from_dict(changes)
         if name == "goes on" and launcher == "pytorch":  # with what one process has begun
-            cfg.update(resume=True, load_from=f"{folder}/none goes on/iter_10.pth")
-        if "unknown" in name:
+            cfg.update(resume=True, load_from=f"{folder}/none goes on/iter_3.pth")
+        if name == "unknown pixels":
             cfg.model.data_preprocessor.augmentation.type = PartlyUnknown
-        if method is not None:
-            cfg.model = dict(
-                type=SingleTeacherDistill,
-                architecture=cfg.model,
-                teacher={**cfg.model, "network": dict(type=Exact, width=6)},
-                teacher_ckpt=f"{folder}/teacher.pth",
-                distiller=dict(type=method),
-            )
+        if methods:
+            teacher = dict(model={**cfg.model, "network": dict(type=Exact, width=6)}, ckpt=f"{folder}/teacher.pth")
+            teachers = [{**teacher, "distiller": dict(type=method)} for method in methods]
+            cfg.model = dict(type=MultiTeacherDistill, architecture=cfg.model, teachers=teachers, combine="each")
         runner = Runner.from_cfg(cfg)
         for connector in runner.bare_model.modules():
             if isinstance(connector, ABF):

@@ -1,6 +1,8 @@
 """Masks of many files."""
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -205,6 +207,18 @@ def test_probabilities_lie_on_the_input(size: tuple[int, int] | None, tmp_path: 
         np.testing.assert_array_equal(probabilities.argmax(0), mask)
         np.testing.assert_allclose(probabilities.sum(0, dtype=np.float32), 1, atol=2e-3)
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume(tmp_path / "in/a.nii.gz", 0)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    failed = predict_files(predictor(tmp_path, Stored()), [tmp_path / "in"], tmp_path / "out", probabilities=True)
+    assert "a.npz: No space left on device" in failed[str(tmp_path / "in/a.nii.gz")]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"labels.json", "labels.txt", "labels.ctbl"}
 
 
 def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

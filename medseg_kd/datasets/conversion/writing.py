@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg_kd import __version__
 from medseg_kd.datasets.formats.transunet import FOLDERS, LIST_FILES, LISTS, write_case, write_list
+from medseg_kd.datasets.listings import typed
 from medseg_kd.datasets.manifest import NAME, read_manifest, write_manifest
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.volumes import ORIENTATION
@@ -38,6 +39,10 @@ def own_manifest(out: Path, synthetic: bool = False) -> dict[str, Any] | None:
     manifest = read_manifest(out)
     if manifest is None or "splits" not in manifest or bool(manifest.get("synthetic")) != synthetic:
         raise UserError(f"--out {out} holds other data: choose a new or an empty folder.")
+    for split, cases in manifest["splits"].items():
+        for name, case in cases.items():
+            for key, kind in (("slices", int), ("voxels", dict), ("files", dict)):
+                typed(case.get(key), kind, f"{out / NAME}: splits: {split}: {name}: {key}")
     return manifest
 
 

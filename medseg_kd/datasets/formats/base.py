@@ -195,8 +195,10 @@ def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
         raise UserError(f"{irregular[0]} is no file that can be read: it is a folder, a device or not there")
     try:
         return read(source)
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError as error:
+        raise MemoryError(f"{_shown(source)}: {first_line(error)}") from error
     # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
     except Exception as error:
         if isinstance(error, (PermissionError, BlockingIOError)):
