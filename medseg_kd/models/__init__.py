@@ -3,6 +3,7 @@
 from medseg_kd.models.augmentation import RandomRotateFlip
 from medseg_kd.models.losses import CrossEntropyLoss, RegionLoss, SoftDiceLoss
 from medseg_kd.models.networks import FCN, AttentionUNet, FineResNetV1c, MedNeXt, MISSFormer, SwinUNETR, TransUNet, UNet
+from medseg_kd.models.nnunet_augmentation import NnUNetAugmentation
 from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.pretrained import Pretrained
 from medseg_kd.models.region_segmentor import RegionSegmentor
@@ -15,6 +16,7 @@ __all__ = [
     "FineResNetV1c",
     "MISSFormer",
     "MedNeXt",
+    "NnUNetAugmentation",
     "Pretrained",
     "RandomRotateFlip",
     "RegionLoss",
