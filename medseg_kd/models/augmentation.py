@@ -73,10 +73,11 @@ def resample(
     height, width = labels.shape[-2:]
     half = torch.tensor((width, height), dtype=torch.float64) / 2  # grid_sample's unit
     moved = torch.zeros(len(matrix), 2) if shift is None else shift
-    plan = torch.cat((matrix * half / half[:, None], (moved / half)[..., None]), dim=2)
-    along_x, along_y, offset = send(plan, images.device)[:, None, None].unbind(-1)
+    columns = (matrix * half / half[:, None], (moved / half)[..., None], exact[:, None, None].expand(-1, 2, -1))
+    along_x, along_y, offset, is_exact = send(torch.cat(columns, dim=2), images.device)[:, None, None].unbind(-1)
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        x, y = (torch.linspace(1 / n - 1, 1 - 1 / n, n, device=images.device) for n in (width, height))
+        x = torch.linspace(1 / width - 1, 1 - 1 / width, width, device=images.device)
+        y = x if height == width else torch.linspace(1 / height - 1, 1 - 1 / height, height, device=images.device)
         grid = torch.addcmul(torch.addcmul(offset, along_x, x[:, None]), along_y, y[:, None, None])
         if bend is not None:
             bent = F.interpolate(
@@ -85,8 +86,8 @@ def resample(
             grid = grid + bent.permute(0, 2, 3, 1)
         # In float32 a pixel's place is exact to a thousandth of it, so that nearest finds the right one.
         labels = _sample(labels[:, None], grid, "nearest")[:, 0]
-        exact = send(exact, images.device)[:, None, None, None]
-        return torch.where(exact, _sample(images, grid, "nearest"), _sample(images, grid, "bilinear")), labels
+        bilinear, nearest = (_sample(images, grid, mode) for mode in ("bilinear", "nearest"))
+    return bilinear.lerp(nearest, is_exact[..., :1].to(images.dtype)), labels
 
 
 def send(drawn: Tensor, device: torch.device) -> Tensor:
