@@ -27,6 +27,7 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 
 from medseg_kd.distill.teacher import _CAST as CAST
 from medseg_kd.engine.tuning import with_fused_optimizer
+from medseg_kd.models.networks.resnet_v2 import StdConv2d
 
 ROOT = Path(__file__).parents[2]
 SIZE = 512
@@ -172,7 +173,10 @@ def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.
     for teacher in getattr(model, "teachers", ()):
         teacher._dtype, teacher._is_ready = precision, True  # its weights make no difference to fake tensors
         for module in teacher.model.modules():
-            if type(module) in CAST:
+            if isinstance(module, StdConv2d):
+                with mode:
+                    module.fix(precision)
+            elif type(module) in CAST:
                 for name, weight in module.named_parameters(recurse=False):
                     setattr(module, name, torch.nn.Parameter(weight.to(precision), requires_grad=False))
         running = getattr(teacher.model, "network", teacher.model)
