@@ -57,7 +57,7 @@ class FusedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         gradient + 0
-        return tuple(each and torch.empty_like(each) for each in ctx.saved_tensors[:4])
+        return tuple(None if each is None else torch.empty_like(each) for each in ctx.saved_tensors[:4])
 
 
 def attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0) -> torch.Tensor:
