@@ -28,7 +28,7 @@ class Clock:
 
     def begin(self, part: str) -> None:
         """From here on it is this part."""
-        mark = torch.cuda.Event(enable_timing=True) if self.is_cuda else time.perf_counter()
+        mark: Any = torch.cuda.Event(enable_timing=True) if self.is_cuda else time.perf_counter()
         if self.is_cuda:
             mark.record()
         self.marks.append((part, mark))
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="profile_step.py", description=f"{__doc__} No CUDA graph, no compilation.")
     parser.add_argument("config")
     parser.add_argument("--data-root", default="data/phantom", help="slices in TransUNet's layout (%(default)s)")
-    count = dict(type=int, default=20, choices=range(1, 1001), metavar="N")
+    count: dict[str, Any] = dict(type=int, default=20, choices=range(1, 1001), metavar="N")
     parser.add_argument("--iterations", **count, help="that are measured, after three others (20)")
     parser.add_argument("--amp", action="store_true", help="in the precision that the device is fastest in")
     parser.add_argument("--trace", type=Path, help="write a trace for chrome://tracing or Perfetto to this file")
