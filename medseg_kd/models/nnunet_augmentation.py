@@ -1,9 +1,12 @@
 """nnU-Net's augmentation of a whole batch on its device."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medseg_kd.errors import UserError
 from medseg_kd.models.augmentation import resample, rotation, send
 from medseg_kd.registry import MODELS
 
@@ -12,6 +15,7 @@ _TAPS = 4
 
 
 @MODELS.register_module()
+@dataclass(eq=False, repr=False)
 class NnUNetAugmentation(nn.Module):
     """The 2D augmentation of nnU-Net v2 (Isensee et al., 2021; numbers of nnunetv2 2.8's ``get_training_transforms``).
 
@@ -31,45 +35,44 @@ class NnUNetAugmentation(nn.Module):
         noise: Standard deviation, in that of the channel (nnU-Net's images have 1).
         blur: Standard deviation in pixels, one for each axis, of half of the channels.
         low_resolution: Size of the coarse image, of half of the channels.
+
+    Raises:
+        UserError: A probability or a range is none.
     """
 
-    def __init__(
-        self,
-        rotate_prob: float = 0.2,
-        degree: float | None = None,
-        scale_prob: float = 0.2,
-        scale: Range = (0.7, 1.4),
-        shift_prob: float = 0.0,
-        shift: float = 0.1,
-        mirror_prob: float = 0.5,
-        elastic_prob: float = 0.0,
-        elastic: float = 0.02,
-        noise_prob: float = 0.1,
-        noise: Range = (0.0, 0.1),
-        blur_prob: float = 0.2,
-        blur: Range = (0.5, 1.0),
-        brightness_prob: float = 0.15,
-        brightness: Range = (0.75, 1.25),
-        contrast_prob: float = 0.15,
-        contrast: Range = (0.75, 1.25),
-        low_resolution_prob: float = 0.25,
-        low_resolution: Range = (0.5, 1.0),
-        inverted_gamma_prob: float = 0.1,
-        gamma_prob: float = 0.3,
-        gamma: Range = (0.7, 1.5),
-    ) -> None:
+    rotate_prob: float = 0.2
+    degree: float | None = None
+    scale_prob: float = 0.2
+    scale: Range = (0.7, 1.4)
+    shift_prob: float = 0.0
+    shift: float = 0.1
+    mirror_prob: float = 0.5
+    elastic_prob: float = 0.0
+    elastic: float = 0.02
+    noise_prob: float = 0.1
+    noise: Range = (0.0, 0.1)
+    blur_prob: float = 0.2
+    blur: Range = (0.5, 1.0)
+    brightness_prob: float = 0.15
+    brightness: Range = (0.75, 1.25)
+    contrast_prob: float = 0.15
+    contrast: Range = (0.75, 1.25)
+    low_resolution_prob: float = 0.25
+    low_resolution: Range = (0.5, 1.0)
+    inverted_gamma_prob: float = 0.1
+    gamma_prob: float = 0.3
+    gamma: Range = (0.7, 1.5)
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.rotate_prob, self.degree = rotate_prob, degree
-        self.scale_prob, self.scale = scale_prob, scale
-        self.shift_prob, self.shift = shift_prob, shift
-        self.mirror_prob = mirror_prob
-        self.elastic_prob, self.elastic = elastic_prob, elastic
-        self.noise_prob, self.noise = noise_prob, noise
-        self.blur_prob, self.blur = blur_prob, blur
-        self.brightness_prob, self.brightness = brightness_prob, brightness
-        self.contrast_prob, self.contrast = contrast_prob, contrast
-        self.low_resolution_prob, self.low_resolution = low_resolution_prob, low_resolution
-        self.inverted_gamma_prob, self.gamma_prob, self.gamma = inverted_gamma_prob, gamma_prob, gamma
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if name.endswith("_prob") and not 0 <= value <= 1:
+                raise UserError(f"NnUNetAugmentation: {name} is {value!r}: expected a probability, 0 to 1")
+            if isinstance(value, (tuple, list)) and (len(value) != 2 or not 0 <= value[0] <= value[1]):
+                raise UserError(
+                    f"NnUNetAugmentation: {name} is {value!r}: expected (lowest, highest), neither negative"
+                )
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

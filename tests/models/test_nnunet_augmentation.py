@@ -8,6 +8,7 @@ import scipy.ndimage
 import torch
 import torch.nn.functional as F
 
+from medseg_kd.errors import UserError
 from medseg_kd.models import NnUNetAugmentation
 from medseg_kd.registry import MODELS
 from tests.models.test_augmentation import blobs
@@ -227,3 +228,11 @@ def test_long_slices_turn_little() -> None:
 
 def test_it_is_built_by_name() -> None:
     assert isinstance(MODELS.build(dict(type="NnUNetAugmentation", elastic_prob=0.2)), NnUNetAugmentation)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(blur_prob=2), dict(gamma=(1.5, 0.7)), dict(noise=(-1, 1)), dict(scale=(1,))], ids=str
+)
+def test_what_is_no_probability_or_range_is_refused(wrong: dict) -> None:
+    with pytest.raises(UserError, match=f"NnUNetAugmentation: {next(iter(wrong))} is .*: expected"):
+        NnUNetAugmentation(**wrong)
