@@ -54,6 +54,8 @@ setup(
     ],
     extras_require={
         "imagenet": ["torchvision>=0.23"],  # names of its weights
+        "dicom": ["highdicom>=0.25", "pydicom>=3"],  # segmentations of DICOM series
+        "rankseg": ["rankseg>=0.0.8"],  # Dice-optimal decoding
         "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
         "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
     },

@@ -19,7 +19,7 @@ class FailedRunError(UserError):
     exit_code = 1
 
 
-class WriteError(UserError):
+class WriteError(UserError, OSError):
     """What was to be kept cannot be written; the input is right."""
 
     exit_code = 1
@@ -41,8 +41,12 @@ def explanation(error: BaseException) -> str | None:
             f"the GPU's memory is full: {first_line(error)}\n"
             "Lower train_dataloader.batch_size or model.slice_batch, or train in 16 bits with --amp"
         )
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"memory is full: {first_line(error)}. Lower batch_size, model.slice_batch or the size of the images"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {error}. Free some disk space or choose another --work-dir"
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+        return f"{error}. Check the path, its permissions and the disk, or choose another place"
     # Its end shows as PyTorch's message or, where that comes later, as a pipe that nobody writes to any more.
     lost = _LOST_WORKER.search(str(error))
     if lost or isinstance(error, ConnectionResetError) or (isinstance(error, EOFError) and _is_of_a_pipe(error)):

@@ -6,13 +6,16 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medseg_kd.errors import UserError
+import numpy as np
+
+from medseg_kd.errors import UserError, WriteError
 
 try:
     import fcntl
@@ -39,17 +42,30 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     A reader never sees half of it, and after an error or a crash ``path`` is what it was. The name ends as ``path``
     does; missing folders are made.
+
+    Raises:
+        WriteError: It cannot be written; what was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}-{path.name}")
-    draft.unlink(missing_ok=True)  # a link of that name is not written through
     try:
-        yield draft
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.unlink(missing_ok=True)  # a link of that name is not written through
+        try:
+            yield draft
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except WriteError:
+        raise
+    except OSError as error:
+        place = path if error.filename is None else Path(error.filename)
+        if place not in (draft, path, *path.parents):  # of another file that was read meanwhile
+            raise
+        raise WriteError(
+            f"cannot write {path}: {error.strerror}. Free some disk space or choose another place"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,12 +74,27 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def new_array(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A new npy file, mapped. A full disk is an error here; later it would end the process."""
+    np.lib.format.open_memmap(path, "w+", kind, shape).flush()
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return np.lib.format.open_memmap(path, "r+")
+
+
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the system can."""
+    """Have the names in a folder on the disk, where the system can.
+
+    Raises:
+        WriteError: The disk fails.
+    """
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            raise WriteError(f"cannot write into {folder}: {error.strerror}. Choose another --work-dir") from error
         finally:
             os.close(descriptor)
 
@@ -72,12 +103,18 @@ def remove_drafts(folder: Path) -> None:
     """Remove what processes that were killed had begun to write in a folder, see :func:`whole_file`."""
     for path in folder.glob(".*"):
         match = _DRAFT.match(path.name)
-        if match and (int(match[1]) == os.getpid() or not _lives(int(match[1]))) and not path.is_dir():
-            path.unlink(missing_ok=True)
+        if not match or path.is_dir():
+            continue
+        process = int(match[1])
+        if sys.platform == "win32" or process == os.getpid() or not _lives(process):
+            with contextlib.suppress(PermissionError):  # Windows keeps what a process writes
+                path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether there is a process of this number, as far as the system tells."""
+    if sys.platform == "win32":  # where 0 is no harmless signal
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

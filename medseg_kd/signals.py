@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
-
 NO_READER = 13
 """In place of a signal: nobody reads what is printed any more. The number is that of SIGPIPE, which Python ignores."""
 _Handler = Callable[[int, FrameType | None], None]
@@ -100,8 +98,11 @@ def ask_to_end(signum: int) -> None:
         handler(signum, None)
 
 
-def end_with_parent(signum: int = signal.SIGKILL) -> None:
+def end_with_parent(signum: int = getattr(signal, "SIGKILL", signal.SIGTERM)) -> None:
     """Let the system send a signal to this process when its parent dies, whatever it dies of; on Linux alone."""
+    # Here, so that a command can tell that there is no PyTorch.
+    from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
     _prctl_pr_set_pdeathsig(signum)
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():  # it was quicker
@@ -132,7 +133,8 @@ class LoadingProcess:
 
 
 def _obey_parent() -> None:
-    """End this process when its parent sends SIGTERM."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    """End this process when the one that has it load sends SIGTERM; a fork server may have started it."""
+    parent = multiprocessing.parent_process()
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != (parent.pid if parent else os.getppid()):
         pass
     os._exit(0)

@@ -4,11 +4,15 @@ import errno
 import json
 import os
 import socket
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from medseg_kd import files
 from medseg_kd.errors import UserError
-from medseg_kd.files import LockedError, is_locked, locked, whole_file, write_text
+from medseg_kd.files import LockedError, is_locked, locked, remove_drafts, whole_file, write_text
 from tests.fork_server import running_server
 
 
@@ -101,3 +105,52 @@ def test_without_locks_of_the_file_system_the_file_is_believed(tmp_path, monkeyp
     else:
         with pytest.raises(LockedError, match=f"process {pid}.*delete"), locked(path):
             pass
+
+
+def test_a_lock_that_was_half_written_when_its_process_was_killed_is_free(tmp_path):
+    (tmp_path / ".lock").write_text('{"host": "here", "pi')
+    with locked(tmp_path / ".lock") as died:
+        assert died == ""
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """What Windows has in place of the locks and signals of others."""
+    held = set()
+
+    def locking(descriptor, mode, count):
+        assert os.lseek(descriptor, 0, os.SEEK_CUR) > 1 << 20 and mode == 2 and count == 1
+        there = [each for each in held - {descriptor} if Path(f"/proc/self/fd/{each}").exists()]
+        if os.fstat(descriptor).st_ino in [os.fstat(each).st_ino for each in there]:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        held.add(descriptor)
+
+    monkeypatch.delattr(files, "fcntl")
+    monkeypatch.setattr(files, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2), raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("signal 0 would end a process"))
+
+
+def test_a_lock_on_windows(tmp_path, windows):
+    path = tmp_path / ".lock"
+    with locked(path):
+        assert is_locked(path)
+        with pytest.raises(LockedError, match=f"in use by process {os.getpid()} on .*delete"), locked(path):
+            pass
+    with locked(path) as died:
+        assert died == ""
+
+
+def test_drafts_on_windows_are_removed_unless_a_process_writes_them(tmp_path, windows, monkeypatch):
+    for name in (".1-iter_5.pth", ".2-iter_6.pth", "iter_6.pth"):
+        (tmp_path / name).write_bytes(b"half")
+    unlink = type(tmp_path).unlink
+
+    def refuse(path, **options):
+        if path.name.startswith(".2-"):
+            raise PermissionError(errno.EACCES, "The process cannot access the file", str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    remove_drafts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".2-iter_6.pth", "iter_6.pth"]

@@ -8,8 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-
-import torch
+from typing import Any
 
 from medseg_kd.errors import explanation
 from medseg_kd.signals import NO_READER, Stopped, ask_to_end, end_with_parent, handle, interrupt
@@ -85,9 +84,10 @@ def _drop_unread() -> bool:
 
 def _part() -> None:
     """End a distributed run together: a process that leaves while another still writes can bring both down."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    distributed: Any = sys.modules.get("torch.distributed")  # a command that needs no PyTorch does not wait for it
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _fail(message: str, code: int) -> int:

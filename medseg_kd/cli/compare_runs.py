@@ -47,7 +47,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(text, end="")
     if args.out is not None:
-        try:
-            write_text(args.out, text)
-        except OSError as error:
-            raise UserError(f"--out {args.out} cannot be written: {error.strerror}.") from error
+        write_text(args.out, text)

@@ -1,10 +1,17 @@
 """Score a trained segmentor on the test cases."""
 
 import argparse
+from pathlib import Path
 
-from medseg_kd.cli.run_arguments import add_run_arguments, load_config, parse
+from mmengine.dist import is_main_process
+
+from medseg_kd.cli.run_arguments import add_prediction_arguments, add_run_arguments, load_config, parse
 from medseg_kd.configuration import choose_checkpoint, set_test
-from medseg_kd.engine import Runner
+from medseg_kd.engine import Runner, WorstSlicesHook
+from medseg_kd.errors import UserError
+from medseg_kd.files import write_text
+from medseg_kd.inference.case import predict_with
+from medseg_kd.inference.decoding import DECODINGS
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,12 +29,30 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--save-predictions", action="store_true", help="write <work dir>/test/predictions/<case>.nii.gz"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="a folder: write the predictions there; a .json file: the scores, too"
+    )
+    parser.add_argument(
+        "--show-dir", metavar="DIR", help="draw the worst slices of each case there, truth beside prediction"
+    )
+    add_prediction_arguments(parser)
     args = parse(parser, argv)
     cfg = load_config(args)
     checkpoint, notice = choose_checkpoint(cfg, args.checkpoint, args.best)
-    set_test(cfg, checkpoint, args.save_predictions)
+    wanted = args.out if args.out and args.out.suffix != ".json" else None
+    if wanted is None and args.save_predictions:
+        wanted = Path(cfg.work_dir, "test", "predictions")
+    metrics = set_test(cfg, checkpoint, wanted)
+    if args.out and args.out != wanted and metrics is None:
+        raise UserError(f"--out {args.out}: the test_evaluator has no VolumeMetric, which writes the scores")
     runner = Runner.from_cfg(cfg)
     runner.logger.info(f"testing {checkpoint}")
     if notice:
         runner.logger.warning(notice)
+    if args.tta or args.decode != DECODINGS[0]:
+        predict_with(runner.bare_model, args.tta, args.decode)
+    if args.show_dir:
+        runner.register_hook(WorstSlicesHook(args.show_dir))
     runner.test()
+    if args.out and args.out != wanted and metrics and is_main_process():
+        write_text(args.out, metrics.read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Reading, changing, completing and checking configs: a library, the same for the commands and for a notebook."""
 
-from medseg_kd.configuration.checking import check_config, type_errors_explained
+from medseg_kd.configuration.checking import check_config
+from medseg_kd.configuration.explaining import type_errors_explained
 from medseg_kd.configuration.extension import extend
 from medseg_kd.configuration.options import parse_options, set_options
 from medseg_kd.configuration.pairs import write_pair

@@ -2,37 +2,28 @@
 
 import inspect
 import re
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import mmengine.runner
-from mmengine.dataset import InfiniteSampler
-from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.registry import DefaultScope, Registry
-from mmengine.registry.build_functions import build_from_cfg
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
-from medseg_kd.configuration.names import TOP_LEVEL, check_names
+from medseg_kd.configuration.arguments import REGISTRIES, check_arguments, check_keys, check_kind
+from medseg_kd.configuration.consistency import check_consistency
+from medseg_kd.configuration.explaining import file_of, unknown_type
+from medseg_kd.configuration.kinds import named_parameters
+from medseg_kd.configuration.names import LOADERS, TOP_LEVEL, check_names
 from medseg_kd.configuration.scores import check_scores
 from medseg_kd.configuration.values import check_values
-from medseg_kd.datasets import SeededSampler
-from medseg_kd.errors import UserError, did_you_mean, first_line
+from medseg_kd.errors import UserError
 
-LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-_REGISTRIES = [value for value in vars(registries).values() if isinstance(value, Registry)]
 # Dicts whose keys are names, or arguments of what no ``type`` beside them names.
 _OPAQUE = {"spec", "metainfo", "format_options", "collate_fn"}
 # What a segmentor takes for each of its losses, whatever their class.
 _OF_ANY_LOSS = ("loss_weight", "loss_name")
 _LOSS = re.compile(r"\.losses(\[\d+\])?$")
-# Classes of these take nothing that they do not name or hand to their bases.
-_KNOWN_CODE = ("medseg_kd.", "mmseg.", "mmengine.", "torch.")
-# What a message does not list: what a config need not say, or cannot.
-_NOT_TOLD = {"self", "type", "_scope_", "by_epoch", "runner", "dataloader", "evaluator", "params"}
 
 
 class _Part(NamedTuple):
@@ -70,12 +61,31 @@ _PARTS = {
     "vis_backends": _Part(registries.VISBACKENDS, others=("save_dir",)),
     "log_processor": _Part(registries.LOG_PROCESSORS, "LogProcessor"),
 }
+
+
+def _loader(num_batch_per_epoch: int | None = None) -> None:
+    """What MMEngine's loaders take beside PyTorch's arguments."""
+
+
+def _scale_lr(enable: bool, base_batch_size: int) -> None: ...
+
+
+def _environment(
+    cudnn_benchmark: bool = False,
+    tf32: bool = True,
+    mp_cfg: dict[str, Any] = {},  # noqa: B006
+    dist_cfg: dict[str, Any] = {},  # noqa: B006
+    resource_limit: int = 4096,
+) -> None: ...
+
+
 _KEYS = {
-    **dict.fromkeys(LOADERS, {*inspect.signature(DataLoader).parameters, "num_batch_per_epoch"}),
-    "randomness": {"seed", "diff_rank_seed", "deterministic"},
-    "auto_scale_lr": {"enable", "base_batch_size"},
-    "env_cfg": {"cudnn_benchmark", "tf32", "mp_cfg", "dist_cfg", "resource_limit"},
+    **dict.fromkeys(LOADERS, {**named_parameters(DataLoader), **named_parameters(_loader)}),
+    "randomness": named_parameters(Runner.set_randomness),
+    "auto_scale_lr": named_parameters(_scale_lr),
+    "env_cfg": named_parameters(_environment),
 }
+"""Keys of dicts that no class is built of, and what may stand there."""
 
 
 def check_config(cfg: Any) -> None:
@@ -88,25 +98,17 @@ def check_config(cfg: Any) -> None:
         UserError: The first of them; the message names the file, the place and what is taken there.
     """
     check_names(cfg)
+    check_values({key: cfg[key] for key in sorted(TOP_LEVEL.keys() & cfg.keys())}, file_of(cfg))
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
-        for key in sorted(TOP_LEVEL & cfg.keys()):
+        for key in sorted(TOP_LEVEL.keys() & cfg.keys()):
             if key in _KEYS and isinstance(cfg[key], Mapping):
-                _check_keys(cfg, key, cfg[key], _KEYS[key])
+                check_keys(f"{file_of(cfg)}: {key}", cfg[key], {*_KEYS[key]})
+                for name in cfg[key]:
+                    check_kind(f"{file_of(cfg)}: {key}.{name}", cfg[key][name], _KEYS[key][name])
             _check(cfg, key, cfg[key], key)
-        _check_epochs(cfg)
+            check_kind(f"{file_of(cfg)}: {key}", cfg[key], TOP_LEVEL[key])
         check_scores(cfg, file_of(cfg))
-    check_values({key: cfg[key] for key in sorted(TOP_LEVEL & cfg.keys())}, file_of(cfg))
-
-
-def _check_epochs(cfg: Any) -> None:
-    """Refuse epochs that never end."""
-    sampler = (cfg.get("train_dataloader") or {}).get("sampler")
-    found = [_kind(cfg, key, node, key) for key, node in (("train_cfg", cfg.get("train_cfg")), ("sampler", sampler))]
-    if _is(found[0], EpochBasedTrainLoop) and _is(found[1], SeededSampler, InfiniteSampler):
-        raise UserError(
-            f"{file_of(cfg)}: train_cfg is an {found[0].__name__}, but the end of an epoch never comes: "
-            f"train_dataloader.sampler is a {found[1].__name__}. Set sampler=dict(type='DefaultSampler', shuffle=True)"
-        )
+        check_consistency(cfg, file_of(cfg))
 
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
@@ -120,7 +122,10 @@ def _check(cfg: Any, where: str, node: Any, key: str) -> None:
         return
     named = key == "default_hooks" and where == key
     if not named and (kind := _kind(cfg, where, node, key)) is not None:
-        _check_arguments(cfg, where, node, kind, _PARTS.get(key))
+        part = _PARTS.get(key)
+        others = {*(part.others if part else ()), *(() if "type" in node else ("by_epoch",))}
+        others |= {*(_OF_ANY_LOSS if _LOSS.search(where) else ())}
+        check_arguments(f"{file_of(cfg)}: {where}", node, kind, others, part is not None)
     inside = key in ("model", "data_preprocessor", "custom_hooks", "default_hooks", "") and not named
     for name, value in node.items():
         if name not in _OPAQUE and not (inside and name.endswith("_cfg")):
@@ -145,7 +150,7 @@ def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
         raise UserError(f"{file_of(cfg)}: a part has no type: {where} is {dict(node)}")
     if not isinstance(kind, str):
         return kind if inspect.isclass(kind) or inspect.isfunction(kind) else None
-    found = next(filter(None, (_find(each, kind) for each in ([part.registry] if part else _REGISTRIES))), None)
+    found = next(filter(None, (_find(each, kind) for each in ([part.registry] if part else REGISTRIES))), None)
     if found is None and (part or kind in registries.MODELS.module_dict):
         raise unknown_type(cfg, kind, part.registry.name if part else registries.MODELS.name)
     return found
@@ -160,127 +165,5 @@ def _find(registry: Registry, name: str) -> Any:
         return None
 
 
-def _check_arguments(cfg: Any, where: str, node: Mapping[str, Any], kind: Any, part: _Part | None) -> None:
-    """Refuse arguments that a class or function does not take; of parts also the lack of those that it needs."""
-    parameters = inspect.signature(kind).parameters.values()
-    theirs = not kind.__module__.startswith(_KNOWN_CODE) or kind.__name__ == "TIMMBackbone"
-    if theirs and any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return  # these may go anywhere
-    others = {*(part.others if part else ()), *(() if "type" in node else ("by_epoch",))}
-    others |= {*(_OF_ANY_LOSS if _LOSS.search(where) else ())}
-    if (known := accepted_arguments(kind, node)) is not None:
-        _check_keys(cfg, where, node, known | others | {"type", "_scope_"}, kind)
-    needed = {
-        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
-    if part and (lacks := needed - others - node.keys()):
-        raise UserError(f"{file_of(cfg)}: {where}: {kind.__name__} needs {' and '.join(sorted(lacks))}")
-
-
-def accepted_arguments(kind: Any, node: Mapping[str, Any]) -> set[str] | None:
-    """Arguments of a class, whose ``**kwargs`` go to its bases, or of a function; None where any are taken.
-
-    Args:
-        kind: The class or function.
-        node: The config of what it is to build.
-    """
-    names: set[str] = set()
-    for owner in getattr(kind, "__mro__", (kind,))[: -1 if isinstance(kind, type) else None]:
-        call = vars(owner).get("__init__") if isinstance(owner, type) else owner
-        parameters = inspect.signature(call).parameters.values() if call else ()
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if owner is CheckpointHook:
-            return names | {*inspect.signature(mmengine.runner.Runner.save_checkpoint).parameters}
-        if owner is EMAHook:
-            averaged = registries.found(registries.MODELS, node.get("ema_type", "ExponentialMovingAverage"))
-            taken = accepted_arguments(averaged, {}) if averaged else None
-            return taken and names | taken
-        if call and all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            return names
-    return None
-
-
-def _check_keys(cfg: Any, where: str, node: Mapping[str, Any], known: set[str], kind: Any = None) -> None:
-    """Refuse a key of a dict that is not known."""
-    for key in sorted(node.keys() - known):
-        names = sorted(known - _NOT_TOLD)
-        hint = did_you_mean(key, names, f"; it takes {', '.join(names)}")
-        if kind and key in _arguments_of_namesake(kind):
-            hint = f"; MMSegmentation's has: type='mmseg.{kind.__name__}'"
-        what = f"{where}: {kind.__name__}" if kind else where
-        raise UserError(
-            f"{file_of(cfg)}: {what} has no key {key!r}{hint} (where a base config brings it: write the part anew)"
-        )
-
-
-def _arguments_of_namesake(kind: Any) -> set[str]:
-    """Arguments of the class of MMSegmentation that one of this project has taken the name of."""
-    name = kind.__name__
-    theirs = [
-        each.parent.module_dict.get(name) for each in _REGISTRIES if each.module_dict.get(name) is kind and each.parent
-    ]
-    return set().union(*(accepted_arguments(other, {}) or () for other in theirs if other))
-
-
 def _is(kind: Any, *bases: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, bases)
-
-
-@contextmanager
-def type_errors_explained(cfg: Any) -> Iterator[None]:
-    """Turn what is said of a part that cannot be built into a message that names the config.
-
-    Raises:
-        UserError: Something in the block was to be built from a type that is not registered, from none, or with values
-            that a class of MMEngine, MMSegmentation or PyTorch does not take.
-    """
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, AssertionError, ImportError) as error:
-        text = str(error.args[0]) if error.args else ""
-        name, unknown, registry = text.partition(" is not in the ")
-        if isinstance(error, KeyError) and unknown:
-            raise unknown_type(cfg, name, registry.partition("::")[2].partition(" registry")[0]) from error
-        if isinstance(error, KeyError) and 'must contain the key "type"' in text:
-            raise UserError(f"{file_of(cfg)}: a part has no type: {text}") from error
-        if refused := _refused(error):
-            raise UserError(f"{file_of(cfg)}: {refused} cannot be built: {first_line(error)}") from error
-        if isinstance(error, ImportError) and "pip install" in text:  # of a part that needs a package
-            raise UserError(f"{file_of(cfg)}: {text}") from error
-        raise
-
-
-def _refused(error: BaseException) -> str:
-    """The class of others and its plain arguments, where it was being built and no code of another origin ran in it."""
-    found = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code is build_from_cfg.__code__ and inspect.isclass(kind := frame.f_locals.get("obj_cls")):
-            plain = {
-                key: value for key, value in frame.f_locals["args"].items() if isinstance(value, (str, int, float))
-            }
-            found = f"{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in plain.items())})"
-        elif not frame.f_globals.get("__name__", "").startswith(("mmengine.", "mmseg.", "mmcv.", "torch.")):
-            found = ""
-    return found
-
-
-def unknown_type(cfg: Any, name: str, kind: str) -> UserError:
-    """The message for a type that the registries of a kind do not have, with the nearest that they do."""
-    own = [each for each in _REGISTRIES if each.name == kind]
-    at = f"{file_of(cfg)}: type={name!r} is not known as {kind}"
-    if any(name in each.module_dict for each in own):
-        return UserError(f"{at} in default_scope={cfg.get('default_scope')!r}: write type='medseg_kd.{name}'")
-    hint = did_you_mean(name, {known for each in own for known in _names(each)}, ".")
-    return UserError(
-        f"{at}{hint} A class of your own is imported in the config and written without quotes: type=MyClass"
-    )
-
-
-def file_of(cfg: Any) -> str:
-    """The file of a config, for messages."""
-    return getattr(cfg, "filename", None) or "the config"
-
-
-def _names(registry: Registry) -> set[str]:
-    """Names of a registry and of its parents."""
-    return set(registry.module_dict) | (set() if registry.parent is None else _names(registry.parent))

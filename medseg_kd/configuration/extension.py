@@ -5,7 +5,7 @@ from collections.abc import Mapping, MutableMapping
 from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop
 
-from medseg_kd.configuration.checking import file_of
+from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.run_folder import resume
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import last_whole_checkpoint, read_checkpoint

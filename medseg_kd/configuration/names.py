@@ -2,26 +2,39 @@
 
 import ast
 import difflib
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mmengine.runner
 
+from medseg_kd.configuration.kinds import named_parameters
 from medseg_kd.errors import UserError
 
-TOP_LEVEL = {
-    *inspect.signature(mmengine.runner.Runner).parameters,
-    *("val_cases", "sync_bn", "find_unused_parameters", "model_wrapper_cfg", "compile", "activation_checkpointing"),
-    *("runner_type", "custom_imports", "cuda_graph", "channels_last"),
-}
-"""Keys that mean something to a run."""
+
+def _own(
+    val_cases: str | Sequence[str] = (),
+    sync_bn: Literal["torch", "mmcv"] | None = None,
+    find_unused_parameters: bool = False,
+    model_wrapper_cfg: dict[str, Any] | None = None,
+    compile: bool | dict[str, Any] = False,
+    activation_checkpointing: Any = None,
+    runner_type: str | type = "medseg_kd.Runner",
+    custom_imports: dict[str, Any] | None = None,
+    cuda_graph: bool | Literal["auto"] = "auto",
+    channels_last: bool | Literal["auto"] = "auto",
+) -> None:
+    """Keys of this project, and of MMEngine's that its runner does not take by their names."""
+
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+TOP_LEVEL = {**named_parameters(mmengine.runner.Runner), **named_parameters(_own)}
+"""Keys that mean something to a run, and what may stand there."""
 
 
 def lookalikes(cfg: Any) -> dict[str, str]:
     """Names at the top of a config that are nearly a key of a run, and that key."""
-    own = set(cfg.keys()) - TOP_LEVEL - getattr(cfg, "_imported_names", set())
+    own = cfg.keys() - TOP_LEVEL.keys() - getattr(cfg, "_imported_names", set())
     near = {name: difflib.get_close_matches(name, TOP_LEVEL, n=1, cutoff=0.8) for name in sorted(own)}
     return {name: keys[0] for name, keys in near.items() if keys}
 

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings, is_installed
 
 from medseg_kd.configs_dir import configs_dir
-from medseg_kd.configuration.checking import file_of, type_errors_explained
+from medseg_kd.configuration.explaining import file_of, type_errors_explained
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.registry import MODELS
 

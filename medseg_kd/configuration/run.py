@@ -6,8 +6,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from medseg_kd.configuration.checking import LOADERS, check_config, file_of
-from medseg_kd.configuration.names import lookalikes
+from medseg_kd.configuration.checking import check_config
+from medseg_kd.configuration.explaining import file_of
+from medseg_kd.configuration.names import LOADERS, lookalikes
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import read_config
 from medseg_kd.configuration.run_folder import run_folder

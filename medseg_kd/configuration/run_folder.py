@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from medseg_kd.configuration.checking import LOADERS
+from medseg_kd.configuration.names import LOADERS
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
@@ -68,23 +68,26 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
     return checkpoint, leak if validated == tested else ""
 
 
-def set_test(cfg: Config, checkpoint: Path, save_predictions: bool = False) -> None:
+def set_test(cfg: Config, checkpoint: Path, predictions: str | Path | None = None) -> Path | None:
     """Let a config test a checkpoint: of a distillation the student, with the scores in ``test`` of the run folder.
 
     Args:
         cfg: Of the run; it is changed.
         checkpoint: Of the segmentor.
-        save_predictions: Write ``test/predictions/<case>.nii.gz`` too.
+        predictions: Folder of ``<case>.nii.gz``, where those are wanted too.
+
+    Returns:
+        Where ``metrics.json`` will be; None where no metric writes it.
     """
     cfg.model = segmentor_of(cfg.model)
     cfg.load_from = str(checkpoint)
     cfg.resume = False
-    folder = Path(cfg.work_dir, "test")
     given = cfg.test_evaluator
     metrics = list(given) if isinstance(given, (list, tuple)) else given.get("metrics", [given])
-    for metric in metrics:
-        if issubclass(found(METRICS, metric["type"]), VolumeMetric):
-            metric.setdefault("output_dir", str(folder))
-    if save_predictions:
-        metrics.append(dict(type=PredictionWriter, output_dir=str(folder / "predictions")))
+    scoring = [metric for metric in metrics if issubclass(found(METRICS, metric["type"]), VolumeMetric)]
+    for metric in scoring:
+        metric.setdefault("output_dir", str(Path(cfg.work_dir, "test")))
+    if predictions is not None:
+        metrics.append(dict(type=PredictionWriter, output_dir=str(predictions)))
     cfg.test_evaluator = {**given, "metrics": metrics} if "metrics" in given else metrics
+    return Path(scoring[0]["output_dir"], "metrics.json") if scoring and scoring[0]["output_dir"] else None

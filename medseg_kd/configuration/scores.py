@@ -29,8 +29,6 @@ def check_scores(cfg: Any, file: str) -> None:
     """
     if isinstance(level := cfg.get("log_level"), str) and not isinstance(logging.getLevelName(level), int):
         raise UserError(f"{file}: log_level is {level!r}, expected INFO, DEBUG, WARNING or ERROR")
-    if not isinstance(compiled := cfg.get("compile", False), bool | Mapping):
-        raise UserError(f"{file}: compile is {compiled!r}, expected True, False or arguments of torch.compile")
     if isinstance(clip := _at(cfg, "optim_wrapper.clip_grad"), Mapping):
         function = _CLIPPING.get(kind := clip.get("type", "norm"))
         if function is None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from medseg_kd.errors import UserError
 
+_LARGEST = 2**31 - 1
+
 
 class _Range(NamedTuple):
     """What a value may be, and how a message says it."""
@@ -15,25 +17,30 @@ class _Range(NamedTuple):
     expected: str
 
 
-def _integers(low: int, high: float = math.inf, **others: Any) -> _Range:
+def _integers(low: int, high: int = _LARGEST, **others: Any) -> _Range:
     """Integers from ``low`` to ``high``, and further values by what they mean."""
 
     def holds(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    to = f"an integer of at least {low}" if high == math.inf else f"an integer from {low} to {high:.0f}"
+    to = f"an integer of at least {low}, below 2**31" if high == _LARGEST else f"an integer from {low} to {high}"
     return _or(_Range(holds, to), others)
 
 
-def _numbers(low: float = -math.inf, beyond: bool = False, **others: Any) -> _Range:
-    """Finite numbers of at least ``low``, or ``beyond`` it."""
+def _numbers(low: float, high: float = math.inf, beyond: bool = False, **others: Any) -> _Range:
+    """Finite numbers of at least ``low``, or ``beyond`` it, to ``high``."""
 
     def holds(value: Any) -> bool:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return is_number and (value > low if beyond else value >= low)
+        return is_number and (value > low if beyond else value >= low) and value <= high
 
-    bound = "" if low == -math.inf else f" above {low:g}" if beyond else f" of at least {low:g}"
-    return _or(_Range(holds, f"a finite number{bound}"), others)
+    bound = f"above {low:g}" if beyond else f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    return _or(_Range(holds, f"a finite number {bound}"), others)
+
+
+def _one_of(*words: Any) -> _Range:
+    """One of some words."""
+    return _Range(lambda value: any(value is each or str(value) == each for each in words), f"one of {words}")
 
 
 def _or(plain: _Range, others: Mapping[str, Any]) -> _Range:
@@ -49,6 +56,19 @@ def _is_size(value: Any) -> bool:
     )
 
 
+def _is_scale(value: Any) -> bool:
+    """Whether a value says how fp16's gradients are scaled."""
+    return value == "dynamic" or isinstance(value, Mapping) or _numbers(0, beyond=True).holds(value)
+
+
+def _is_template(value: Any) -> bool:
+    """Whether a value names files by a number."""
+    return value is None or (
+        isinstance(value, str) and value.count("{}") == 1 and not set(value.replace("{}", "")) & set("{}/\\")
+    )
+
+
+_DTYPES = ("float16", "bfloat16", "torch.float16", "torch.bfloat16", None)
 _LOADER = r"(train|val|test)_dataloader"
 _HOOK = r"(default_hooks\.\w+|custom_hooks\[\d+\])"
 _MODEL = r"model\.(.*\.)?"
@@ -57,23 +77,40 @@ _RANGES = {
     for place, expected in {
         r"train_cfg\.(max_iters|max_epochs|val_interval)": _integers(1),
         r"train_cfg\.val_begin": _integers(0),
+        r"train_cfg\.dynamic_intervals\[\d+\]\[1\]": _integers(1),
         rf"{_LOADER}\.batch_size": _integers(1, a_batch_sampler=None),
         rf"{_LOADER}\.num_workers": _integers(0),
         rf"{_LOADER}\.prefetch_factor": _integers(1, the_default=None),
         rf"{_LOADER}\.timeout": _numbers(0),
+        rf"{_LOADER}\.num_batch_per_epoch": _integers(1, all=None),
+        rf"{_LOADER}\.sampler\.seed": _integers(0, 2**32 - 1, that_of_the_run=None),
         rf"{_LOADER}\.dataset\.neighbours": _integers(0),
         rf"{_HOOK}\.(interval|max_keep_ckpts)": _integers(1, never_or_all=-1),
         r"default_hooks\.logger\.interval": _integers(1),
-        rf"{_HOOK}\.(momentum|begin_iter|begin_epoch|save_begin|skip)": _numbers(0),
+        rf"{_HOOK}\.(begin_iter|begin_epoch|save_begin|skip|patience)": _integers(0),
+        rf"{_HOOK}\.momentum": _numbers(0, 1, beyond=True),
+        rf"{_HOOK}\.(interval_exp_name|gamma|lines|profile_times)": _integers(1),
+        rf"{_HOOK}\.filename_tmpl": _Range(_is_template, "a name with one {}, as in iter_{}.pth"),
+        rf"{_HOOK}\.min_delta": _numbers(0),
         r"log_processor\.window_size": _integers(1),
-        r"optim_wrapper\.(.*\.)?optimizer\.(lr|weight_decay|momentum|eps)": _numbers(0),
+        r"log_processor\.num_digits": _integers(0, 16),
+        r"visualizer\.alpha": _numbers(0, 1),
+        r"env_cfg\.resource_limit": _integers(1),
+        r"optim_wrapper\.(.*\.)?optimizer\.(lr|weight_decay|eps)": _numbers(0),
+        r"optim_wrapper\.(.*\.)?optimizer\.(momentum|dampening)": _numbers(0, 1),
+        r"optim_wrapper\.dtype": _one_of(*_DTYPES),
+        r"optim_wrapper\.loss_scale": _Range(_is_scale, "dynamic, a number above 0, or arguments of a GradScaler"),
         r"optim_wrapper\.(.*\.)?accumulative_counts": _integers(1),
         r"optim_wrapper\.(.*\.)?clip_grad\.(max_norm|clip_value)": _numbers(0, beyond=True),
         r"param_scheduler(\[\d+\])?\.(begin|end|power|eta_min|eta_min_ratio|T_max|start_factor|end_factor|gamma)": (
             _numbers(0, the_default=None)
         ),
+        r"param_scheduler(\[\d+\])?\.(step_size|T_max)": _integers(1, the_default=None),
         rf"{_MODEL}(tau|temperature)": _numbers(0, beyond=True),
-        rf"{_MODEL}loss_weight": _numbers(0),
+        rf"{_MODEL}(loss_weight|smooth|degree|output_weights\[\d+\])": _numbers(0),
+        rf"{_MODEL}(rotate_prob|flip_prob|drop_rate|\w+_drop_rate|drop_path_rate|dropout_ratio|label_smoothing)": (
+            _numbers(0, 1)
+        ),
         rf"{_MODEL}size_divisor": _integers(1, no_padding=None),
         rf"{_MODEL}(num_classes|in_channels)": _integers(1, what_the_data_say=None),
         rf"{_MODEL}slice_batch": _integers(1, the_default=None),

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medseg_kd import __version__
 from medseg_kd.errors import UserError
-from medseg_kd.files import whole_file
+from medseg_kd.files import new_array, whole_file
 from medseg_kd.progress import progress
 
 NUMBER_FORMATS = ("uint8", "float16", "float32")
@@ -62,7 +62,7 @@ class SliceCache:
 
     def __init__(self, path: Path) -> None:
         # Pages of a private map can be written to, which PyTorch asks of an array; the file stays as it is.
-        records = np.load(path, mmap_mode="c")
+        records = np.lib.format.open_memmap(path, mode="c")
         self.images, self.labels = torch.from_numpy(records["image"]), torch.from_numpy(records["label"])
         self.shapes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in records["shape"]]
 
@@ -135,10 +135,10 @@ def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> 
     beside, elsewhere = (f"slices-{key}.npy" for key in _keys(source, files))
     root = Path(source.data_root)
     paths = [folder / elsewhere] if folder else [root / ".cache" / beside, _user_folder() / elsewhere]
-    if is_main_process() and not any(map(_is_readable, paths)):
+    if is_main_process() and not any(_is_readable(path, len(source)) for path in paths):
         _write(source, paths, workers)
     barrier()
-    if not (found := list(filter(_is_readable, paths))):
+    if not (found := [path for path in paths if _is_readable(path, len(source))]):
         return None
     print_log(f"slices come decoded from {found[0]}", "current")
     return SliceCache(found[0])
@@ -203,14 +203,11 @@ class _Decoder(Dataset):
 
 def _fill(source: Source, path: Path, shape: tuple[int, ...], kind: str, workers: int) -> None:
     """Decode all slices, of images of this shape (C, H, W), into a new file."""
-    record = np.dtype([("image", kind, shape), ("label", "uint8", shape[1:]), ("shape", "int32", 2)], align=True)
+    record = _record(kind, shape)
     needed, free = len(source) * record.itemsize, shutil.disk_usage(path.parent).free
     if 2 * needed > free:
         raise OSError(f"it needs {needed >> 20} MB, more than half of the {free >> 20} MB that are free")
-    np.lib.format.open_memmap(path, mode="w+", dtype=record, shape=(len(source),)).flush()
-    if hasattr(os, "posix_fallocate"):  # a full disk shows here; later it would end the process
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    new_array(path, record, (len(source),))
     decoder = _Decoder(source, path, kind)
     # A generator of its own: a loader draws a number, and the run must not depend on whether there was a cache.
     loader = DataLoader(decoder, batch_size=None, num_workers=workers, generator=torch.Generator())
@@ -218,6 +215,11 @@ def _fill(source: Source, path: Path, shape: tuple[int, ...], kind: str, workers
     for wrong in progress(loader, "decoding slices, once"):  # type: ignore[arg-type]
         if wrong is not None:
             raise wrong
+
+
+def _record(kind: str, shape: tuple[int, ...]) -> np.dtype:
+    """How a slice is kept whose image is (C, H, W)."""
+    return np.dtype([("image", kind, shape), ("label", "uint8", shape[1:]), ("shape", "int32", 2)], align=True)
 
 
 def _formats_of(image: np.ndarray) -> Sequence[str]:
@@ -249,13 +251,15 @@ def _keys(source: Source, files: Sequence[Path]) -> tuple[str, str]:
     return digest.hexdigest()[:16], placed.hexdigest()[:16]
 
 
-def _is_readable(path: Path) -> bool:
-    """Whether a cache is there and whole; a copy of it, or a disk that failed, may have left less."""
+def _is_readable(path: Path, count: int) -> bool:
+    """Whether a cache of so many slices is there and whole; a copy of it, or a disk that failed, may have left less."""
     try:
-        np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+        records = np.lib.format.open_memmap(path, mode="r")
+        kind, shape = records.dtype["image"].subdtype or ("", ())
+    except (OSError, ValueError, EOFError, KeyError, OverflowError):
         return False
-    return True
+    fits = len(shape) == 3 and str(kind) in NUMBER_FORMATS and records.dtype == _record(str(kind), shape)
+    return fits and records.shape == (count,)
 
 
 def _user_folder() -> Path:

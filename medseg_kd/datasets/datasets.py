@@ -1,6 +1,6 @@
 """Slices to train on, cases to test on."""
 
-import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 
+from medseg_kd.datasets.checks.splits import Part
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.formats import Case, Format, open_folder
+from medseg_kd.datasets.formats.base import paths_of
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice, load_slice
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 from medseg_kd.registry import DATASETS, TRANSFORMS
 
 
@@ -95,6 +98,11 @@ class _FolderDataset(BaseDataset):
         return [case.name for case in self._found]
 
     @property
+    def part(self) -> Part:
+        """The split and those of its cases that this data set takes."""
+        return Part(self.split, self.format, tuple(self._found))
+
+    @property
     def unlabelled(self) -> list[str]:
         """Those of them that have no label."""
         return [case.name for case in self._found if not case.labelled]
@@ -102,8 +110,13 @@ class _FolderDataset(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Entries of the chosen cases."""
         found = self.format.find(self.split)
-        chosen = _select(found, self.cases, self.exclude_cases, self.data_root)
-        self._found = [case for case in found if case.name in chosen]
+        self._found = chosen_cases(found, self.cases, self.exclude_cases, self.data_root)
+        if holed := [case.name for case in self._found if case.holes]:
+            print_log(
+                f"{self.data_root}: slices are missing in the middle of {some(holed)}: their numbers have holes",
+                "current",
+                logging.WARNING,
+            )
         return [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -178,10 +191,7 @@ class SliceDataset(_FolderDataset):
         found: list[Path] = []
         for case in self._found:
             for source in case.slices if case.volume is None else (case.volume,):
-                named = [
-                    each for each in (source if isinstance(source, tuple) else (source,)) if isinstance(each, Path)
-                ]
-                if not named:
+                if not (named := paths_of(source)):
                     return None
                 found += named
         return found
@@ -215,27 +225,8 @@ class CaseDataset(_FolderDataset):
         super().__init__(data_root, split, test_mode=test_mode, **kwargs)
 
     def _entries(self, number: int, case: Case) -> Iterable[dict[str, Any]]:
+        case.check_whole()
         return [dict(case=number, case_name=case.name)]
-
-
-def configured_spec(dataset: Mapping[str, Any]) -> DataSpec | None:
-    """The spec of the data set that a config describes, without looking for its files.
-
-    Args:
-        dataset: Config of a data set, or of one that wraps it (``dataset`` or ``datasets``).
-
-    Returns:
-        None for a data set of another kind.
-    """
-    kind = dataset.get("type")
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    if not (isinstance(kind, type) and issubclass(kind, _FolderDataset)):
-        inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
-        return configured_spec(inner) if isinstance(inner, Mapping) else None
-    split = dataset.get("split", inspect.signature(kind).parameters["split"].default)
-    name = dataset.get("layout") or dataset.get("format", "auto")
-    said = spec_of(dataset.get("spec"), dataset.get("metainfo"))
-    return open_folder(dataset["data_root"], split, name, said, dataset.get("format_options")).spec
 
 
 def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -249,13 +240,13 @@ def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) 
     return {**({} if classes is None else {"classes": classes}), **(spec or {})}
 
 
-def _select(found: Iterable[Case], cases: Iterable[str] | None, excluded: Iterable[str] | None, root: str) -> set[str]:
-    """Names that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; all of them are there."""
-    known = {case.name for case in found}
+def chosen_cases(found: Iterable[Case], cases: Any, excluded: Any, root: str | Path) -> list[Case]:
+    """Those that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; all of them are there."""
+    known = {case.name: case for case in found}
     wanted, unwanted = (_names(each, f"dataset.{key}") for key, each in (("cases", cases), ("exclude_cases", excluded)))
-    if unknown := sorted((wanted | unwanted) - known):
+    if unknown := sorted((wanted | unwanted) - known.keys()):
         raise UserError(f"{root} holds no case {', '.join(unknown)}; it holds {', '.join(sorted(known))}")
-    chosen = (known if cases is None else wanted) - unwanted
+    chosen = [case for name, case in known.items() if (cases is None or name in wanted) and name not in unwanted]
     if not chosen:
         raise UserError(f"{root}: no case is left after dataset.cases and dataset.exclude_cases")
     return chosen

@@ -1,14 +1,19 @@
-"""Whether a volume file is whole: ITK fills what is missing, and what is no number, with zeros, and checks no sums."""
+"""Whether a volume file is whole: ITK fills what is missing, and what is no number, with zeros, and checks no sums.
+
+No file makes it read another one than that of its own voxels, and none is unpacked further than its header tells.
+"""
 
 import gzip
 import math
 import zlib
 from functools import lru_cache
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 
 import numpy as np
 
+from medseg_kd.datasets.headers import checked_bytes
+from medseg_kd.datasets.text_headers import TEXT_HEADERS, check_voxels, read_text_header
 from medseg_kd.errors import UserError
 
 _BLOCK = 1 << 20
@@ -20,47 +25,66 @@ _NIFTI = {
     348: np.dtype({"names": _FIELDS, "formats": ("i4", "S2", "8i2", "i2", "f4"), "offsets": (0, 344, 40, 70, 108)}),
     540: np.dtype({"names": _FIELDS, "formats": ("i4", "S2", "8i8", "i2", "i8"), "offsets": (0, 4, 16, 12, 168)}),
 }
-# What a header says, without blanks, where the voxels are packed, and how its last line begins.
-_PACKED = {".mha": (b"compresseddata=true", b"elementdatafile"), ".nrrd": (b"encoding:gzip", b"")}
-_ANY_HEADER = 47  # zlib's or gzip's
+_MOST_EXTENSIONS = 64 << 20
+"""Bytes before the voxels of a NIfTI file."""
+_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError)
 
 
-def check_whole(path: Path) -> None:
+def check_whole(path: Path, size: int | None = None) -> None:
     """Refuse a NIfTI, MetaImage or NRRD file that is damaged, and a NIfTI file with values that are no numbers.
 
     A file is read to its end once, and again when it has changed.
+
+    Args:
+        size: Bytes of the voxels, as ITK understands the header of a MetaImage or NRRD file; None where it does not.
     """
     try:
         state = path.stat()
-        _check(path, state.st_size, state.st_mtime_ns)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        _check(path, size, state.st_size, state.st_mtime_ns)
+    except _DAMAGE as error:
+        raise UserError(f"cannot read {path}: damaged or cut short ({error}). Copy it again") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def check_header(path: Path) -> None:
+    """Refuse a file that is not what its name says, or whose header leads ITK to other files or out of its buffers."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() in TEXT_HEADERS:
+                read_text_header(file, path)
+            else:
+                with _unpacked(file) as content:
+                    _told(content.read(max(_NIFTI)))
+    except _DAMAGE as error:
         raise UserError(f"cannot read {path}: damaged or cut short ({error}). Copy it again") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 @lru_cache(maxsize=1 << 16)
-def _check(path: Path, size: int, changed: int) -> None:
+def _check(path: Path, voxels: int | None, size: int, changed: int) -> None:
     """Check the file that has this size and time of change."""
-    kind = path.suffix.lower()
-    if kind not in (*_PACKED, ".nii", ".gz"):
+    if path.suffix.lower() in TEXT_HEADERS:
+        if voxels is not None:
+            check_voxels(path, voxels)
         return
-    with path.open("rb") as file:
-        if kind in _PACKED:
-            _check_packed(file, kind)
-            return
-        packed = file.read(len(_GZIP)) == _GZIP
-        file.seek(0)
-        with gzip.GzipFile(fileobj=file) if packed else file as content:
-            bad, count = _check_nifti(content)
+    with path.open("rb") as file, _unpacked(file) as content:
+        bad, count = _check_nifti(content, path)
     if bad:
         raise UserError(f"{path}: {bad} of {count} values are NaN or infinite. Correct or leave out the file")
 
 
-def _check_nifti(file: BufferedIOBase) -> tuple[int, int]:
+def _unpacked(file: BufferedReader) -> BufferedIOBase:
+    """The content of a file that may be packed."""
+    return gzip.GzipFile(fileobj=file) if file.peek(len(_GZIP))[: len(_GZIP)] == _GZIP else file
+
+
+def _check_nifti(file: BufferedIOBase, path: Path) -> tuple[int, int]:
     """Read a file to its end; of its voxels, how many are no finite numbers, and how many there are."""
-    start, kind, count = _voxels(file.read(max(_NIFTI)))
-    missing, bad = count * kind.itemsize, 0
+    start, kind, shape = _voxels(file.read(max(_NIFTI)))
+    size = missing = checked_bytes(shape, kind, path)
+    bad = 0
     if file.seek(start) == start:
         while missing and (block := file.read(min(_BLOCK, missing))):
             missing -= len(block)
@@ -68,42 +92,30 @@ def _check_nifti(file: BufferedIOBase) -> tuple[int, int]:
                 values = np.frombuffer(block, kind, len(block) // kind.itemsize)
                 bad += values.size - int(np.isfinite(values).sum())
     if missing:
-        raise EOFError(f"{missing} bytes of {count * kind.itemsize} are missing")
-    while file.read(_BLOCK):
-        pass
-    return bad, count
+        raise EOFError(f"{missing} bytes of {size} are missing")
+    if len(file.read(_BLOCK)) == _BLOCK:
+        raise EOFError(f"more follows the {size} bytes that its header tells")
+    return bad, math.prod(shape)
 
 
-def _voxels(header: bytes) -> tuple[int, np.dtype, int]:
-    """Where the voxels of a NIfTI file begin, of what type they are and how many; none of another kind of file."""
+def _voxels(header: bytes) -> tuple[int, np.dtype, list[int]]:
+    """Where the voxels of a NIfTI file begin, of what type they are, and its shape."""
+    said, is_native = _told(header)
+    if int(said["kind"]) not in _VOXELS:
+        raise ValueError("its header tells of no numbers")
+    kind = np.dtype(_VOXELS[int(said["kind"])])
+    start = max(int(said["start"]), int(said["length"]))
+    return start, kind if is_native else kind.newbyteorder(), said["dims"][1 : 1 + said["dims"][0]].tolist()
+
+
+def _told(header: bytes) -> tuple[np.void, bool]:
+    """What the header of a NIfTI file tells, and whether in the byte order of this machine."""
     for length, own in _NIFTI.items():
         for layout in (own, own.newbyteorder()) if len(header) >= length else ():
             said = np.frombuffer(header, layout, 1)[0]
-            (count, *sizes), start, voxel = said["dims"].tolist(), said["start"].item(), _VOXELS.get(int(said["kind"]))
-            sensible = 0 < count < 8 and min(sizes[:count]) > 0 and math.isfinite(start)
-            if said["length"] == length and said["magic"] == b"n+" and voxel and sensible:
-                kind = np.dtype(voxel) if layout is own else np.dtype(voxel).newbyteorder()
-                return max(int(start), length), kind, math.prod(sizes[:count])
-    return 0, np.dtype("u1"), 0
-
-
-def _check_packed(file: BufferedIOBase, kind: str) -> None:
-    """Unpack the voxels that follow a header of text; their end holds a checksum. If not packed, ITK counts them."""
-    mark, last = _PACKED[kind]
-    packed, said, size = False, b"", 0
-    for line in file:
-        text = line.lower().replace(b" ", b"").strip()
-        key, _, value = text.partition(b"=")
-        packed |= text == mark
-        said = value if key == b"compresseddatasize" else said
-        if key == last:
-            break
-    unpacker = zlib.decompressobj(_ANY_HEADER)
-    while packed and not unpacker.eof:
-        if not (block := file.read(_BLOCK)):
-            raise EOFError("the compressed voxels end early")
-        size += len(block)
-        unpacker.decompress(block)
-    # Of a MetaImage with another size, or none, ITK leaves the voxels unset.
-    if packed and kind == ".mha" and said != b"%d" % (size - len(unpacker.unused_data)):
-        raise EOFError("CompressedDataSize in the header is not that of the voxels")
+            if said["length"] == length and said["magic"] == b"n+":
+                count, *sizes = said["dims"].tolist()
+                if not 0 < count < 8 or min(sizes[:count]) < 1 or not 0 <= said["start"] <= _MOST_EXTENSIONS:
+                    raise ValueError("the sizes in its header make no sense")
+                return said, layout is own
+    raise ValueError("no header of a NIfTI file that holds its own voxels")

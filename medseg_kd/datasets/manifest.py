@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_kd.datasets.intensities import find_rule
+from medseg_kd.datasets.listings import read_json, typed
 from medseg_kd.datasets.spec import Channel, parts_of_json
 from medseg_kd.errors import UserError
 
@@ -17,12 +18,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / NAME
     if not path.is_file():
         return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}). Prepare the data again into another folder.") from error
-    if not isinstance(manifest, dict):
-        raise UserError(f"{path} is not a manifest of medseg_kd. Choose another folder.")
+    manifest: dict[str, Any] = read_json(path, dict)
+    for key, kind in (("classes", list), ("parameters", dict), ("splits", dict)):
+        typed(manifest.get(key, kind()), kind, f"{path}: {key}")
+    for split, cases in manifest.get("splits", {}).items():
+        for name, case in typed(cases, dict, f"{path}: splits: {split}").items():
+            typed(case, dict, f"{path}: splits: {split}: {name}")
     return manifest
 
 
@@ -56,7 +57,7 @@ def summary(manifest: Mapping[str, Any], out: Path) -> str:
     for split, cases in manifest["splits"].items():
         lines.append(f"{split}: {len(cases)} cases, {sum(case['slices'] for case in cases.values())} slices")
         for name in manifest["classes"]:
-            voxels = [case["voxels"][name] for case in cases.values()]
+            voxels = [case["voxels"].get(name, 0) for case in cases.values()]
             warning = "" if any(voxels) else "  <- nowhere: is this the right label map?"
             lines.append(f"  {name}: {sum(voxels)} voxels in {sum(map(bool, voxels))} cases{warning}")
     both = sorted(set.intersection(*(set(cases) for cases in manifest["splits"].values())))

@@ -234,7 +234,7 @@ def _same(manifest: dict[str, Any], out: Path, parameters: dict[str, int]) -> di
             f"--out {out} holds a phantom made with {manifest.get('parameters')}, now {parameters} is asked for: "
             "choose another folder, or delete this one."
         )
-    files = [file for split in manifest["splits"].values() for case in split.values() for file in case["files"]]
+    files = [str(file) for split in manifest["splits"].values() for case in split.values() for file in case["files"]]
     if lost := [file for file in files if not (out / file).is_file()]:
         raise UserError(
             f"the phantom in {out} lacks {lost[0]} and {len(lost) - 1} more: delete the folder, make it again."

@@ -1,5 +1,6 @@
 """From what a file holds to what a network sees: channels, intensities, classes; and refusing what cannot be right."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
         )
     if image.dtype.kind not in "iuf":
         raise UserError(f"{where}: an image of {image.dtype}, expected whole or real numbers")
-    if image.dtype.kind == "f" and (bad := image.size - int(np.isfinite(image).sum())):
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        bad = image.size - int(np.isfinite(image).sum())
         raise UserError(
             f"{where}: {bad} of {image.size} image values are NaN or infinite. Correct or leave out the file"
         )
@@ -88,9 +90,13 @@ def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: 
     for plane, values, channel in zip(planes, image, spec.channels, strict=True):
         rule = channel.intensity
         try:
-            plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
+            with np.errstate(over="ignore", invalid="ignore"):
+                plane[...] = _given(values, rule.bounded) if prepared or isinstance(rule, Stored) else rule(values)
         except UserError as error:
             raise UserError(f"{where}, channel {channel.name}: {error}") from error
+        if not (prepared and rule.bounded) and not np.isfinite(plane).all():
+            largest = abs(values).max()
+            raise UserError(f"{where}, channel {channel.name}: values of up to {largest:g} are too large for float32")
     label = None if raw.label is None else to_classes(raw.label, spec, raw.label_file or where)
     return Pixels(planes.swapaxes(0, 1) if ndim == 3 else planes, label, raw.spacing, raw.geometry)
 
@@ -108,17 +114,51 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
     if classes.max(initial=0) < spec.num_classes and np.array_equal(classes, label):
         return classes
     values = np.unique(label).tolist()
-    if spec.num_classes == 2 and spec.ignore_label is None and values in ([255], [0, 255]):
+    if _is_black_and_white(values, spec):
         return (classes == 255).astype(np.uint8)
-    if wrong := [value for value in values if value not in {*range(spec.num_classes), spec.ignore_label}]:
+    if wrong := unknown_values(values, spec):
         ignored = f", and {spec.ignore_label} is ignored" if spec.ignore_label is not None else ""
         raise UserError(
             f"{where}: label values {', '.join(f'{value:g}' for value in wrong[:5])} are none of the "
-            f"{spec.num_classes} classes 0 to {spec.num_classes - 1} ({', '.join(spec.classes)}){ignored}. Name the "
-            "missing classes in dataset.spec, or the value to ignore as its ignore_label, or map the labels "
-            "(docs/data.md)"
+            f"{spec.num_classes} classes 0 to {spec.num_classes - 1} ({', '.join(spec.classes)}){ignored}. "
+            f"{mending(values, spec)}"
         )
     return np.where(label == spec.ignore_label, np.uint8(IGNORED), classes)
+
+
+def unknown_values(values: Sequence[float], spec: DataSpec) -> list[float]:
+    """Those values of a label that are no class and mark nothing."""
+    known = {*range(spec.num_classes), spec.ignore_label}
+    return [] if _is_black_and_white(values, spec) else [value for value in values if value not in known]
+
+
+def mending(values: Sequence[float], spec: DataSpec) -> str:
+    """What to do about a label with these values, some of which are no class."""
+    wrong, count = unknown_values(values, spec), spec.num_classes
+    if {*values} <= {0, 255}:
+        return (
+            "White (255) is one class: name two in dataset.spec, or write its number in place of 255. If it marks what "
+            "is to be ignored, set dataset.spec=dict(ignore_label=255)"
+        )
+    if wrong == [255]:
+        return "If 255 marks what is to be ignored, set dataset.spec=dict(ignore_label=255)"
+    if {"liver", "spleen", "pancreas"} <= {*spec.classes} and max(values) <= 117:
+        source = "btcv" if max(values) <= 13 else "totalsegmentator"
+        return (
+            f"They look like the organs of {source}: convert the volumes with tools/prepare_slices.py --label-map "
+            f"{source}"
+        )
+    if len(values) <= count and max(values) <= 255 and 0 in values:
+        places = [f"{value:g} as {place}" for place, value in enumerate(values) if value != place]
+        return f"Write {', '.join(places)}, or name all classes in dataset.spec"
+    return (
+        "Name the missing classes in dataset.spec, or the value to ignore as its ignore_label, or map the labels "
+        "(docs/data.md)"
+    )
+
+
+def _is_black_and_white(values: Sequence[float], spec: DataSpec) -> bool:
+    return spec.num_classes == 2 and spec.ignore_label is None and list(values) in ([255], [0, 255])
 
 
 def _given(values: np.ndarray, bounded: bool) -> np.ndarray:

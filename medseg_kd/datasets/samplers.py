@@ -17,6 +17,9 @@ class SeededSampler(Sampler):
     Pass p visits every slice once, in an order drawn from (seed, p); the processes of a distributed run take turns in
     it. MMEngine's ``InfiniteSampler`` has to draw all earlier passes again to start at a later place. ``seed`` is the
     same on all processes; None agrees on a random one.
+
+    Attributes:
+        offset: Places by which a run starts elsewhere that goes on with batches of another size.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
@@ -24,7 +27,7 @@ class SeededSampler(Sampler):
         self.size = len(dataset)
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
-        self.start = 0
+        self.start = self.offset = 0
 
     def skip(self, num_samples: int) -> None:
         """Start at the ``num_samples``-th index of this process (counted from the very first) when next iterated."""
@@ -34,7 +37,7 @@ class SeededSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         passed, order = -1, []
-        for position in itertools.count(self.start * self.world_size + self.rank, self.world_size):
+        for position in itertools.count(self.offset + self.start * self.world_size + self.rank, self.world_size):
             if position // self.size != passed:
                 passed = position // self.size
                 order = self._order(passed)

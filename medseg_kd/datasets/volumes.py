@@ -1,5 +1,6 @@
 """Reading volumes with SimpleITK: headers compared, content checked, axes turned to LPS."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,15 +9,23 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from medseg_kd.datasets.integrity import check_whole
+from medseg_kd.datasets.headers import checked_bytes
+from medseg_kd.datasets.integrity import check_header, check_whole
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.errors import UserError, last_line
 
 ORIENTATION = "LPS"
 """Rows run from front to back, columns from the patient's right to the left, slices from feet to head."""
+ORIENTATIONS = {
+    "".join(letters) for axes in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*axes)
+}
 MAX_LABEL = 65535
 _KINDS = (*(f"{sign}Int{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)), "Float32", "Float64")
-_SCALARS = {getattr(sitk, f"sitk{kind}") for kind in _KINDS}
+_SCALARS = {getattr(sitk, f"sitk{kind}"): np.dtype(kind.lower()) for kind in _KINDS}
+# By its content alone a file may be read as of any kind, such as one of a medical workstation.
+_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is told in our words
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Header:
     @property
     def slices(self) -> int:
         """Slices once the volume is turned to LPS."""
-        return next(size for size, axis in zip(self.size, _orientation(self.direction), strict=True) if axis in "SI")
+        return next(size for size, axis in zip(self.size, orientation_of(self.direction), strict=True) if axis in "SI")
 
     def differences(self, other: "Header") -> list[str]:
         """In what another file's grid differs, a line each."""
@@ -82,19 +91,34 @@ def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
 
 def read_header(path: Path) -> Header:
     """Read the header of a file: of one scalar volume that has a place."""
+    return _header(_opened(path), path)
+
+
+def _opened(path: Path) -> sitk.ImageFileReader:
+    """The reader of a file, which has read its header."""
+    if not path.is_file():
+        raise UserError(f"cannot read {path}: there is no such file")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(_READERS.get(path.suffix.lower(), "NiftiImageIO"))
+    check_header(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         check_whole(path)
-        raise UserError(f"cannot read {path}: {_reason(error)}") from error
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    return reader
+
+
+def _header(reader: sitk.ImageFileReader, path: Path) -> Header:
+    """What a reader has read, once it makes sense."""
     if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1 or reader.GetPixelID() not in _SCALARS:
         raise UserError(
             f"{path} has {reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} components of "
             f"{sitk.GetPixelIDValueAsString(reader.GetPixelID())}: expected one volume of whole or real numbers (3 "
             "dimensions, 1 component). Split series and channels into one file each."
         )
+    checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path)
     header = Header(path, reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
     if not np.isfinite([*header.spacing, *header.origin, *header.direction]).all() or min(header.spacing) <= 0:
         raise UserError(
@@ -106,7 +130,7 @@ def read_header(path: Path) -> Header:
 
 def read_label(path: Path) -> sitk.Image:
     """Read a label of any pixel type whose values are whole numbers, as int32."""
-    image = _read(path)
+    image = read_image(path)
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise UserError(f"{path} holds values that are not whole numbers: it is not a label, or was interpolated.")
@@ -116,52 +140,57 @@ def read_label(path: Path) -> sitk.Image:
 
 
 def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
-    """Read a case, a file a channel, and turn it to LPS.
+    """Read a case, a file a channel, and turn it to LPS, see :func:`to_raw`."""
+    return to_raw(map(read_image, images), None if label is None else read_label(label))
 
-    All files are turned as the first one: their headers agree (:func:`check_grids`), but for rounding, which must not
-    decide where an axis at 45 degrees points to.
+
+def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orientation: str = ORIENTATION) -> Raw:
+    """Turn a case, an image a channel, to an orientation.
+
+    All are turned as the first one: their headers agree (:func:`check_grids`), but for rounding, which must not decide
+    where an axis at 45 degrees points to.
 
     Returns:
-        Image (C, S, H, W) in the type of the files, label (S, H, W) int32.
+        Image (C, S, H, W) in the type of the images, label (S, H, W).
     """
-    first = _read(images[0])
-    turned = sitk.DICOMOrient(first, ORIENTATION)
-    arrays = [sitk.GetArrayFromImage(turned), *(_turned(_read(path), first) for path in images[1:])]
+    first, *others = images
+    turned = sitk.DICOMOrient(first, orientation)
+
+    def values(image: sitk.Image) -> np.ndarray:
+        image.SetDirection(first.GetDirection())
+        return sitk.GetArrayFromImage(sitk.DICOMOrient(image, orientation))
+
+    arrays = [sitk.GetArrayFromImage(turned), *map(values, others)]
     geometry = {
         "origin": turned.GetOrigin(),
         "direction": turned.GetDirection(),
-        "orientation": _orientation(first.GetDirection()),
+        "orientation": orientation_of(first.GetDirection()),
     }
     return Raw(
-        np.stack(arrays) if len(arrays) > 1 else arrays[0][None],
-        None if label is None else _turned(read_label(label), first),
+        np.stack(arrays) if others else arrays[0][None],
+        None if label is None else values(label),
         turned.GetSpacing()[::-1],
         geometry,
     )
 
 
-def _turned(image: sitk.Image, like: sitk.Image) -> np.ndarray:
-    """Values of an image that is turned to LPS as if it had the direction of another."""
-    image.SetDirection(like.GetDirection())
-    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, ORIENTATION))
-
-
-def _orientation(direction: Sequence[float]) -> str:
+def orientation_of(direction: Sequence[float]) -> str:
     """Where axes point to, such as ``RAS``: SimpleITK's ``DICOMOrient`` leads back to it."""
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction))
 
 
-def _read(path: Path) -> sitk.Image:
+def read_image(path: Path) -> sitk.Image:
     """Read a whole volume."""
-    read_header(path)
-    check_whole(path)
+    reader = _opened(path)
+    _header(reader, path)
+    check_whole(path, checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path))
     try:
-        return sitk.ReadImage(str(path))
+        return reader.Execute()
     except RuntimeError as error:
-        raise UserError(f"cannot read {path} (truncated or damaged?): {_reason(error)}") from error
+        raise UserError(f"cannot read {path} (truncated or damaged?): {reason(error)}") from error
 
 
-def _reason(error: RuntimeError) -> str:
+def reason(error: RuntimeError) -> str:
     """The last line of an ITK exception, which says what happened, or what to do about it."""
     line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", last_line(error))
     if "orthonormal" not in line:

@@ -15,7 +15,7 @@ from medseg_kd.engine.hooks import (
 from medseg_kd.engine.log_processor import TrainLogProcessor
 from medseg_kd.engine.runner import Runner
 from medseg_kd.engine.stopping import StopHook
-from medseg_kd.engine.visualization import SegVisualizationHook
+from medseg_kd.engine.visualization import SegVisualizationHook, WorstSlicesHook
 
 __all__ = [
     "BFloat16OptimWrapper",
@@ -32,4 +32,5 @@ __all__ = [
     "StopHook",
     "TeacherCheckHook",
     "TrainLogProcessor",
+    "WorstSlicesHook",
 ]

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
-from pathlib import Path
+from contextlib import suppress
+from itertools import product
 from typing import Any
 
 from mmengine.logging import print_log
 from mmseg.models.segmentors import BaseSegmentor
 
-from medseg_kd.configuration.checking import LOADERS
+from medseg_kd.configuration.names import LOADERS
 from medseg_kd.datasets import DataSpec
-from medseg_kd.datasets.datasets import configured_spec
+from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
+from medseg_kd.datasets.configured import configured_folders
 from medseg_kd.errors import UserError, some
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
@@ -72,23 +74,62 @@ def owner_of(dataset: Any, attribute: str) -> Any:
     return dataset
 
 
-def check_validation(trained: Any, validated: Any) -> None:
-    """Say which cases are both trained on and validated on; refuse those that have no label to validate on."""
+def check_data(cfg: Mapping[str, Any]) -> None:
+    """Look for the files that are trained and validated on, before anything slow, and say which cases are both.
+
+    Raises:
+        UserError: They are not there, or a case lies in both splits of a folder, in other files with the same images.
+    """
+    for own, other in product(*(_parts((cfg.get(name) or {}).get("dataset")) for name in LOADERS[:2])):
+        same, copied = overlap(own, other)
+        root = own.reader.root
+        if copied:
+            raise UserError(
+                f"{root}: {some(copied)} in {own.name} and in {other.name} have the same images, so that their scores "
+                "say nothing of other patients. Leave them out of one with dataset.exclude_cases; to validate on what "
+                f"is trained on, set val_dataloader.dataset.split={own.name!r}"
+            )
+        if shared := shared_names(own, other):
+            both = "are both trained on and validated on, so" if same else "name cases of both splits; if they are one,"
+            _warn(
+                f"{some(same or shared)} of {root} {both} their scores say nothing of other patients. Hold cases out "
+                "with val_cases=[...], or correct the split"
+            )
+
+
+def check_validation(validated: Any) -> None:
+    """Refuse cases that have no label to validate on."""
     if without := validated.unlabelled:
         raise UserError(
             f"{validated.data_root}: {some(without)} cannot be validated on: there is no label. Leave such cases out "
             "with val_dataloader.dataset.exclude_cases, or set val_cfg, val_dataloader and val_evaluator to None"
         )
-    own = owner_of(trained, "case_names")
-    if own is None or own is validated or Path(own.data_root).resolve() != Path(validated.data_root).resolve():
-        return
-    if shared := sorted({*own.case_names} & {*validated.case_names}):
-        print_log(
-            f"{some(shared)} of {own.data_root} are both trained on and validated on, so their scores say nothing of "
-            "other patients. Hold cases out with val_cases=[...], or correct the split",
-            "current",
-            logging.WARNING,
-        )
+
+
+def check_tested(trained: Any, tested: Any) -> None:
+    """Say which cases that are tested the config trains on, where its training data are there.
+
+    Args:
+        trained: Config of the training data.
+        tested: The data set that is tested.
+    """
+    with suppress(UserError):  # they may lie on another machine
+        for part in _parts(trained):
+            if both := sum(overlap(part, tested.part), []):
+                _warn(
+                    f"{some(both)} of {tested.data_root} are trained on by this config ({part.name}), so their scores "
+                    "say nothing of other patients"
+                )
+
+
+def _parts(dataset: Any) -> list[Part]:
+    """What the data set of a config reads."""
+    folders = configured_folders(dataset) if isinstance(dataset, Mapping) else []
+    return [Part(folder.split, folder.reader, tuple(folder.find())) for folder in folders]
+
+
+def _warn(message: str) -> None:
+    print_log(message, "current", logging.WARNING)
 
 
 def _told(spec: DataSpec) -> list[tuple[str, int, str]]:
@@ -152,12 +193,12 @@ def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:
         if not isinstance(dataset, Mapping):
             continue
         try:
-            spec = configured_spec(dataset)
+            folders = configured_folders(dataset)
         except UserError as error:
             problem = problem or error
             continue
-        if spec is not None:
-            return spec, str(dataset.get("data_root", name))
+        if folders:
+            return folders[0].reader.spec, str(dataset.get("data_root", name))
     if needed and problem is not None:
         raise problem
     return None, ""

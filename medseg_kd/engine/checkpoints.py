@@ -57,7 +57,9 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         if is_main_process():
             for folder in {self._folder, Path(runner.work_dir)}:
                 remove_drafts(folder)
-            if not from_here:
+            if from_here:
+                self._end_replacing(Path(runner.resumed_from).name)
+            else:
                 self._find_replaced(runner)
         if from_here:
             self._remove_old()
@@ -105,7 +107,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             sync_folder(Path(runner.work_dir))
             for old in self._replaced:
                 if old != "last_checkpoint":
-                    _remove(self._folder / old)
+                    _leave(self._folder / old, self._aside / old)
         self._replaced = []
         self._remove_old()
 
@@ -135,7 +137,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         """Write a checkpoint; before the first one, files of an earlier run get a second name."""
         if not self._are_linked:
             for old in self._replaced:
-                _link(self._folder / old, self._aside / old)
+                _link(self._folder / old, self._aside / old, move=old == name)
             self._are_linked = True
         if name in self._replaced:
             self._replaced.remove(name)
@@ -153,6 +155,17 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
                 f"{self._aside.name} when the first checkpoint is saved. To go on with that run instead, stop now and "
                 "use --resume; to keep both side by side, use another --work-dir"
             )
+
+    def _end_replacing(self, resumed: str) -> None:
+        """Finish what a run that started anew was killed in the middle of, or undo it where the earlier run goes on."""
+        for aside in self._folder.glob("replaced_*"):
+            both = {path: self._folder / path.name for path in aside.glob("*")}
+            twice = {path: own for path, own in both.items() if own.is_file() and own.samefile(path)}
+            undo = resumed in (path.name for path in twice)
+            for path, own in twice.items():
+                _remove(path if undo else own)
+            if not any(aside.iterdir()):
+                aside.rmdir()
 
     def _remove_old(self) -> None:
         """Remove checkpoints beyond ``max_keep_ckpts``, the oldest first."""
@@ -227,10 +240,19 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _link(path: Path, other: Path) -> None:
-    """Give a file a second name; where the file system has none, the only one."""
+def _link(path: Path, other: Path, move: bool) -> None:
+    """Give a file a second name; where the file system has none, move it if it would be overwritten."""
     other.parent.mkdir(exist_ok=True)
     try:
         os.link(path, other, follow_symlinks=False)
-    except OSError:
+    except (OSError, NotImplementedError):
+        if move:
+            path.replace(other)
+
+
+def _leave(path: Path, other: Path) -> None:
+    """Leave a file its second name alone."""
+    if other.is_file() or other.is_symlink():
+        _remove(path)
+    elif path.is_file():
         path.replace(other)

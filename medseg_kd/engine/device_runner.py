@@ -1,6 +1,8 @@
 """Where a run computes: its devices and processes, and what makes a step fast on them."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import mmengine.runner
@@ -8,6 +10,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
+from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,6 +21,8 @@ from medseg_kd.engine.agreement import owner_of
 from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.graphs import graphed_step
+from medseg_kd.engine.hooks import EMAHook, average_over_processes
+from medseg_kd.engine.refusal import built_or_nothing
 from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
 from medseg_kd.registry import OPTIM_WRAPPERS, found
@@ -32,6 +37,21 @@ class DeviceRunner(mmengine.runner.Runner):
     """
 
     model: nn.Module
+    dumped: Path | None = None
+    """The config in the run folder, where this run wrote it and there was none."""
+    made: Sequence[Path] = ()
+    """Folders that this run made, the innermost first."""
+    started_at: int = 0
+    """The iteration that training goes on from."""
+
+    def __init__(self, model: Any, work_dir: str, *args: Any, **kwargs: Any) -> None:
+        with built_or_nothing(self, work_dir):
+            super().__init__(model, work_dir, *args, **kwargs)
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether training has come further than it was."""
+        return isinstance(self._train_loop, BaseLoop) and self.iter > self.started_at
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Prepare processes and back ends."""
@@ -108,6 +128,12 @@ class DeviceRunner(mmengine.runner.Runner):
             loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
             loader = cached_loader(loader, torch.device(get_device()))
         return loader
+
+    def average_statistics(self) -> None:
+        """Give all processes the same running statistics of norms, of averaged weights too; all must call it."""
+        averaged = (hook.ema_model for hook in self.hooks if isinstance(hook, EMAHook))
+        for model in (self.bare_model, *averaged):
+            average_over_processes(model)
 
     def _maybe_compile(self, target: str) -> None:
         """Compile the model where the config says so and it is safe; else make a step one CUDA graph where that is."""

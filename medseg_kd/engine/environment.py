@@ -15,9 +15,10 @@ from mmengine.logging import MMLogger
 from mmengine.utils import is_installed
 
 from medseg_kd import __version__
+from medseg_kd.files import write_text
 from medseg_kd.models.profiling import device_name
 
-_OWN_DEPRECATION = re.compile(r'^"(FileClient|HardDiskBackend)"')
+_UNWANTED = re.compile(r'^"(FileClient|HardDiskBackend)"|^Resumed iteration number is not divisible')
 _PACKAGES = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "monai", "numpy")
 
 
@@ -37,7 +38,7 @@ def log_environment(runner: Any, env_cfg: Any = None) -> None:
     }
     if runner.rank == 0:
         text = "".join(f"{key}: {value}\n" for key, value in details.items())
-        Path(runner.log_dir, "environment.txt").write_text(text, encoding="utf-8")
+        write_text(Path(runner.log_dir, "environment.txt"), text)
     runner.logger.info(
         f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {runner.world_size} process(es), "
         f"seed {runner.seed}; run folder {os.path.relpath(runner.work_dir)}"
@@ -45,8 +46,8 @@ def log_environment(runner: Any, env_cfg: Any = None) -> None:
 
 
 def quieten(logger: MMLogger) -> MMLogger:
-    """A logger without MMEngine's warnings about its own deprecated file client, and which no full disk stops."""
-    logger.addFilter(lambda record: not _OWN_DEPRECATION.search(record.getMessage()))
+    """A logger without MMEngine's warnings that are not for users, and which no full disk stops."""
+    logger.addFilter(lambda record: not _UNWANTED.search(record.getMessage()))
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]

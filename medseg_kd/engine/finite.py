@@ -84,7 +84,7 @@ class FiniteLossHook(Hook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not finite, whatever made them so."""
-        weights = checkpoint.get("state_dict", {})
+        weights = {**checkpoint.get("state_dict", {}), **checkpoint.get("connectors", {})}
         if odd := not_finite(weights):
             raise DivergedError(
                 f"iteration {checkpoint['meta'].get('iter')}: {len(odd)} of {len(weights)} weights are not finite "

@@ -27,17 +27,22 @@ class IterationSeedHook(Hook):
     """Seed every generator from (seed, iteration, rank) before each training iteration.
 
     Augmentation and dropout then depend on the seed and the iteration number alone, and a resumed run equals the run
-    that was never stopped.
+    that was never stopped. Several processes augment their slices as one process does that has them all in a batch.
     """
 
     priority = "VERY_HIGH"
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Seed PyTorch, NumPy and ``random``."""
-        seed = (runner.seed * 1_000_003 + runner.iter * get_world_size() + get_rank()) % 2**32
+        first = runner.seed * 1_000_003
+        seed = (first + runner.iter * get_world_size() + get_rank()) % 2**32
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
+        if get_world_size() > 1:
+            for module in runner.bare_model.modules():
+                if hasattr(module, "shared_seed"):
+                    module.shared_seed = (first + runner.iter) % 2**32
 
 
 _WORDS = {"val": "validation", "test": "test"}

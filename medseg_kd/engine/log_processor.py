@@ -2,7 +2,7 @@
 
 import datetime
 import math
-import resource
+import sys
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -10,18 +10,24 @@ from mmengine.runner import LogProcessor
 
 from medseg_kd.registry import LOG_PROCESSORS
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 
 @LOG_PROCESSORS.register_module()
 class TrainLogProcessor(LogProcessor):
-    """Iteration, loss and its terms, norm of the gradients where they are clipped, learning rate, time, images and
+    """Iteration, loss and its terms, norm of the gradients of the last update, learning rate, time, images and
     megapixels a second (of all processes), share of the time spent waiting for data, memory, time left.
 
     Args:
         window_size: Iterations that the shown values are averaged over.
+        mean_pattern: Names of the values that are; of others the last one is shown.
     """
 
-    def __init__(self, window_size: int = 50, **kwargs: Any) -> None:
-        super().__init__(window_size=window_size, by_epoch=False, **kwargs)
+    def __init__(self, window_size: int = 50, mean_pattern: str = ".*(loss|time).*", **kwargs: Any) -> None:
+        super().__init__(window_size=window_size, by_epoch=False, mean_pattern=mean_pattern, **kwargs)
 
     def get_log_after_iter(self, runner: Any, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Values for the log files and the line for the terminal.
@@ -56,5 +62,7 @@ class TrainLogProcessor(LogProcessor):
 
 
 def _resident_megabytes() -> int:
-    """Peak resident memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """Peak resident memory of this process; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)

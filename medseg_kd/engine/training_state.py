@@ -32,42 +32,42 @@ def check_training_state(checkpoint: Mapping[str, Any], source: str) -> None:
             f"{source} holds weights but no optimizer state: training cannot go on from it. "
             + _OTHERWISE.format(source)
         )
-    meta, hub = (_part(checkpoint, key, Mapping, source) for key in ("meta", "message_hub"))
+    meta, hub = (part(checkpoint, key, Mapping, source) for key in ("meta", "message_hub"))
     for name in ("iter", "epoch"):
-        if _part(meta, name, int, source, "meta.") < 0:
+        if part(meta, name, int, source, "meta.") < 0:
             raise UserError(f"{source}: meta.{name} is {meta[name]}, expected a number of at least 0")
-    if meta.get("seed") is not None and not 0 <= _part(meta, "seed", int, source, "meta.") < 2**32:
+    if meta.get("seed") is not None and not 0 <= part(meta, "seed", int, source, "meta.") < 2**32:
         raise UserError(f"{source}: meta.seed is {meta['seed']}, expected a number from 0 to 2**32 - 1")
     scalars, info, kept = (
-        _part(hub, key, Mapping, source, "message_hub.") for key in ("log_scalars", "runtime_info", "resumed_keys")
+        part(hub, key, Mapping, source, "message_hub.") for key in ("log_scalars", "runtime_info", "resumed_keys")
     )
     for where, names in (("log_scalars", scalars), ("runtime_info", info), ("resumed_keys", kept)):
         _names(names, f"message_hub.{where}", source)
     for name in scalars:
         at = f"message_hub.log_scalars.{name}."
-        buffer = _part(scalars, name, Mapping, source, "message_hub.log_scalars.")
-        log, count = (_part(buffer, key, list, source, at) for key in ("log", "count"))
+        buffer = part(scalars, name, Mapping, source, "message_hub.log_scalars.")
+        log, count = (part(buffer, key, list, source, at) for key in ("log", "count"))
         if len(log) != len(count) or not all(isinstance(value, _NUMBER) for value in (*log, *count)):
             raise UserError(f"{source}: {at[:-1]}: log and count are not numbers of one length")
-        _part(buffer, "max_length", int, source, at)
+        part(buffer, "max_length", int, source, at)
     for name in info:
         if name.startswith("best_score"):
-            _part(info, name, _NUMBER, source, "message_hub.runtime_info.")
-    optimizer = _part(checkpoint, "optimizer", Mapping, source)
-    groups = _part(optimizer, "param_groups", list, source, "optimizer.")
-    _part(optimizer, "state", Mapping, source, "optimizer.")
+            part(info, name, _NUMBER, source, "message_hub.runtime_info.")
+    optimizer = part(checkpoint, "optimizer", Mapping, source)
+    groups = part(optimizer, "param_groups", list, source, "optimizer.")
+    part(optimizer, "state", Mapping, source, "optimizer.")
     for key in ("base_param_settings", "loss_scaler"):
         if key in optimizer:
-            _part(optimizer, key, Mapping, source, "optimizer.")
+            part(optimizer, key, Mapping, source, "optimizer.")
     for index in range(len(groups)):
-        group = _part(groups, index, Mapping, source, "optimizer.param_groups.")
-        _part(group, "params", list, source, f"optimizer.param_groups.{index}.")
+        group = part(groups, index, Mapping, source, "optimizer.param_groups.")
+        part(group, "params", list, source, f"optimizer.param_groups.{index}.")
     schedules = checkpoint.get("param_schedulers", [])
     if not isinstance(schedules, list) or not all(isinstance(each, Mapping) for each in schedules):
         raise UserError(f"{source}: param_schedulers is not a list of mappings")
 
 
-def _part(whole: Any, key: Any, kind: Any, source: str, where: str = "") -> Any:
+def part(whole: Any, key: Any, kind: Any, source: str, where: str = "") -> Any:
     """An entry of a mapping or list, which must be there and of a kind."""
     wanted = {Mapping: "a mapping", list: "a list", int: "an integer", _NUMBER: "a number"}[kind]
     missing = isinstance(whole, Mapping) and key not in whole
@@ -160,7 +160,7 @@ def restore_schedules(schedules: list[Any], saved: list[Any], source: str) -> li
     for index, (schedule, state) in enumerate(zip(schedules, saved, strict=True)):
         for key, now in schedule.state_dict().items():
             if isinstance(now, _NUMBER):
-                _part(state, key, _NUMBER, source, f"param_schedulers.{index}.")
+                part(state, key, _NUMBER, source, f"param_schedulers.{index}.")
             if not key.startswith("_") and key not in _COUNTED and _differ(now, state[key]):
                 ignored.append(f"param_scheduler.{index}.{key}: {now} in the config, {state[key]} goes on")
         schedule.load_state_dict({key: value for key, value in state.items() if key in schedule.__dict__})

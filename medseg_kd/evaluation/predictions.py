@@ -83,7 +83,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
     try:
         with whole_file(path) as draft:
             sitk.WriteImage(image, str(draft), useCompression=True)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:  # ITK's
         raise UserError(
             f"cannot write {path}: {last_line(error)}. Free some disk space or choose another --work-dir"
         ) from error

@@ -48,9 +48,11 @@ def execute(runs: Sequence[Run], resources: Resources | None = None) -> None:
 
     Raises:
         FailedRunError: A run failed; the others are ended.
-        UserError: A folder holds a run that was made in another way, or two runs share one.
+        UserError: A folder holds a run that was made in another way, or two runs share one; or the system is Windows.
     """
     resources = resources or Resources()
+    if not hasattr(signal, "pthread_sigmask"):
+        raise UserError("many runs in one command need Linux or macOS: train and test them one by one with train.py")
     for run in runs:
         run.check_origin()
     if len(runs) > len({run.work_dir for run in runs}):

@@ -1,56 +1,78 @@
 """Masks of many files in a folder; a bad one does not stop the rest."""
 
-import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from PIL import Image
 
 from medseg_kd.errors import UserError, first_line
+from medseg_kd.evaluation.label_tables import LABEL_TABLES, write_label_tables
 from medseg_kd.evaluation.predictions import write_image
-from medseg_kd.files import whole_file, write_text
-from medseg_kd.inference.predictor import IMAGES, PREPARED, VOLUMES, Prediction, Predictor
+from medseg_kd.files import remove_drafts, whole_file
+from medseg_kd.inference.case import Keep
+from medseg_kd.inference.cases import case_name, find_cases
+from medseg_kd.inference.dicom_seg import load_highdicom, write_segmentation
+from medseg_kd.inference.prediction import Prediction, lay_back
+from medseg_kd.inference.predictor import Predictor
+from medseg_kd.inference.probabilities import probabilities_file
+from medseg_kd.inference.source import Source
 from medseg_kd.progress import progress
 
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
 
-
-def predict_files(predictor: Predictor, inputs: Sequence[str | Path], out: Path) -> dict[str, str]:
-    """Write ``<out>/<case>.nii.gz`` for each volume or case, ``<case>.png`` for each slice, and ``labels.json``.
+def predict_files(
+    predictor: Predictor,
+    inputs: Sequence[str | Path],
+    out: Path,
+    probabilities: bool = False,
+    dicom_seg: bool = False,
+    series: str | None = None,
+) -> dict[str, str]:
+    """Write ``<out>/<case>.nii.gz`` for each volume or case, ``<case>.png`` for each slice, and the tables of labels.
 
     Args:
-        inputs: Files, and folders of them. Where the model takes several channels, the files of a volume are
-            ``<case>_0000`` and so on, as in nnU-Net.
+        predictor: Reads an input, and gives its labels.
+        inputs: See :func:`~medseg_kd.inference.cases.find_cases`.
         out: Folder, made where it is not there; no input is written over.
+        probabilities: Write ``<case>.npz`` too, see :func:`~medseg_kd.inference.probabilities.probabilities_file`.
+        dicom_seg: Write ``<case>.dcm`` of each DICOM series too.
+        series: UID of the series to take where a folder holds several.
 
     Returns:
         What could not be predicted, and why: the file of a case to a message.
 
     Raises:
-        UserError: Nothing to predict, or ``labels.json`` cannot be written.
+        UserError: Nothing to predict, or ``out`` cannot be written.
     """
-    cases = _cases(inputs, len(predictor.spec.channels))
-    try:
-        text = json.dumps({"labels": {name: value for value, name in enumerate(predictor.spec.classes)}}, indent=2)
-        write_text(out / "labels.json", text + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write into {out}: {error.strerror}. Choose another --out") from error
-    taken = {file.resolve(): str(file) for files in cases for file in files}
+    cases = find_cases(inputs, len(predictor.spec.channels))
+    if dicom_seg:
+        load_highdicom()
+    asked = "--dicom-seg" if dicom_seg else "--series" if series else None
+    if asked and not any(files[0].is_dir() for files in cases):
+        raise UserError(f"{asked}: none of the inputs is the folder of a DICOM series, which it is for")
+    lists = (Path(str(each).removeprefix("@")) for each in inputs)
+    taken = {file.resolve(): str(file) for file in (*lists, *(file for files in cases for file in files))}
+    if own := [name for name in LABEL_TABLES if (out / name).resolve() in taken]:
+        raise UserError(f"{out / own[0]} is an input, and would be written over: choose another --out")
+    write_label_tables(out, predictor.spec.classes)
+    remove_drafts(out)
     failed = {}
     for files in progress(cases, f"predicting into {out}"):
         try:
-            if len(files) > 1 and [_channel(file) for file in files] != [f"{i:04d}" for i in range(len(files))]:
-                raise UserError(f"channels {', '.join(map(_channel, files))}: expected 0000, 0001 and so on")
-            predicted = predictor(files)
-            case = _stem(files[0]).removesuffix("_0000" if len(files) > 1 else "")
-            path = out / (case + (".png" if predicted.image is None else ".nii.gz"))
-            if path.resolve() in taken:
-                raise UserError(
-                    f"{path} is already that of {taken[path.resolve()]}: choose another --out, or rename one"
-                )
-            taken[path.resolve()] = str(files[0])
-            _write(predicted, path)
+            name = case_name(files)
+            source = predictor.read(files, series=series)
+            paths = {"mask": out / f"{name}{'.png' if source.ndim == 2 else '.nii.gz'}"}
+            if probabilities:
+                paths["probabilities"] = out / f"{name}.npz"
+            if dicom_seg and source.slices:
+                paths["segmentation"] = out / f"{name}.dcm"
+            for path in paths.values():
+                if path.resolve() in taken:
+                    raise UserError(
+                        f"{path} is already that of {taken[path.resolve()]}: choose another --out, or rename one"
+                    )
+                taken[path.resolve()] = str(files[0])
+            _predict(predictor, source, paths)
         except UserError as error:
             failed[str(files[0])] = str(error)
         # Networks and libraries raise what they like for an input of a size that they do not take, or of no memory.
@@ -59,42 +81,22 @@ def predict_files(predictor: Predictor, inputs: Sequence[str | Path], out: Path)
     return failed
 
 
-def _cases(inputs: Sequence[str | Path], channels: int) -> list[list[Path]]:
-    """The files of each case: those that are named, and all that can be read in the folders that are named."""
-    files: list[Path] = []
-    for path in map(Path, inputs):
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        files += [
-            file
-            for file in inside
-            if file == path or (file.name.lower().endswith((*VOLUMES, *PREPARED, *IMAGES)) and file.name[0] != ".")
-        ]
-    if not files:
-        raise UserError(f"nothing to predict in {', '.join(map(str, inputs))}")
-    cases: dict[tuple[Path, str], list[Path]] = {}
-    for file in dict.fromkeys(files):
-        channel = _CHANNEL.fullmatch(_stem(file)) if channels > 1 and file.name.lower().endswith(VOLUMES) else None
-        cases.setdefault((file.parent, channel[1] if channel else file.name), []).append(file)
-    return [sorted(case) for case in cases.values()]
-
-
-def _stem(file: Path) -> str:
-    """A file's name without its ending."""
-    ending = next((each for each in (*VOLUMES, *PREPARED, *IMAGES) if file.name.lower().endswith(each)), "")
-    return file.name[: len(file.name) - len(ending)]
-
-
-def _channel(file: Path) -> str:
-    return _stem(file).rpartition("_")[2]
+def _predict(predictor: Predictor, source: Source, paths: Mapping[str, Path]) -> None:
+    """Predict an input, and write what has a path."""
+    kept: AbstractContextManager[Keep | None] = nullcontext()
+    if "probabilities" in paths:
+        kept = probabilities_file(paths["probabilities"], source, predictor.outputs)
+    with kept as keep:
+        predicted = lay_back(predictor.labels(source, keep), source)
+    _write(predicted, paths["mask"])
+    if "segmentation" in paths:
+        write_segmentation(predicted.labels, source.slices, predictor.spec.classes, paths["segmentation"])
 
 
 def _write(predicted: Prediction, path: Path) -> None:
     """Write a mask, whole or not at all."""
     if predicted.image is not None:
         return write_image(predicted.image, path)
-    try:
-        with whole_file(path) as draft:
-            Image.fromarray(predicted.labels).save(draft)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}. Free some disk space or choose another --out") from error
+    with whole_file(path) as draft:
+        Image.fromarray(predicted.labels).save(draft)
     return None

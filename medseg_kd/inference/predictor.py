@@ -1,48 +1,24 @@
 """From a checkpoint and a file to a mask on the file's own grid."""
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 import torch
 
-from medseg_kd.datasets.formats.base import opened
-from medseg_kd.datasets.formats.images import read_pixels
-from medseg_kd.datasets.formats.transunet import TransUNet
-from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
+from medseg_kd.datasets.pixels import to_pixels
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
-from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
+from medseg_kd.datasets.volumes import ORIENTATION, ORIENTATIONS
 from medseg_kd.errors import UserError, first_line
-from medseg_kd.evaluation.predictions import image_of
+from medseg_kd.evaluation.label_tables import colour
+from medseg_kd.inference.case import Keep, predict_with
+from medseg_kd.inference.prediction import Prediction, lay_back
 from medseg_kd.inference.saved_model import saved_config, saved_model
+from medseg_kd.inference.source import Source, read_source
 from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
-
-VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
-PREPARED = (".npy.h5", ".h5", ".npz")
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_ORIENTATIONS = {
-    "".join(letters) for axes in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*axes)
-}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Labels of one input, uint8, 0 is background.
-
-    Attributes:
-        labels: On the input's own grid: (S, H, W) of a volume, its axes those of ``SimpleITK.GetArrayFromImage``;
-            (S, H, W) of an array or h5 file, slices first; (H, W) of a slice.
-        image: The volume with its place: of a volume file, that of the input; of a prepared case, that of the file
-            that it was made from; None for a slice.
-    """
-
-    labels: np.ndarray
-    image: sitk.Image | None = None
 
 
 class Predictor:
@@ -53,6 +29,9 @@ class Predictor:
         spec: What its images are.
         size: (height, width) that slices were resized to when they were read, or None.
         axes: Of h5 volumes, see :class:`~medseg_kd.datasets.formats.transunet.TransUNet`.
+
+    Raises:
+        UserError: Model and spec do not fit.
     """
 
     def __init__(
@@ -66,22 +45,46 @@ class Predictor:
                 raise UserError(
                     f"the model has {own} {what}, its data have {its}: one of the two belongs to another run"
                 )
-        if spec.orientation is not None and spec.orientation not in _ORIENTATIONS:
+        if spec.orientation is not None and spec.orientation not in ORIENTATIONS:
             raise UserError(f"orientation {spec.orientation!r}: expected three directions, such as {ORIENTATION}")
         self.model, self.spec, self.size, self.axes = model, spec, size, axes
+        predict_with(model)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what has a probability: the classes, or the regions."""
+        regions = [name for name, *_ in self.model.regions]
+        return regions or list(self.spec.classes[1:] if self.model.overlapping else self.spec.classes)
+
+    @property
+    def dataset_meta(self) -> dict[str, Any]:
+        """Names and colours of the classes, as MMSegmentation's drawing asks for them."""
+        return {
+            "classes": self.spec.classes,
+            "palette": [list(colour(value)) for value in range(self.spec.num_classes)],
+        }
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, device: str | torch.device | None = None, orientation: str | None = None
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        orientation: str | None = None,
+        ensemble: Sequence[str | Path] = (),
+        tta: bool = False,
+        decoding: str = "argmax",
     ) -> "Predictor":
         """The predictor of a checkpoint or run folder, which is all that is needed; nothing in it is run as code.
 
         Args:
             device: None takes a GPU where there is one.
             orientation: Of the slices that the model was trained on, such as ``LPS``, where their data did not tell.
+            ensemble: Further checkpoints of the same images and classes; the probabilities of all are averaged.
+            tta: Average over the flips and right angles that the training showed, too.
+            decoding: ``argmax`` or ``rankseg``, see :func:`~medseg_kd.inference.decoding.decoder`.
 
         Raises:
-            UserError: It cannot be read, or does not tell what its model or its images are.
+            UserError: One cannot be read, does not tell what its model or its images are, or is of other images.
         """
         where = str(resolve_checkpoint(path))
         checkpoint = read_checkpoint(where)
@@ -106,111 +109,58 @@ class Predictor:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except (RuntimeError, AssertionError) as error:  # also of a PyTorch that was built without that device
             raise UserError(f"device {str(device)!r} cannot be used: {first_line(error)}") from error
-        return cls(model, spec, None if size is None else tuple(size), axes)
+        predictor = cls(model, spec, None if size is None else tuple(size), axes)
+        others = [cls.from_checkpoint(each, device, orientation) for each in ensemble]
+        for name, other in zip(ensemble, others, strict=True):
+            if found := predictor._differences(other):
+                raise UserError(f"{where} and {name} are no ensemble: they differ in\n  " + "\n  ".join(found))
+        predict_with(model, tta, decoding, [each.model for each in others])
+        return predictor
+
+    def _differences(self, other: "Predictor") -> list[str]:
+        """Why the probabilities of two cannot be averaged, a line each."""
+        kinds = ["regions" if each.model.overlapping else "classes" for each in (self, other)]
+        settings = [("dataset.size", self.size, other.size), ("axes", self.axes, other.axes), ("outputs", *kinds)]
+        return [
+            *self.spec.differences(other.spec),
+            *(f"{name}: {own} and {its}" for name, own, its in settings if own != its),
+        ]
 
     def __call__(
-        self, source: str | Path | Sequence[str | Path] | np.ndarray, spacing: tuple[float, ...] | None = None
+        self,
+        source: str | Path | Sequence[str | Path] | np.ndarray,
+        spacing: tuple[float, ...] | None = None,
+        series: str | None = None,
     ) -> Prediction:
         """Predict one input.
 
         Args:
-            source: A volume (NIfTI, MHA, NRRD; a file for each channel), a case or slice as ``prepare_slices.py``
-                writes it (h5, npz), an image (PNG, JPEG, BMP, TIFF), or an array, (S, H, W) or (H, W), a channel axis
-                before them where there are several, oriented as the slices that the model was trained on. Values are
-                those of the files, before any intensity rule, but in h5 and npz.
+            source: A volume (NIfTI, MHA, NRRD; a file for each channel), the folder of a DICOM series, a case or slice
+                as ``prepare_slices.py`` writes it (h5, npz), an image (PNG, JPEG, BMP, TIFF), or an array, (S, H, W) or
+                (H, W), a channel axis before them where there are several, oriented as the slices that the model was
+                trained on. Values are those of the files, before any intensity rule, but in h5 and npz.
             spacing: (z, y, x) in mm, of an array.
+            series: UID of the series, where a folder holds several.
 
         Raises:
             UserError: The input cannot be read, or is not what the model was trained on.
         """
-        if isinstance(source, np.ndarray):
-            several = len(self.spec.channels) > 1 or source.ndim == 4
-            raw, ndim = Raw(source, None, spacing), source.ndim - several
-            if ndim not in (2, 3):
-                raise UserError(f"an array of shape {source.shape}: expected (S, H, W) or (H, W), channels first")
-            return self._predicted(to_pixels(raw, self.spec, ndim, "the array"), "the array")
-        paths = [Path(each) for each in ([source] if isinstance(source, (str, Path)) else source)]
-        if missing := [str(path) for path in paths if not path.is_file()]:
-            raise UserError(f"no such file: {', '.join(missing)}")
-        name = paths[0].name.lower()
-        if name.endswith(VOLUMES):
-            return self._volume(paths)
-        if len(paths) > 1:
-            raise UserError(f"{paths[0]} and {paths[1].name}: only the channels of a volume are files of their own")
-        if name.endswith(PREPARED):
-            return self._prepared(paths[0])
-        if name.endswith(IMAGES):
-            pixels = opened(paths[0], lambda path: read_pixels(path, len(self.spec.channels)))
-            return self._predicted(to_pixels(Raw(pixels, None), self.spec, 2, paths[0]), paths[0])
-        raise UserError(f"{paths[0]}: expected one of {', '.join((*VOLUMES, *PREPARED[1:], *IMAGES))}")
+        read = self.read(source, spacing, series)
+        return lay_back(self.labels(read), read)
 
-    def _volume(self, paths: list[Path]) -> Prediction:
-        """Predict the slices of a volume as they lie in training, and turn the labels back."""
-        if self.spec.orientation is None:
+    def read(self, source: Any, spacing: tuple[float, ...] | None = None, series: str | None = None) -> Source:
+        """Read an input without predicting it; arguments and errors are those of a call."""
+        return read_source(source, self.spec, self.axes, spacing, series)
+
+    def labels(self, source: Source, keep: Keep | None = None) -> np.ndarray:
+        """Labels (S, H, W) uint8 of the slices of an input that was read; ``keep`` takes their probabilities."""
+        image = to_pixels(source.raw, self.spec, source.ndim, source.where, source.prepared).image
+        if source.ndim == 2 and self.spec.neighbours:
             raise UserError(
-                f"{paths[0]}: the checkpoint does not tell how the slices lay that it was trained on. Name it: "
-                "--orientation LPS where rows run from front to back and columns from the patient's right to the left"
+                f"{source.where}: the model takes each slice with {self.spec.neighbours} above and below it: give it "
+                "the whole volume"
             )
-        (header,) = check_grids([paths], "the volume cannot be used")
-        raw = _turned(read_volume(paths, None), self.spec.orientation)
-        predicted = self._predicted(to_pixels(raw, self.spec, 3, paths[0]), paths[0])
-        image = predicted.image
-        assert image is not None
-        place = replace(
-            header,
-            size=image.GetSize(),
-            spacing=image.GetSpacing(),
-            origin=image.GetOrigin(),
-            direction=image.GetDirection(),
-        )
-        if found := header.differences(place):
-            raise UserError("the labels cannot be laid on the input again:\n  " + "\n  ".join(found))
-        image.SetSpacing(header.spacing)
-        image.SetOrigin(header.origin)
-        image.SetDirection(header.direction)
-        return Prediction(sitk.GetArrayFromImage(image), image)
-
-    def _prepared(self, path: Path) -> Prediction:
-        """Predict a slice or case of TransUNet's layout, once its folder does not tell that it is of other images."""
-        found = TransUNet(path.parent.parent, self.axes)
-        if differences := self.spec.differences(replace(self.spec, **found.told())):
-            raise UserError(f"{path}: not the images that the model was trained on:\n  " + "\n  ".join(differences))
-        ndim = 2 if path.suffix == ".npz" else 3
-        raw = opened(path, found.load_image)
-        pixels = to_pixels(raw, self.spec, ndim, path, prepared=True)
-        return self._predicted(pixels, path)
-
-    @torch.no_grad()
-    def _predicted(self, pixels: Pixels, where: str | Path) -> Prediction:
-        """Predict the slices of a case (S, C, H, W), or one slice (C, H, W)."""
-        alone = pixels.image.ndim == 3
-        if alone and self.spec.neighbours:
-            raise UserError(
-                f"{where}: the model takes each slice with {self.spec.neighbours} above and below it: give it the "
-                "whole volume"
-            )
-        planes = pixels.image[None] if alone else pixels.image
+        planes = image[None] if source.ndim == 2 else image
         shown = planes if self.size is None else zoom_planes(planes, self.size, 3)
         volume = stack_neighbours(torch.from_numpy(np.ascontiguousarray(shown)), self.spec.neighbours)
-        labels = self.model.predict_volume(volume, planes.shape[2:]).numpy()
-        if alone:
-            return Prediction(labels[0])
-        place = {"case_name": str(where), "spacing": pixels.spacing, "geometry": pixels.geometry}
-        return Prediction(labels, image_of({"pred_sem_seg": {"data": labels}, **place}))
-
-
-def _turned(raw: Raw, orientation: str) -> Raw:
-    """A volume in LPS turned to another orientation."""
-    assert raw.geometry is not None and raw.spacing is not None
-    if orientation == ORIENTATION:
-        return raw
-    images = []
-    for channel in raw.image:
-        image = sitk.GetImageFromArray(channel)
-        image.SetSpacing(raw.spacing[::-1])
-        image.SetOrigin(raw.geometry["origin"])
-        image.SetDirection(raw.geometry["direction"])
-        images.append(sitk.DICOMOrient(image, orientation))
-    place = {"origin": images[0].GetOrigin(), "direction": images[0].GetDirection()}
-    arrays = np.stack([sitk.GetArrayFromImage(image) for image in images])
-    return Raw(arrays, None, images[0].GetSpacing()[::-1], {**raw.geometry, **place})
+        return self.model.predictor(self.model, volume, planes.shape[2:], keep).numpy()

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_dist_info
 from torch import Tensor, nn
 
 from medseg_kd.registry import MODELS
@@ -13,12 +14,16 @@ class RandomRotateFlip(nn.Module):
 
     With ``flip_prob``: a rotation by a random multiple of 90 degrees (180 when the slice is not square), then a flip
     along a random axis. Else with ``rotate_prob``: a rotation by an angle within ``degree``, image bilinear, label
-    nearest, what comes in from outside is 0 (air, background). The draws come from PyTorch's global CPU generator.
+    nearest, what comes in from outside is 0 (air, background).
 
     Args:
         rotate_prob: Probability of the free rotation, given no flip.
         flip_prob: Probability of the right-angle rotation and flip.
         degree: Largest angle, in degrees.
+
+    Attributes:
+        shared_seed: Of the draws of all processes, which are those of one process with their whole batch;
+            :class:`~medseg_kd.engine.IterationSeedHook` sets it. None: from PyTorch's global CPU generator.
     """
 
     def __init__(self, rotate_prob: float = 0.5, flip_prob: float = 0.5, degree: float = 20.0) -> None:
@@ -26,6 +31,12 @@ class RandomRotateFlip(nn.Module):
         self.rotate_prob = rotate_prob
         self.flip_prob = flip_prob
         self.degree = degree
+        self.shared_seed: int | None = None
+
+    def views(self, square: bool) -> list[tuple[int, bool]]:
+        """What training shows of a slice at right angles: (quarter turns, then mirrored left to right), each a flip."""
+        turns = range(4) if square else (0, 2)
+        return [(each, True) for each in turns] if self.flip_prob > 0 else []
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,13 +46,34 @@ class RandomRotateFlip(nn.Module):
 
     def _plan(self, count: int, square: bool) -> tuple[Tensor, Tensor]:
         """Draw what happens to each slice: the first two arguments of :func:`resample` after the slices."""
-        flip, turns, axis, rotate, angle = torch.rand(count, 5).double().unbind(1)
+        flip, turns, axis, rotate, angle = Draws(count, self.shared_seed)(5).double().unbind(1)
         flipped = flip < self.flip_prob
         free = ~flipped & (rotate < self.rotate_prob)
         right_angle = (turns * 4).floor() * 90 if square else (turns * 2).floor() * 180
         degrees = torch.where(flipped, right_angle, (2 * angle - 1) * self.degree * free)
         along = 1 - 2 * torch.stack((flipped & (axis < 0.5), flipped & (axis >= 0.5)), dim=1).double()
         return rotation(degrees) * along[:, None], ~free
+
+
+class Draws:
+    """Random numbers in [0, 1) for each slice of a batch, drawn on the CPU.
+
+    Args:
+        count: Slices of this process.
+        shared_seed: The numbers are this process's part of those of all processes; None: of the global generator.
+    """
+
+    def __init__(self, count: int, shared_seed: int | None) -> None:
+        self.count, self.rank, self.processes = count, 0, 1
+        self.generator: torch.Generator | None = None
+        if shared_seed is not None:
+            self.rank, self.processes = get_dist_info()
+            self.generator = torch.Generator().manual_seed(shared_seed)
+
+    def __call__(self, *shape: int) -> Tensor:
+        """(count, *shape), float32."""
+        drawn = torch.rand(self.count * self.processes, *shape, generator=self.generator)
+        return drawn[self.rank :: self.processes]  # as the sampler takes turns
 
 
 def rotation(degrees: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What training, distillation and prediction ask of every segmentor."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ class SegmentorBase:
     Attributes:
         in_channels: Channels of the input; None where it is not known.
         num_classes: Classes with background.
+        num_outputs: Channels of the logits: the classes, the regions, or one for a foreground.
         size_divisor: The input is padded to a multiple of it.
         ignore_index: Label of pixels that take no part.
         predictor: Config of what predicts a case: :class:`~medseg_kd.inference.CasePredictor`.
@@ -26,6 +28,8 @@ class SegmentorBase:
 
     in_channels: int | None
     num_classes: int
+    num_outputs: int
+    regions: Sequence[tuple[str, tuple[int, ...], int]] = ()
     size_divisor: int = 1
     ignore_index: int = 255
     predictor: Any = None
@@ -37,6 +41,15 @@ class SegmentorBase:
     def logits(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (N, classes, H, W) of (N, C, H, W), or a tuple of them where there are auxiliary ones."""
         raise NotImplementedError
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether each output has a probability of its own (sigmoid); otherwise those of a pixel add up to 1."""
+        return bool(self.regions) or self.num_outputs == 1
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probability of each output, float32, of logits (N, C, H, W)."""
+        return logits.float().sigmoid() if self.overlapping else logits.float().softmax(1)
 
     def decode(self, logits: Tensor) -> Tensor:
         """Classes (N, H, W) uint8 of logits (N, C, H, W): the one of the largest logit."""

@@ -126,7 +126,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> 
         with whole_file(path) as draft, draft.open("wb") as file:
             torch.save(dict(checkpoint), file)
         sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:  # PyTorch's
         raise WriteError(f"cannot write {path}: {error}. Free some disk space or choose another --work-dir") from error
 
 

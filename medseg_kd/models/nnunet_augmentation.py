@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
-from medseg_kd.models.augmentation import resample, rotation, send
+from medseg_kd.models.augmentation import Draws, resample, rotation, send
 from medseg_kd.registry import MODELS
 
 Range = tuple[float, float]
@@ -65,6 +65,7 @@ class NnUNetAugmentation(nn.Module):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.shared_seed: int | None = None
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if name.endswith("_prob") and not 0 <= value <= 1:
@@ -74,72 +75,78 @@ class NnUNetAugmentation(nn.Module):
                     f"NnUNetAugmentation: {name} is {value!r}: expected (lowest, highest), neither negative"
                 )
 
+    def views(self, square: bool) -> list[tuple[int, bool]]:
+        """See :meth:`RandomRotateFlip.views`: mirrored along each axis, and along both."""
+        return [(0, True), (2, True), (2, False)] if self.mirror_prob > 0 else []
+
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Augment (N, C, H, W) images and move their (N, H, W) labels alike, in float32 whatever autocast says."""
-        dtype = images.dtype
+        dtype, draws = images.dtype, Draws(len(images), self.shared_seed)
         with torch.autocast(images.device.type, enabled=False):
-            moved, labels = self._move(images.float(), labels)
-            return self._change(moved).to(dtype), labels
+            moved, labels = self._move(images.float(), labels, draws)
+            return self._change(moved, draws).to(dtype), labels
 
-    def _move(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _move(self, images: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """All that happens to places."""
-        count, (height, width) = len(images), labels.shape[-2:]
+        height, width = labels.shape[-2:]
         size = torch.tensor((width, height), dtype=torch.float64)
         of = (self.rotate_prob, self.scale_prob, self.shift_prob, self.elastic_prob)
-        turned, scaled, shifted, bent = (_chance(probability, count) for probability in of)
+        turned, scaled, shifted, bent = (draws() < probability for probability in of)
         largest = self.degree
         if largest is None:
             largest = 15.0 if max(height, width) > 1.5 * min(height, width) else 180.0
-        matrix = rotation(torch.where(turned, _uniform((-largest, largest), count), 0.0))
-        matrix = matrix * torch.where(scaled, _uniform(self.scale, count), 1.0)[:, None, None]
-        matrix = matrix * torch.where(_chance(self.mirror_prob, count, 2), -1.0, 1.0)[:, None]
-        shift = torch.where(shifted[:, None], _uniform((-self.shift, self.shift), count, 2) * size, 0.0)
+        matrix = rotation(torch.where(turned, _within((-largest, largest), draws()), 0.0))
+        matrix = matrix * torch.where(scaled, _within(self.scale, draws()), 1.0)[:, None, None]
+        matrix = matrix * torch.where(draws(2) < self.mirror_prob, -1.0, 1.0)[:, None]
+        shift = torch.where(shifted[:, None], _within((-self.shift, self.shift), draws(2)) * size, 0.0)
         bend = None
         if self.elastic_prob:
-            bend = _uniform((-self.elastic, self.elastic), count, 2, 5, 5) * size[:, None, None]
+            bend = _within((-self.elastic, self.elastic), draws(2, 5, 5)) * size[:, None, None]
             bend = bend * bent[:, None, None, None]
         return resample(images, labels, matrix, ~(turned | scaled | shifted | bent), shift, bend)
 
-    def _change(self, x: Tensor) -> Tensor:
-        """All that happens to intensities, which leaves those that nothing was drawn for as they are."""
-        (count, channels), device = x.shape[:2], x.device
-        each, of_all = (count, channels), (count, 1)
-        if (chosen := _chance(self.noise_prob, *of_all)).any():
-            noise = send(_uniform(self.noise, *of_all) * chosen, device)[..., None, None]
-            x = torch.addcmul(x, torch.randn_like(x), x.std((2, 3), keepdim=True) * noise)
-        if (chosen := _chance(self.blur_prob, *of_all) & _chance(0.5, *each)).any():
-            x = _blurred(x, send(_gaussian(_uniform(self.blur, 2, *each) * chosen), device))
-        bright, stretched = _chance(self.brightness_prob, *of_all), _chance(self.contrast_prob, *of_all)
+    def _change(self, x: Tensor, draws: Draws) -> Tensor:
+        """All that happens to intensities, which leaves those that nothing was drawn for as they are.
+
+        All is drawn, as other processes may need what this one does not.
+        """
+        channels, device = x.shape[1], x.device
+        chosen, noise = draws(1) < self.noise_prob, _within(self.noise, draws(1))
+        if chosen.any():
+            spread = x.std((2, 3), keepdim=True) * send(noise * chosen, device)[..., None, None]
+            x = torch.addcmul(x, torch.randn_like(x), spread)
+        chosen = (draws(1) < self.blur_prob) & (draws(channels) < 0.5)
+        sigma = _within(self.blur, draws(channels, 2)) * chosen[..., None]
+        if chosen.any():
+            x = _blurred(x, send(_gaussian(sigma), device))
+        bright, stretched = draws(1) < self.brightness_prob, draws(1) < self.contrast_prob
+        factors = [torch.where(bright, _around_one(self.brightness, draws, channels), 1.0)]
+        factors += [torch.where(stretched, _around_one(self.contrast, draws, channels), 1.0)]
         if (bright | stretched).any():
-            factors = [torch.where(bright, _around_one(self.brightness, *each), 1.0)]
-            factors += [torch.where(stretched, _around_one(self.contrast, *each), 1.0)]
             x = _stretched(x, *send(torch.stack(factors), device)[..., None, None])
-        if (chosen := _chance(self.low_resolution_prob, *of_all) & _chance(0.5, *each)).any():
-            scale = torch.where(chosen, _uniform(self.low_resolution, *each), 1.0)
+        chosen = (draws(1) < self.low_resolution_prob) & (draws(channels) < 0.5)
+        scale = torch.where(chosen, _within(self.low_resolution, draws(channels)), 1.0)
+        if chosen.any():
             for axis in (2, 3):
                 x = _coarse(x, axis, *_coarse_places(scale, x.shape[axis]))
         for probability, sign in ((self.inverted_gamma_prob, -1), (self.gamma_prob, 1)):
-            if (chosen := _chance(probability, *of_all)).any():
-                changed = _to_the_power(x, send(_around_one(self.gamma, *each), device)[..., None, None], sign)
+            chosen, exponent = draws(1) < probability, _around_one(self.gamma, draws, channels)
+            if chosen.any():
+                changed = _to_the_power(x, send(exponent, device)[..., None, None], sign)
                 x = torch.where(send(chosen, device)[..., None, None], changed, x)
         return x
 
 
-def _chance(probability: float, *shape: int) -> Tensor:
-    """True with a probability, on the CPU."""
-    return torch.rand(shape) < probability
+def _within(between: Range, drawn: Tensor) -> Tensor:
+    """Numbers in [0, 1) as numbers of a range, float64."""
+    return between[0] + (between[1] - between[0]) * drawn.double()
 
 
-def _uniform(between: Range, *shape: int) -> Tensor:
-    """Uniform numbers on the CPU, float64."""
-    return between[0] + (between[1] - between[0]) * torch.rand(shape, dtype=torch.float64)
-
-
-def _around_one(between: Range, *shape: int) -> Tensor:
-    """Numbers of a range: below or above 1 with equal chance where it has both, uniform in each part."""
-    below = _chance(0.5, *shape) & (between[0] < 1)
-    return torch.where(below, _uniform((between[0], 1), *shape), _uniform((max(between[0], 1), between[1]), *shape))
+def _around_one(between: Range, draws: Draws, channels: int) -> Tensor:
+    """(N, channels) numbers: below or above 1 with equal chance where a range has both, uniform in each part."""
+    below, drawn = (draws(channels) < 0.5) & (between[0] < 1), draws(channels)
+    return torch.where(below, _within((between[0], 1), drawn), _within((max(between[0], 1), between[1]), drawn))
 
 
 def _gaussian(sigma: Tensor) -> Tensor:
@@ -150,9 +157,9 @@ def _gaussian(sigma: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, kernels: Tensor) -> Tensor:
-    """(N, C, H, W) convolved along rows and columns with (2, N, C, K) kernels; mirrored at the rim, as in nnU-Net."""
+    """(N, C, H, W) convolved along rows and columns with (N, C, 2, K) kernels; mirrored at the rim, as in nnU-Net."""
     planes = F.pad(x, (_TAPS,) * 4, mode="reflect").flatten(0, 1)[None]
-    columns, rows = kernels.flatten(1, 2)[:, :, None]
+    columns, rows = kernels.flatten(0, 1)[:, None].unbind(2)
     planes = F.conv2d(planes, columns[..., None], groups=planes.shape[1])
     return F.conv2d(planes, rows[:, :, None], groups=planes.shape[1]).view_as(x)
 

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -40,7 +41,6 @@ class Segmentor(SegmentorBase, BaseModel):
         data_preprocessor: Config of :class:`SlicePreprocessor`; its defaults where it is left out.
     """
 
-    regions: Sequence[tuple[str, tuple[int, ...], int]] = ()
     _counted = "model.num_classes"
 
     def __init__(
@@ -131,7 +131,7 @@ class Segmentor(SegmentorBase, BaseModel):
         values: dict[str, Tensor] = {}
         of_label: list[dict[str, Any]] = [{} for _ in self.losses]
         for index, (logits, weight) in enumerate(zip(outputs, self.output_weights, strict=False)):
-            logits = _fit(logits.float(), padded, inputs)
+            logits = _fit(logits.to(torch.promote_types(logits.dtype, torch.float32)), padded, inputs)
             for loss, call, shared in zip(self.losses, self.loss_calls, of_label, strict=True):
                 name = f"aux{index}.{call.name}" if index else call.name
                 value = (weight * call.weight) * call(loss, logits, labels, shared)

@@ -79,7 +79,7 @@ def test_what_has_no_number_is_a_dash(runs: list[str], tmp_path: Path, capsys: p
 def test_mistakes_are_named(runs: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not hold the protocol strict: found transunet"):
         main([*runs, "--protocol", "strict"])
-    with pytest.raises(UserError, match="--out .* cannot be written"):
+    with pytest.raises(UserError, match="cannot write "):
         main([*runs, "--out", str(tmp_path)])
     with pytest.raises(UserError, match="--seed -1"):
         main([*runs, "--seed", "-1"])

@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from PIL import Image
 
 from medseg_kd.cli.predict import main
+from medseg_kd.configuration import load_run
 from medseg_kd.datasets.phantom import SYNAPSE_CLASSES
 from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.errors import UserError
+from medseg_kd.evaluation import score_case
+from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.registry import MODELS
 from tests.cli.commands import ROOT, SHORT, fail, succeed
+from tests.datasets.dicom_series import write_series
+
+CONFIG = ROOT / "configs/demo/unet_r18_half_phantom.py"
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +40,9 @@ def home(tmp_path_factory):
         names = ("--classes", *SYNAPSE_CLASSES[1:]) if split == "train" else ()
         options = ("--out", "data", "--split", split, "--window", "-160", "240", *names)
         succeed("tools/prepare_slices.py", *pair, *options, cwd=home)
-    config = ROOT / "configs/demo/unet_r18_half_phantom.py"
     options = ("--data-root", "data", "--work-dir", "run", "--cfg-options", *SHORT, "train_cfg.max_iters=2")
-    succeed("train.py", config, *options, cwd=home)
-    succeed("test.py", config, "--save-predictions", *options, cwd=home)
+    succeed("train.py", CONFIG, *options, cwd=home)
+    succeed("test.py", CONFIG, "--save-predictions", *options, cwd=home)
     return home
 
 
@@ -64,7 +70,43 @@ def test_it_predicts_what_test_py_saves(home, capsys, monkeypatch):
             np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5)
 
 
+def test_a_series_scores_as_the_test_does(home, monkeypatch):
+    monkeypatch.chdir(home)
+    write_series(sitk.DICOMOrient(sitk.ReadImage("test/images/test_1.nii.gz"), "LPS"), home / "series")
+    main(["run", "series", "--out", "of_series", "--probabilities", "--dicom-seg"])
+    assert {path.suffix for path in (home / "of_series").glob("series.*")} == {".gz", ".npz", ".dcm"}
+    found, truth = (
+        sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(path), "LPS"))
+        for path in ("of_series/series.nii.gz", "test/labels/test_1.nii.gz")
+    )
+    scores = score_case(found, truth, 9, protocol="strict")
+    told = json.loads((home / "run/test/metrics.json").read_text())["strict"]["per_class"]
+    for value, name in enumerate(SYNAPSE_CLASSES[1:], start=1):
+        assert scores[value]["dice"] * 100 == pytest.approx(told[name]["Dice"], abs=1e-4)
+
+
+def test_the_test_draws_and_writes_and_turns(home):
+    """``test.py`` with all that it can be asked for beside its scores."""
+    cfg = load_run(CONFIG, {"test_dataloader.num_workers": 0}, "data", "run")
+    cfg.model.data_preprocessor.augmentation = dict(type="RandomRotateFlip")
+    (home / "turning.py").write_text(cfg.pretty_text)
+    asked = ("--tta", "--decode", "rankseg", "--show-dir", "shown")
+    said = succeed("test.py", "turning.py", "run", "--work-dir", "other", "--out", "scores.json", *asked, cwd=home)
+    assert "mDice" in said
+    assert (home / "scores.json").read_text() == (home / "other/test/metrics.json").read_text()
+    drawn = sorted(path.name for path in (home / "shown").iterdir())
+    assert drawn == [f"test_1_slice00{number}.png" for number in range(3)]
+    with Image.open(home / "shown" / drawn[0]) as image:
+        assert image.size == (2 * 48 * 10, 40 * 10)  # truth beside prediction, enlarged
+        colours = {found for _, found in image.getcolors(1 << 16)}
+    assert {colour(1), colour(8)} <= colours
+    succeed("test.py", "turning.py", "run", "--work-dir", "other", "--out", "predictions", cwd=home)
+    assert [path.name for path in (home / "predictions").iterdir()] == ["test_1.nii.gz"]
+
+
 def test_mistakes_get_one_message(home):
+    said = fail("test.py", CONFIG, "--data-root", "data", "--work-dir", "run", "--tta", cwd=home)
+    assert "the training showed no flips or right angles" in said
     assert "missing is not there" in fail("tools/predict.py", "missing", "a.nii.gz", "--out", "masks", cwd=home)
     with pytest.raises(UserError, match="trained on slices in LPS, not in RAS"):
         main([str(home / "run"), "test", "--out", "masks", "--orientation", "RAS"])

@@ -146,7 +146,7 @@ def test_variables_of_a_config_may_have_any_name(tmp_path: Path, use: str) -> No
     (tmp_path / "base.py").write_text(f"val_case = 2\nload_form = 3\nx = {use.format(name='load_form')}\n")
     text = "from mmengine.config import read_base\nwith read_base():\n    from .base import *\n"
     file = tmp_path / "mine.py"
-    file.write_text(f"{text}train_cfg = dict(by_epoch=False, max_iters={use.format(name='val_case')})\n")
+    file.write_text(f"{text}randomness = dict(seed={use.format(name='val_case')})\n")
     check_config(read_config(file))
     file.write_text(f"{text}val_cases = []\n")
     with pytest.raises(UserError, match="mine.py: val_case is no key of a config, and nothing uses it"):

@@ -170,6 +170,20 @@ def test_a_cache_that_lost_its_end_is_written_anew(folder: Path, left: int) -> N
     assert (folder / ".cache" / name).read_bytes() == whole
 
 
+@pytest.mark.parametrize("save", [np.save, np.savez], ids=["npy", "npz"])
+@pytest.mark.parametrize("kept", [slice(0, 3), "image"], ids=str)
+def test_what_is_no_cache_of_these_slices_is_written_anew(folder: Path, save: Any, kept: Any) -> None:
+    assert is_cached(folder)
+    (name,) = files(folder)
+    path = folder / ".cache" / name
+    whole = path.read_bytes()
+    records = np.load(path)[kept]
+    with path.open("wb") as file:
+        save(file, records)
+    assert is_cached(folder)
+    assert path.read_bytes() == whole
+
+
 def test_two_data_sets_share_no_cache_by_chance(folder: Path, tmp_path: Path) -> None:
     """Files of an archive may have equal names, sizes and times with other content."""
     other = shutil.copytree(folder, tmp_path / "other")

@@ -311,6 +311,25 @@ def test_a_folder_with_other_content_is_not_touched(source: Path):
     assert _entries(source / "out") == ["notes.txt"]
 
 
+@pytest.mark.parametrize(
+    ("cases", "message"), [('{"a": {}}', "splits: train: a: slices is None"), ("{}", "prepared with window None, now")]
+)
+def test_a_manifest_that_lacks_what_is_needed(source: Path, cases: str, message: str):
+    (source / "out").mkdir()
+    (source / "out" / "manifest.json").write_text(f'{{"splits": {{"train": {cases}}}}}')
+    with pytest.raises(UserError, match=message):
+        _run(source, "test")
+
+
+def test_nothing_is_written_through_a_link(source: Path):
+    _run(source, "train")
+    (source / "out" / "lists").rename(source / "elsewhere")
+    (source / "out" / "lists").symlink_to(source / "elsewhere")
+    with pytest.raises(UserError, match=r"out/lists is a link, which is not written through"):
+        _run(source, "test")
+    assert _entries(source / "elsewhere" / "lists_Synapse") == ["train.txt"]
+
+
 def test_an_interrupted_run_leaves_the_folder_as_it_was(source: Path, monkeypatch: pytest.MonkeyPatch):
     _run(source, "train")
     before = {path: path.read_bytes() for path in (source / "out").rglob("*") if path.is_file()}

@@ -59,8 +59,8 @@ def test_star_names_all_others(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("m.json", "{", "not valid JSON"),
-        ("m.json", "[1]", "one JSON object"),
+        ("m.json", "{", "is no JSON"),
+        ("m.json", "[1]", "expected a dict"),
         ("m.json", "{}", "names no value"),
         ("m.json", '{"1": "liver"}', "two integers"),
         ("m.json", '{"1": 1.5}', "two integers"),

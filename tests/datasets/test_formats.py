@@ -118,12 +118,12 @@ def test_a_string_is_one_case(transunet: Path) -> None:
     assert SliceDataset(str(transunet), exclude_cases="case0005").case_names == ["case0010"]
 
 
-@pytest.mark.parametrize("listed", ["../case0005_slice000", "/etc/case0005_slice000", "a\\case0005_slice000"])
+@pytest.mark.parametrize("listed", ["../a", "/etc/a", "a\\b", "C:a", "..", "a\0"])
 def test_lists_name_files_of_the_folder(transunet: Path, listed: str) -> None:
     names = transunet / "lists" / "lists_Synapse" / "train.txt"
     names.parent.mkdir(parents=True)
     names.write_text(f"{listed}\n")
-    with pytest.raises(UserError, match=r"train\.txt names .*, which is no file name"):
+    with pytest.raises(UserError, match=r"train\.txt, line 1: .* is no file name"):
         find_slices(transunet, "train")
 
 
@@ -215,10 +215,10 @@ def test_links_to_other_files_are_not_followed(transunet: Path, kind: str, name:
 )
 def test_arrays_that_are_no_images(transunet: Path, array: np.ndarray) -> None:
     write_npz(transunet, "case0005", 0, image=array)
-    with pytest.raises(UserError, match=r"case0005_slice000\.npz: (an image of|image \(\))"):
+    with pytest.raises(UserError, match=r"case0005_slice000\.npz: image(: an array of| \(\))"):
         SliceDataset(str(transunet))[0]
     write_npz(transunet, "case0005", 0, label=array)
-    with pytest.raises(UserError, match=r"case0005_slice000\.npz: (a label of|image \(12, 10\) and label \(\))"):
+    with pytest.raises(UserError, match=r"slice000\.npz: (label: an array of|image \(12, 10\) and label \(\))"):
         SliceDataset(str(transunet))[0]
 
 
@@ -234,7 +234,7 @@ def test_objects_in_an_npz_do_not_run(transunet: Path, tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "ran",)
 
     write_npz(transunet, "case0005", 0, image=np.array([Evil()], dtype=object))
-    with pytest.raises(UserError, match=r"case0005_slice000\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"case0005_slice000\.npz: image: an array of object, expected"):
         SliceDataset(str(transunet))[0]
     assert not (tmp_path / "ran").exists()
 
@@ -265,7 +265,7 @@ def test_options_that_make_no_sense(transunet: Path, options: dict, message: str
 
 def test_a_manifest_whose_classes_are_no_list(transunet: Path) -> None:
     (transunet / "manifest.json").write_text('{"classes": 5}')
-    with pytest.raises(UserError, match=r"manifest\.json: classes is 5: expected a list of names"):
+    with pytest.raises(UserError, match=r"manifest\.json: classes is 5: expected a list"):
         SliceDataset(str(transunet))
 
 

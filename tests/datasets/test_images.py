@@ -1,5 +1,7 @@
 """Image folders beyond Synapse: colour, 16 bits, palettes, masks in black and white, other names of folders."""
 
+import os
+import zlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,51 @@ def test_a_label_is_what_its_name_says(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "ann_dir/train/a.png").write_bytes(content)
     with pytest.raises(UserError, match=r"ann_dir/train/a\.png cannot be read"):
         first(tmp_path)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_lzw"])
+def test_a_label_is_not_packed_with_losses(tmp_path: Path, compression: str) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    (tmp_path / "ann_dir/train/a.png").unlink()
+    Image.fromarray(MASK).save(tmp_path / "ann_dir/train/a.tif", compression=compression)
+    refused = pytest.raises(UserError, match=r"a\.tif is packed with losses, which blends the classes")
+    with refused if compression == "jpeg" else nullcontext():
+        first(tmp_path)
+
+
+def test_a_flipped_bit_in_a_png(tmp_path: Path) -> None:
+    """Pillow decodes to the last row and compares no checksum on the way."""
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    path = tmp_path / "ann_dir/train/a.png"
+    whole = path.read_bytes()
+    start = whole.index(b"IDAT") + 4
+    for place in range(start, whole.index(b"IEND") - 4):
+        content = bytearray(whole)
+        content[place] ^= 16
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"ann_dir/train/a\.png cannot be read"):
+            first(tmp_path)
+
+
+def test_an_image_of_too_many_pixels(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    path = tmp_path / "img_dir/train/a.png"
+    content = bytearray(path.read_bytes())
+    content[16:24] = (1 << 16).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"img_dir/train/a\.png is too large: .*4294967296 pixels"):
+        first(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, "a", PHOTO[..., 0], MASK)
+    data = SliceDataset(str(tmp_path), spec=dict(classes=BINARY))
+    (tmp_path / "img_dir/train/a.png").unlink()
+    os.mkfifo(tmp_path / "img_dir/train/a.png")
+    with pytest.raises(UserError, match=r"a\.png is no file that can be read"):
+        data[0]
 
 
 def test_no_classes_are_assumed(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ def test_stored_values_stay() -> None:
     assert np.array_equal(Stored()(VALUES), VALUES.astype(np.float32))
 
 
+@pytest.mark.parametrize("rule", [ZScore(), Percentiles()], ids=["z-score", "percentiles"])
+def test_values_that_float32_does_not_hold(rule: ZScore | Percentiles) -> None:
+    values = np.linspace(-1, 1, 24).reshape(2, 3, 4) * 1e300
+    with pytest.raises(UserError, match=r"case, channel MR: values of up to 1e\+300 are too large for float32"):
+        to_pixels(Raw(values), DataSpec((Channel("MR", rule),), ("background", "a")), 3, "case")
+
+
 def test_stored_values_beside_other_rules() -> None:
     """Only the stored channel must lie in [0, 1]; nnU-Net's noNorm beside its z-scores."""
     spec = DataSpec((Channel("T1", ZScore()), Channel("prior", Stored())), ("background", "a"))

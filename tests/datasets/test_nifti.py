@@ -195,6 +195,11 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path):
             list(CaseDataset(str(tmp_path), spec=SPEC))
 
 
+def test_a_cache_depends_on_images_and_labels(folder: Path):
+    found = SliceDataset(str(folder), spec=SPEC).files()
+    assert {path.parent.name for path in found} == {"images", "labels"}
+
+
 def test_channels_that_the_file_does_not_have(folder: Path):
     spec = {**SPEC, "channels": {"T1": "ZScore", "T2": "ZScore"}}
     with pytest.raises(UserError, match=r"pt_1.nii.gz: 1 channel\(s\), expected 2"):

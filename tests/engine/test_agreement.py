@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
@@ -13,7 +15,14 @@ from mmengine.config import Config, ConfigDict
 from medseg_kd.datasets import CaseDataset, Channel, DataSpec, SliceDataset, Window
 from medseg_kd.datasets.conversion import SYNAPSE_CLASSES
 from medseg_kd.engine import Runner
-from medseg_kd.engine.agreement import check_checkpoint, check_model, check_validation, complete_model
+from medseg_kd.engine.agreement import (
+    check_checkpoint,
+    check_data,
+    check_model,
+    check_tested,
+    check_validation,
+    complete_model,
+)
 from medseg_kd.errors import UserError
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.registry import MODELS
@@ -247,9 +256,65 @@ def test_a_case_on_both_sides_is_told(phantom: Path, tmp_path: Path) -> None:
     assert "case0002 of" in log.read_text() and "both trained on and validated on" in log.read_text()
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the log is told."""
+    messages: list[str] = []
+    monkeypatch.setattr("medseg_kd.engine.agreement.print_log", lambda message, *_: messages.append(message))
+    return messages
+
+
+def copied_into_test(phantom: Path, root: Path, case: str) -> None:
+    """A phantom whose first training case is a test case too, under a name."""
+    shutil.copytree(phantom, root)
+    slices = [np.load(path) for path in sorted((root / "train_npz").glob("case0001_*"))]
+    with h5py.File(root / f"test_vol_h5/{case}.npy.h5", "w") as file:
+        for name in ("image", "label"):
+            file[name] = np.stack([each[name] for each in slices])
+    (root / "lists/lists_Synapse/test_vol.txt").write_text(f"{case}\n")
+
+
+def test_a_copy_of_a_case_in_both_splits_is_refused(phantom: Path, tmp_path: Path) -> None:
+    copied_into_test(phantom, tmp_path / "data", "case0001")
+    with pytest.raises(UserError, match=r"case0001 in train and in test have the same images.*exclude_cases"):
+        Runner.from_cfg(tiny_config(tmp_path / "data", tmp_path / "run")).train()
+    cfg = tiny_config(tmp_path / "data", tmp_path / "run", max_iters=1)
+    cfg.train_dataloader.dataset.exclude_cases = ["case0001"]
+    Runner.from_cfg(cfg).train()
+
+
+def test_missing_data_of_any_loader_are_told_before_slices_are_decoded(phantom: Path, tmp_path: Path) -> None:
+    cfg = tiny_config(phantom, tmp_path)
+    cfg.val_dataloader.dataset.data_root = "nowhere"
+    cfg.train_dataloader.dataset.cache_dir = str(tmp_path / "cache")
+    with pytest.raises(UserError, match="data folder not found: nowhere"):
+        Runner.from_cfg(cfg).train()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_other_images_under_the_same_name(phantom: Path, tmp_path: Path, told: list[str]) -> None:
+    shutil.copytree(phantom, root := tmp_path / "data")
+    shutil.move(root / "test_vol_h5/case0004.npy.h5", root / "test_vol_h5/case0001.npy.h5")
+    (root / "lists/lists_Synapse/test_vol.txt").write_text("case0001\n")
+    check_data(tiny_config(root, tmp_path))
+    assert len(told) == 1 and "case0001" in told[0] and "if they are one" in told[0]
+
+
+def test_testing_what_was_trained_on_is_told(phantom: Path, tmp_path: Path, told: list[str]) -> None:
+    copied_into_test(phantom, tmp_path / "data", "case0001")
+    trained = dict(type=SliceDataset, data_root=str(tmp_path / "data"))
+    tested = CaseDataset(str(tmp_path / "data"))
+    check_tested({**trained, "exclude_cases": ["case0001"]}, tested)
+    check_tested({**trained, "data_root": "nowhere"}, tested)
+    check_tested(None, tested)
+    assert not told
+    check_tested(trained, tested)
+    assert "case0001" in told[0] and "are trained on by this config (train)" in told[0]
+
+
 def test_cases_without_labels_are_not_validated_on(phantom: Path) -> None:
-    trained, validated = SliceDataset(str(phantom)), CaseDataset(str(phantom))
-    check_validation(trained, validated)
+    validated = CaseDataset(str(phantom))
+    check_validation(validated)
     validated._found = [replace(case, labelled=False) for case in validated._found]
     with pytest.raises(UserError, match="case0004, case0005 cannot be validated on: there is no label"):
-        check_validation(trained, validated)
+        check_validation(validated)

@@ -308,11 +308,52 @@ def test_until_it_saves_it_leaves_the_earlier_one_in_its_place(run, phantom, mon
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medseg_kd.engine.runner.write_checkpoint", stop)
+    monkeypatch.setattr("medseg_kd.engine.checkpoint_runner.write_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         Runner.from_cfg(_config(phantom, run, 1)).train()
     assert {path.name: path.read_bytes() for path in run.glob("*.pth")} == before
     assert last_checkpoint(run) == run / "iter_4.pth"
+
+
+def _break(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "broken", ["medseg_kd.engine.checkpoint_runner.write_checkpoint", "medseg_kd.engine.checkpoints.write_text", None]
+)
+def test_a_run_that_starts_anew_and_ends_in_its_first_save(run, phantom, monkeypatch, broken):
+    """Until ``last_checkpoint`` names the new one the earlier run goes on, from then on the new one; none is mixed."""
+    before = {path.name: path.read_bytes() for path in run.glob("*.pth")}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(broken or "medseg_kd.engine.checkpoints._leave", _break)
+        Runner.from_cfg(_config(phantom, run, 2)).train()
+    assert len(list(run.glob("replaced_*"))) == 1
+    names = {path.name for path in run.glob("*.pth")}
+    assert names - {"iter_1.pth"} == before.keys()  # not yet removed
+    runner = _go_on(phantom, run, 5)
+    if broken is None:
+        assert runner.resumed_from == str(run / "iter_1.pth")
+        (aside,) = run.glob("replaced_*")
+        assert {path.name: path.read_bytes() for path in aside.glob("*.pth")} == before
+        names = sorted(path.name for path in run.glob("*.pth"))
+        assert names[-2:] == ["iter_4.pth", "iter_5.pth"] and len(names) == 3
+    else:
+        assert runner.resumed_from == str(run / "iter_4.pth") and not list(run.glob("replaced_*"))
+        assert (run / "iter_4.pth").read_bytes() == before["iter_4.pth"]
+
+
+def test_without_second_names_nothing_moves_before_it_must(run, phantom, monkeypatch):
+    """File systems that have no hard links."""
+    before = {path.name: path.read_bytes() for path in run.glob("*.pth")}
+    monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(NotImplementedError))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("medseg_kd.engine.checkpoint_runner.write_checkpoint", _break)
+        Runner.from_cfg(_config(phantom, run, 1)).train()
+    assert {path.name: path.read_bytes() for path in run.glob("*.pth")} == before
+    Runner.from_cfg(_config(phantom, run, 4)).train()
+    kept = {path.name: path.read_bytes() for path in run.glob("replaced_*/*.pth")}
+    assert kept == before
 
 
 def test_drafts_of_dead_processes_are_removed(run, phantom):

@@ -131,7 +131,7 @@ def test_several_metrics(phantom: Path, tmp_path: Path, several: str) -> None:
     Runner.from_cfg(cfg).train()
     metrics = [dict(type="VolumeMetric"), dict(type="IoUMetric", iou_metrics=["mIoU"])]
     cfg.test_evaluator = metrics if several == "list" else dict(type="Evaluator", metrics=metrics)
-    set_test(cfg, tmp_path / "iter_1.pth", save_predictions=True)
+    set_test(cfg, tmp_path / "iter_1.pth", tmp_path / "test/predictions")
     scores = Runner.from_cfg(cfg).test()
     assert {"mDice", "mHD95", "mIoU"} <= scores.keys()
     assert {path.name for path in (tmp_path / "test").iterdir()} == {"metrics.json", "per_case.csv", "predictions"}

@@ -9,9 +9,10 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from medseg_kd.distill import KD, SingleTeacherDistill
+from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill.connectors import ABF
 from medseg_kd.engine import Runner
-from medseg_kd.models import TransUNet
+from medseg_kd.models import RandomRotateFlip, TransUNet
 from medseg_kd.registry import MODELS
 from tests.engine.tiny import TinyNet, tiny_config
 from tests.engine.two_processes import in_two_processes
@@ -175,3 +176,90 @@ def test_statistics_that_are_averaged_over_iterations_are_so_over_processes(phan
     (_, seen), (_, seen_there) = in_two_processes(_watch_statistics, phantom, tmp_path, 100, ema)
     assert seen == seen_there
     np.testing.assert_allclose(_saved_mean(tmp_path / "best_mDice_iter_2.pth"), seen, rtol=1e-6)
+
+
+class Exact(nn.Module):
+    """Float64, and no statistics of a batch: what a step does depends on its slices alone."""
+
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, width, 3, stride=2, padding=1), nn.GroupNorm(2, width), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(2, 2 * width))
+        self.head = nn.Conv2d(2 * width, num_classes, 1)
+        self.feature_info = [
+            {"module": "stem", "channels": width, "reduction": 2},
+            {"module": "deep", "channels": 2 * width, "reduction": 4},
+        ]
+        self.double()
+
+    def forward(self, x):
+        return self.head(self.deep(self.stem(x.double())))
+
+
+class PartlyUnknown(RandomRotateFlip):
+    """Augments, and leaves of some slices few rows to learn from, of one none."""
+
+    def forward(self, images, labels):
+        images, labels = super().forward(images, labels)
+        for label in labels:
+            label[: (0, 0, 60, 64)[int(label.sum()) % 4]] = 255
+        return images, labels
+
+
+_SAMPLE_DICE = {"model.losses.1.batch_dice": False}
+# Name of a run: its length, methods, changes.
+_RUNS = {
+    "sample dice": (20, (), _SAMPLE_DICE),
+    "batch dice": (20, (), {}),
+    "goes on": (6, (), _SAMPLE_DICE),
+    "KD": (20, (KD,), _SAMPLE_DICE),
+    "accumulated": (6, (), {"optim_wrapper.accumulative_counts": 2, "model.losses.0.class_weight": [*range(1, 10)]}),
+    "unknown pixels": (4, (KD, AT, DKD, DIST, CWD, ReviewKD), {}),
+}
+
+
+def _train_exactly(phantom, folder, batch_size, launcher):
+    """The weights that each run ends with."""
+    weights = {}
+    for name, (length, methods, changes) in _RUNS.items():
+        cfg = tiny_config(phantom, f"{folder}/{launcher} {name}", length)
+        cfg.launcher = launcher
+        cfg.train_dataloader.batch_size = batch_size
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.default_hooks.checkpoint.update(interval=length // 2, save_best=None, save_last=False)
+        cfg.model.network = dict(type=Exact)
+        cfg.merge_from_dict(changes)
+        if name == "goes on" and launcher == "pytorch":  # with what one process has begun
+            cfg.update(resume=True, load_from=f"{folder}/none goes on/iter_3.pth")
+        if name == "unknown pixels":
+            cfg.model.data_preprocessor.augmentation.type = PartlyUnknown
+        if methods:
+            teacher = dict(model={**cfg.model, "network": dict(type=Exact, width=6)}, ckpt=f"{folder}/teacher.pth")
+            teachers = [{**teacher, "distiller": dict(type=method)} for method in methods]
+            cfg.model = dict(type=MultiTeacherDistill, architecture=cfg.model, teachers=teachers, combine="each")
+        runner = Runner.from_cfg(cfg)
+        for connector in runner.bare_model.modules():
+            if isinstance(connector, ABF):
+                connector.conv1[1] = connector.conv2[1] = nn.Identity()  # norms over the batch, one process's alone
+        runner.bare_model.double()
+        runner.train()
+        assert not getattr(runner.model, "find_unused_parameters", False)
+        weights[name] = {key: value.detach().numpy() for key, value in runner.bare_model.named_parameters()}
+    return weights
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(phantom, tmp_path):
+    """The same slices, augmented alike, each pixel with the same weight; batches where one process has no label too."""
+    torch.manual_seed(7)
+    teacher = MODELS.build(
+        {**tiny_config(phantom, tmp_path).model, "num_classes": 9, "network": dict(type=Exact, width=6)}
+    )
+    torch.save({"state_dict": teacher.state_dict()}, tmp_path / "teacher.pth")
+    alone = _train_exactly(phantom, tmp_path, 4, "none")
+    together = in_two_processes(_train_exactly, phantom, tmp_path, 2, "pytorch")
+    for name, weights in alone.items():
+        for key, value in weights.items():
+            np.testing.assert_array_equal(together[0][name][key], together[1][name][key], f"{name}: {key}")
+            np.testing.assert_allclose(together[0][name][key], value, rtol=0, atol=1e-9, err_msg=f"{name}: {key}")
+    log = max((tmp_path / "pytorch goes on").rglob("*.log")).read_text(encoding="utf-8")
+    assert "batches had 4 slices in each of 1 process(es), and have 2 slices in each of 2 process(es) now" in log

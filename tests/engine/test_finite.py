@@ -1,5 +1,6 @@
 """Losses, gradients and weights that are not finite."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -7,9 +8,11 @@ import pytest
 import torch
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook, RuntimeInfoHook
 
+from medseg_kd.distill import CWD, SingleTeacherDistill
 from medseg_kd.engine import Runner
 from medseg_kd.engine.finite import DivergedError, FiniteLossHook, not_finite
 from medseg_kd.engine.info import TrainInfoHook
+from medseg_kd.errors import UserError
 from tests.engine.tiny import TinyNet, tiny_config
 from tests.engine.two_processes import in_two_processes
 
@@ -77,6 +80,68 @@ def test_weights_that_are_not_finite_are_not_saved(phantom, tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
+class BreakGradient(Hook):
+    """Makes the gradients of the second step NaN, but not its loss."""
+
+    def before_train(self, runner):
+        def spoil(*_):
+            if runner.iter == 1:
+                runner.bare_model.network.head[1].bias.grad.fill_(math.nan)
+
+        runner.optim_wrapper.optimizer.register_step_pre_hook(spoil)
+
+
+@pytest.mark.parametrize(("interval", "told"), [(1, r"iteration 2: 1 of 10 weights"), (3, "iteration 3: the loss")])
+def test_gradients_alone_are_told_before_a_checkpoint_and_in_the_next_step(phantom, tmp_path, interval, told):
+    cfg = _config(phantom, tmp_path)
+    cfg.custom_hooks = [dict(type=BreakGradient)]
+    cfg.default_hooks.checkpoint.interval = interval
+    with pytest.raises(DivergedError, match=told):
+        Runner.from_cfg(cfg).train()
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["iter_1.pth"] * (interval == 1)
+
+
+def test_connectors_that_are_not_finite_are_not_saved(phantom, tmp_path):
+    cfg = tiny_config(phantom, tmp_path, 1)
+    student, distiller = cfg.model, dict(type=CWD, stage=0)
+    cfg.model = dict(type=SingleTeacherDistill, architecture=student, teacher=student, distiller=distiller)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    next(runner.bare_model.distiller.connectors.parameters()).data.fill_(math.inf)
+    with pytest.raises(DivergedError, match=r"1 of 11 weights are not finite \(stage\."):
+        runner.save_checkpoint(str(tmp_path), "more.pth")
+    assert not (tmp_path / "more.pth").exists()
+
+
+class WatchNorm(Hook):
+    """Works out the norm of the gradients of each update."""
+
+    def __init__(self) -> None:
+        self.norms = []
+
+    def before_train(self, runner):
+        def watch(*_):
+            gradients = [each.grad.flatten() for each in runner.bare_model.parameters() if each.grad is not None]
+            self.norms.append(float(torch.cat(gradients).norm()))
+
+        runner.optim_wrapper.optimizer.register_step_pre_hook(watch)
+
+
+@pytest.mark.parametrize(("counts", "lines"), [(1, {2: 1, 4: 3}), (3, {4: 1})])
+def test_lines_of_the_log_have_the_norm_of_the_gradients(phantom, tmp_path, counts, lines):
+    """That of the last update before the line."""
+    cfg = _config(phantom, tmp_path)
+    cfg.default_hooks.logger.interval = 2
+    cfg.optim_wrapper.accumulative_counts = counts
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(watch := WatchNorm())
+    runner.train()
+    (scalars,) = tmp_path.rglob("scalars.json")
+    told = [json.loads(line) for line in scalars.read_text(encoding="utf-8").splitlines()]
+    found = {each["iter"]: each["grad_norm"] for each in told if "grad_norm" in each}
+    assert found == {line: pytest.approx(watch.norms[update], rel=1e-3) for line, update in lines.items()}
+
+
 def test_steps_are_left_out_where_that_is_allowed(phantom, tmp_path):
     runner = Runner.from_cfg(_config(phantom, tmp_path, skip=2, steps=(2, 4)))
     watch = WatchWeights()
@@ -93,6 +158,17 @@ def test_more_steps_than_allowed(phantom, tmp_path):
     with pytest.raises(DivergedError, match="iteration 3: the gradients .* 1 such steps were left out before"):
         Runner.from_cfg(_config(phantom, tmp_path, skip=1, steps=(2, 3))).train()
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["iter_1.pth", "iter_2.pth"]
+
+
+def test_where_steps_cannot_be_left_out(phantom, tmp_path):
+    """Of accumulated gradients it is not known which step broke them; the scaler of fp16 leaves out by itself."""
+    cfg = _config(phantom, tmp_path, skip=1)
+    cfg.optim_wrapper.accumulative_counts = 2
+    with pytest.raises(UserError, match="skip is for one optimizer with accumulative_counts=1"):
+        Runner.from_cfg(cfg).train()
+    wrapper = SimpleNamespace(scaler=SimpleNamespace(is_enabled=lambda: True), step=None)
+    FiniteLossHook(skip=1).before_train(SimpleNamespace(optim_wrapper=wrapper))
+    assert wrapper.step is None
 
 
 class Scalar(torch.Tensor):

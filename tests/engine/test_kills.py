@@ -2,8 +2,10 @@
 
 import gc
 import io
+import itertools
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +16,8 @@ import pytest
 import torch
 
 from medseg_kd.configuration import resume
+from medseg_kd.datasets import SliceDataset
+from medseg_kd.datasets.cached_slices import CachedSlices
 from medseg_kd.distill import KD, SingleTeacherDistill
 from medseg_kd.engine import Runner
 from medseg_kd.models.checkpoint import last_whole_checkpoint
@@ -27,7 +31,7 @@ _STEPS = 24
 _SECONDS = 240
 
 
-def _train(phantom: Path, folder: Path, teacher: Path | None, step: int | None) -> None:
+def _train(phantom: Path, folder: Path, teacher: Path | None, step: int | None, anew: bool = False) -> None:
     """Train, or go on, with a checkpoint after each iteration; die at the given step of saving."""
     torch.set_num_threads(1)
     gc.freeze()  # what is imported is not looked through again
@@ -45,7 +49,8 @@ def _train(phantom: Path, folder: Path, teacher: Path | None, step: int | None) 
             teacher_ckpt=str(teacher),
             distiller=dict(type=KD),
         )
-    resume(cfg)
+    if not anew:
+        resume(cfg)
     Runner.from_cfg(cfg).train()
 
 
@@ -156,3 +161,54 @@ def test_every_step_of_saving_can_be_the_last(phantom, tmp_path, undisturbed):
         assert _end(_start(phantom, tmp_path / "run", None, step)) in (0, -signal.SIGKILL)
     assert _end(_start(phantom, tmp_path / "run", None, None)) == 0
     _assert_the_same(tmp_path / "run", whole / "plain")
+
+
+@pytest.mark.full
+def test_every_step_of_putting_an_earlier_run_aside_can_be_the_last(phantom, tmp_path, undisturbed):
+    """What goes on is the earlier run or the new one; each ends whole, and no file of one lies among the other's."""
+    whole = undisturbed[0] / "plain"
+    before = {path.name: path.read_bytes() for path in whole.glob("*.pth")}
+    ends = set()
+    for step in range(1, _STEPS):
+        folder = Path(shutil.copytree(whole, tmp_path / str(step)))
+        assert _end(_start(phantom, folder, None, step, True)) in (0, -signal.SIGKILL)
+        checkpoint, damaged = last_whole_checkpoint(folder)
+        assert checkpoint is not None and not damaged
+        assert _end(_start(phantom, folder, None, None)) == 0
+        _assert_the_same(folder, whole)
+        kept = {path.name: path.read_bytes() for path in folder.glob("replaced_*/*.pth")}
+        assert kept in ({}, before)
+        ends.add(bool(kept))
+    assert ends == {True, False}
+
+
+def _write_cache(folder: Path, size: int) -> None:
+    """Decode the slices of a phantom into its cache, and die in the middle."""
+    decode, decoded = SliceDataset.decode, itertools.count(1)
+
+    def mortal(self: SliceDataset, index: int) -> Any:
+        if next(decoded) > size // 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode(self, index)
+
+    SliceDataset.decode = mortal
+    Runner.build_dataloader(tiny_config(folder, folder).train_dataloader, seed=0)
+
+
+def test_a_cache_that_was_half_written_is_written_anew(phantom, tmp_path):
+    folder = Path(shutil.copytree(phantom, tmp_path / "data", ignore=shutil.ignore_patterns(".cache")))
+    process = running_server().Process(target=_write_cache, args=(folder, 12))
+    process.start()
+    assert _end(process) == -signal.SIGKILL
+    (draft,) = (folder / ".cache").iterdir()
+    options = tiny_config(folder, folder).train_dataloader
+    loader = Runner.build_dataloader(options, seed=0)
+    assert isinstance(loader.dataset, CachedSlices) and draft.exists()
+    options.dataset.cache = None
+    batches = [next(iter(each)) for each in (loader, Runner.build_dataloader(options, seed=0))]
+    assert torch.equal(batches[0]["inputs"], batches[1]["inputs"])
+    os.utime(draft, (0, 0))  # a process on another machine might have been writing it
+    (folder / ".cache" / draft.name.partition("-")[2]).unlink()
+    options.dataset.cache = "auto"
+    Runner.build_dataloader(options, seed=0)
+    assert not draft.exists()

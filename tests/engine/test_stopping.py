@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,12 +14,15 @@ from mmengine.hooks import Hook
 
 from medseg_kd.engine import Runner
 from medseg_kd.models.checkpoint import last_checkpoint
+from tests.cli.experiment_runs import write_config
+from tests.conftest import ROOT
 from tests.engine.processes import are_gone, children, says, started, wait_until
 from tests.engine.tiny import TinyNet, tiny_config
-from tests.engine.two_processes import in_two_processes
+from tests.engine.two_processes import free_port, in_two_processes
 
 LONG = 100_000
-WORKERS = {"train_dataloader.num_workers": 2, "train_dataloader.dataset.cache": None}
+UNCACHED = {"train_dataloader.dataset.cache": None}
+WORKERS = {"train_dataloader.num_workers": 2, **UNCACHED}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 
@@ -97,6 +102,32 @@ def test_a_second_interrupt_ends_at_once(phantom, tmp_path):
     assert "Traceback" not in out.read_text() and not list(tmp_path.glob("*.pth"))
 
 
+class AskInSave(Hook):
+    """Asks the process to end while it writes its second checkpoint."""
+
+    def before_train(self, runner):
+        save, saved = torch.save, []
+
+        def asked(content, file):
+            saved.append(file)
+            if len(saved) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            save(content, file)
+
+        torch.save = asked
+
+
+def test_a_training_that_is_asked_to_end_while_it_saves_ends_with_that_checkpoint(phantom, tmp_path):
+    out = tmp_path / "out.txt"
+    changes = {"default_hooks.checkpoint.interval": 2, "custom_hooks": [dict(type=AskInSave)]}
+    with started(_train, phantom, tmp_path / "run", changes, out=out) as process:
+        process.join(120)
+        assert process.exitcode == 143
+    assert _saved(tmp_path / "run") == 4 and "Traceback" not in out.read_text()
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.pth")) == ["iter_2.pth", "iter_4.pth"]
+    assert not list((tmp_path / "run").glob(".*"))
+
+
 def test_loading_processes_die_with_a_training_that_is_killed(phantom, tmp_path):
     out = tmp_path / "out.txt"
     with started(_train, phantom, tmp_path, WORKERS, out=out) as process:
@@ -173,34 +204,102 @@ def test_a_run_folder_is_for_one_training(phantom, tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
-class AskOne(Hook):
-    """Asks one of two processes to end, in the sixth iteration."""
+class Ask(Hook):
+    """Asks some of two processes to end, in the sixth iteration."""
+
+    def __init__(self, *ranks: int) -> None:
+        self.ranks = ranks
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if batch_idx == 5 and torch.distributed.get_rank() == 1:
+        if batch_idx == 5 and torch.distributed.get_rank() in self.ranks:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _asked_alone(phantom, folder, validation):
+_ASKED = {"one": (1,), "both": (0, 1), "before a validation": (1,)}
+
+
+def _asked(phantom, folder):
     """What the processes end after, and with what."""
-    changes = {"default_hooks.checkpoint.interval": 50, "train_cfg.val_interval": validation}
-    cfg = tiny_config(phantom, folder, 50, **changes)
-    cfg.launcher = "pytorch"
-    cfg.custom_hooks = [dict(type=AskOne)]
-    runner = Runner.from_cfg(cfg)
+    ends = {}
+    for name, ranks in _ASKED.items():
+        validation = 6 if "validation" in name else 50
+        changes = {"default_hooks.checkpoint.interval": 50, "train_cfg.val_interval": validation}
+        cfg = tiny_config(phantom, folder / name, 50, **changes)
+        cfg.launcher = "pytorch"
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(Ask(*ranks))
+        try:
+            runner.train()
+        except SystemExit as stop:
+            ends[name] = runner.iter + (validation != 6), stop.code
+    return ends
+
+
+def test_two_processes_end_after_the_same_iteration(phantom, tmp_path):
+    one, other = in_two_processes(_asked, phantom, tmp_path)
+    assert one == other == {name: (_saved(tmp_path / name), 143) for name in _ASKED}
+    assert one["before a validation"][0] == 6 and all(6 <= iteration <= 7 for iteration, _ in one.values())
+
+
+def _train_as(rank, port, phantom, folder):
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    _train(phantom, folder, {"launcher": "pytorch", "train_dataloader.num_workers": 1} | UNCACHED)
+
+
+def test_a_process_that_dies_ends_the_other_one(phantom, tmp_path):
+    """With a message, and without leaving loading processes or a lock behind."""
+    out, lost, port = tmp_path / "out.txt", tmp_path / "lost.txt", free_port()
+    with (
+        started(_train_as, 0, port, phantom, tmp_path / "run", out=out) as process,
+        started(_train_as, 1, port, phantom, tmp_path / "run", out=lost) as other,
+    ):
+        wait_until(lambda: says(out, f"[     3/{LONG}]"))
+        loading = [*children(process.pid), *children(other.pid)]
+        assert len(loading) == 2
+        os.kill(other.pid, signal.SIGKILL)
+        process.join(30)
+        assert process.exitcode == 1
+        wait_until(lambda: are_gone(loading), 20)
+    assert "Traceback" not in out.read_text()
+    assert "error: another process of this run has ended" in out.read_text()
+    assert not (tmp_path / "run/.lock").exists()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("ended", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_torchrun_ends_with_all_of_its_processes(phantom, tmp_path, ended):
+    """Asked, they save; when it is killed, they are asked by that."""
+    run, out = tmp_path / "work_dirs/tiny", tmp_path / "out.txt"
+    write_config(tmp_path, "tiny", 8, LONG)
+    options = {**WORKERS, "default_hooks.checkpoint.interval": LONG, "train_cfg.val_interval": LONG}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(free_port()),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    with out.open("w") as file:
+        process = subprocess.Popen(
+            [*command, str(ROOT / "train.py"), "tiny.py", "--launcher", "pytorch", "--data-root", str(phantom)]
+            + ["--cfg-options", *(f"{key}={value}" for key, value in options.items())],
+            **dict(cwd=tmp_path, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True),
+        )
     try:
-        runner.train()
-    except SystemExit as stop:
-        return runner.iter + (validation != 6), stop.code
-    return None
-
-
-@pytest.mark.parametrize("validation", [50, 6])
-def test_two_processes_end_after_the_same_iteration(phantom, tmp_path, validation):
-    """Before a validation too."""
-    one, other = in_two_processes(_asked_alone, phantom, tmp_path, validation)
-    assert one == other == (_saved(tmp_path), 143)
-    assert one[0] == 6 if validation == 6 else 6 <= one[0] <= 7
+        wait_until(lambda: says(out, f"[     3/{LONG}]"))
+        all_of_them = children(process.pid)
+        assert len(all_of_them) == 6
+        process.send_signal(ended)
+        process.wait(120)
+        wait_until(lambda: are_gone(all_of_them), 60)
+    finally:
+        process.kill()
+    assert _saved(run) >= 3 and not (run / ".lock").exists()
+    assert f"stopped after iteration {_saved(run)}" in out.read_text()
 
 
 def _refused(phantom, folder):

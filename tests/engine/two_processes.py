@@ -21,9 +21,7 @@ def in_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]
     """
     context = running_server()
     results = context.Queue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with mock.patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ""}):
         processes = [
             context.Process(target=_run, args=(rank, port, results, function, arguments), daemon=True)
@@ -42,6 +40,13 @@ def in_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]
             process.terminate()
             process.join()
     return [found[rank] for rank in range(2)]
+
+
+def free_port() -> int:
+    """A port that processes can meet at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _run(rank: int, port: int, results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

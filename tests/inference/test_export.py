@@ -1,18 +1,24 @@
 """Masks of many files."""
 
+import errno
 import json
+import os
+import sys
 from pathlib import Path
 
+import h5py
+import highdicom
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
-from medseg_kd.datasets.intensities import RGB8, Stored
+from medseg_kd.datasets.intensities import RGB8, Stored, Window
 from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.errors import UserError
 from medseg_kd.inference import Predictor
 from medseg_kd.inference.export import predict_files
+from tests.datasets.dicom_series import write_series
 from tests.inference.saved import CLASSES, expected, write_checkpoint
 
 
@@ -42,7 +48,14 @@ def test_a_folder_and_files_and_a_bad_one(tmp_path: Path) -> None:
     failed = predict_files(predictor(tmp_path, Stored()), [tmp_path / "in", tmp_path / "extra.mha"], out)
     assert list(failed) == [str(tmp_path / "in/b.nii.gz")]
     assert "b.nii.gz" in failed[str(tmp_path / "in/b.nii.gz")]
-    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "c.nii.gz", "extra.nii.gz", "labels.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.nii.gz",
+        "c.nii.gz",
+        "extra.nii.gz",
+        "labels.ctbl",
+        "labels.json",
+        "labels.txt",
+    ]
     for name, image in (("a", values["a"]), ("c", values["c"]), ("extra", extra)):
         np.testing.assert_array_equal(read(out / f"{name}.nii.gz"), expected(image))
     assert json.loads((out / "labels.json").read_text()) == {"labels": {"background": 0, "liver": 1, "spleen": 2}}
@@ -103,5 +116,145 @@ def test_mistakes(tmp_path: Path) -> None:
         predict_files(predictor(tmp_path, Stored()), [tmp_path / "empty"], tmp_path / "out")
     volume(tmp_path / "in/a.nii.gz", 0)
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UserError, match="cannot write into .*out: .*another --out"):
+    with pytest.raises(UserError, match="cannot write .*out.*: .*another place"):
         predict_files(predictor(tmp_path, Stored()), [tmp_path / "in"], tmp_path / "out")
+
+
+def hounsfield(seed: int = 0) -> sitk.Image:
+    """An oblique volume of whole numbers from 0 to 1000, in LPS."""
+    image = sitk.GetImageFromArray(np.random.default_rng(seed).integers(0, 1000, (4, 5, 6)).astype(np.int16))
+    image.SetSpacing((0.7, 0.8, 3.0))
+    image.SetOrigin((-100.0, 20.5, 300.25))
+    image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.2, -0.1, 0.15).GetMatrix())
+    return image
+
+
+def test_a_series_gives_what_its_volume_gives(tmp_path: Path) -> None:
+    """As NIfTI and as a DICOM segmentation, whichever way its slices lie."""
+    found = predictor(tmp_path, Window(0, 1000))
+    for orientation in ("LPS", "PSL", "LAI"):
+        image = sitk.DICOMOrient(hounsfield(), orientation)
+        files = write_series(image, tmp_path / orientation / "series")
+        sitk.WriteImage(image, str(tmp_path / orientation / "volume.nii.gz"))
+        out = tmp_path / orientation / "out"
+        assert not predict_files(found, [tmp_path / orientation], out, dicom_seg=True)
+        labels = read(out / "series.nii.gz")
+        assert set(np.unique(labels)) == {0, 1, 2}
+        np.testing.assert_array_equal(labels, read(out / "volume.nii.gz"))
+        mask = sitk.ReadImage(str(out / "series.nii.gz"))
+        for name in ("Size", "Spacing", "Origin", "Direction"):
+            np.testing.assert_allclose(getattr(mask, f"Get{name}")(), getattr(image, f"Get{name}")(), atol=1e-4)
+        assert not (out / "volume.dcm").exists()
+        segments = highdicom.seg.segread(out / "series.dcm")
+        assert segments.PatientID == "17" and segments.get_segment_description(2).segment_label == "spleen"
+        volume = segments.get_volume(combine_segments=True)
+        for (z, y, x), label in np.ndenumerate(volume.array):
+            place = volume.affine @ (z, y, x, 1)  # in LPS, as SimpleITK's
+            assert label == mask.GetPixel(mask.TransformPhysicalPointToIndex(place[:3].tolist()))
+        assert {each.ReferencedSOPInstanceUID for each in references(segments)} == {uid(file) for file in files}
+
+
+def references(segments: highdicom.seg.Segmentation) -> list:
+    return list(segments.ReferencedSeriesSequence[0].ReferencedInstanceSequence)
+
+
+def uid(file: Path) -> str:
+    return highdicom.imread(file).SOPInstanceUID
+
+
+def test_what_is_no_series(tmp_path: Path) -> None:
+    found = predictor(tmp_path, Window(0, 1000))
+    sitk.WriteImage(hounsfield(), str(tmp_path / "a.nii.gz"))
+    with pytest.raises(UserError, match="--dicom-seg: none of the inputs is the folder of a DICOM series"):
+        predict_files(found, [tmp_path / "a.nii.gz"], tmp_path / "out", dicom_seg=True)
+    with pytest.raises(UserError, match="--series: none of the inputs is the folder of a DICOM series"):
+        predict_files(found, [tmp_path / "a.nii.gz"], tmp_path / "out", series="1.2.3")
+    (tmp_path / "empty").mkdir()
+    failed = predict_files(found, [tmp_path / "a.nii.gz", tmp_path / "empty"], tmp_path / "out")
+    assert list(failed) == [str(tmp_path / "empty")] and "holds no DICOM series" in failed[str(tmp_path / "empty")]
+
+
+def test_packages_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(hounsfield(), tmp_path / "series")
+    for name in ("highdicom", "rankseg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match="pip install highdicom"):
+        predict_files(predictor(tmp_path, Window(0, 1000)), [tmp_path / "series"], tmp_path / "out", dicom_seg=True)
+    with pytest.raises(UserError, match="pip install rankseg"):
+        Predictor.from_checkpoint(tmp_path / "iter_1.pth", "cpu", decoding="rankseg")
+
+
+@pytest.mark.parametrize("size", [None, (8, 12)])
+def test_probabilities_lie_on_the_input(size: tuple[int, int] | None, tmp_path: Path) -> None:
+    """The most probable class of each voxel is that of the mask, however the volume lies."""
+    spec = DataSpec((Channel("CT", Window(0, 1000)),), CLASSES, orientation="RAS")
+    found = Predictor.from_checkpoint(write_checkpoint(tmp_path / "iter_1.pth", spec, size=size), "cpu")
+    (tmp_path / "in").mkdir()
+    for orientation in ("LPS", "SAR", "PIL", "RAS"):
+        sitk.WriteImage(sitk.DICOMOrient(hounsfield(), orientation), str(tmp_path / "in" / f"{orientation}.nii.gz"))
+    np.savez(tmp_path / "in/slice.npz", image=np.random.default_rng(0).random((4, 6)))
+    with h5py.File(tmp_path / "in/case.h5", "w") as file:
+        file["image"] = np.random.default_rng(0).random((3, 4, 6))
+        file["label"] = np.zeros((3, 4, 6))
+    out = tmp_path / "out"
+    assert not predict_files(found, [tmp_path / "in"], out, probabilities=True)
+    for path in (tmp_path / "in").iterdir():
+        name = path.name.partition(".")[0]
+        with np.load(out / f"{name}.npz") as stored:
+            probabilities, names = stored["probabilities"], stored["names"].tolist()
+        assert probabilities.dtype == np.float16 and names == list(CLASSES)
+        mask = np.asarray(Image.open(out / "slice.png")) if name == "slice" else read(out / f"{name}.nii.gz")
+        np.testing.assert_array_equal(probabilities.argmax(0), mask)
+        np.testing.assert_allclose(probabilities.sum(0, dtype=np.float32), 1, atol=2e-3)
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume(tmp_path / "in/a.nii.gz", 0)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    failed = predict_files(predictor(tmp_path, Stored()), [tmp_path / "in"], tmp_path / "out", probabilities=True)
+    assert "a.npz: No space left on device" in failed[str(tmp_path / "in/a.nii.gz")]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"labels.json", "labels.txt", "labels.ctbl"}
+
+
+def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c"):
+        volume(tmp_path / "in" / f"{name}.nii.gz", 0)
+    Path("some.txt").write_text("\ufeff# of today\nin/a.nii.gz\n\nin/c.nii.gz\nin/gone.nii.gz\n", "utf-8")
+    for number, given in enumerate(("some.txt", "@some.txt")):
+        failed = predict_files(predictor(tmp_path, Stored()), [given], Path(f"out{number}"))
+        assert failed == {"in/gone.nii.gz": "no such file: in/gone.nii.gz"}
+        assert {path.name for path in Path(f"out{number}").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
+    out = tmp_path / "out1"
+    Path("some.txt").rename(out / "labels.txt")
+    with pytest.raises(UserError, match="labels.txt is an input, and would be written over"):
+        predict_files(predictor(tmp_path, Stored()), [out / "labels.txt"], out)
+    with pytest.raises(UserError, match="none is no file: expected a text"):
+        predict_files(predictor(tmp_path, Stored()), ["@none"], tmp_path / "out")
+
+
+def test_a_folder_of_thirty_inputs_three_of_them_broken(tmp_path: Path) -> None:
+    found = predictor(tmp_path, Window(0, 1000))
+    folder = tmp_path / "in"
+    for number, ending in enumerate([".nii.gz"] * 8 + [".nii"] * 5 + [".mha"] * 5 + [".nrrd"] * 5):
+        image = sitk.DICOMOrient(hounsfield(number), ("LPS", "RAS", "SPL")[number % 3])
+        folder.mkdir(exist_ok=True)
+        sitk.WriteImage(image, str(folder / f"volume{number:02d}{ending}"), useCompression=ending == ".nii.gz")
+    for number in range(3):
+        write_series(hounsfield(number), folder / f"series{number}")
+        np.savez(folder / f"slice{number}.npz", image=np.random.default_rng(number).random((4, 6)))
+    with h5py.File(folder / "case.h5", "w") as file:
+        file["image"] = np.random.default_rng(0).random((3, 4, 6))
+    assert len(list(folder.iterdir())) == 30
+    broken = [folder / "volume03.nii.gz", folder / "slice1.npz", folder / "series2"]
+    for path in broken[:2]:
+        path.write_bytes(path.read_bytes()[:150])
+    next(path for path in sorted(broken[2].iterdir()) if path.name == "003.dcm").unlink()
+    failed = predict_files(found, [folder], tmp_path / "out")
+    assert sorted(failed) == sorted(map(str, broken)) and all(len(reason) > 20 for reason in failed.values())
+    assert len([path for path in (tmp_path / "out").iterdir() if path.suffix in (".gz", ".png")]) == 27

@@ -64,6 +64,19 @@ def test_all_48_orientations_are_one_patient(trained_in: str, tmp_path: Path) ->
             assert getattr(found.image, f"Get{name}")() == getattr(read, f"Get{name}")()
 
 
+def test_a_copy_that_lies_otherwise_gets_the_same_voxels_labelled(predictor: Predictor, tmp_path: Path) -> None:
+    """Oblique, and with other voxels."""
+    for angle, spacing in ((0.0, (1, 1, 1)), (0.4, (0.7, 0.8, 3)), (-0.4, (3, 0.5, 0.5))):
+        image = sitk.GetImageFromArray(sitk.GetArrayFromImage(scan()))
+        image.SetSpacing(spacing)
+        image.SetDirection(sitk.Euler3DTransform((0, 0, 0), angle, angle / 2, -angle).GetMatrix())
+        found = predictor(write(image, tmp_path / "scan.nii.gz"))
+        np.testing.assert_array_equal(found.labels, truth(scan()))
+        assert found.image is not None
+        np.testing.assert_allclose(found.image.GetSpacing(), spacing, rtol=1e-6)
+        np.testing.assert_allclose(found.image.GetDirection(), image.GetDirection(), atol=1e-6)
+
+
 @pytest.mark.parametrize("ending", [".mha", ".nrrd", ".nii"])
 def test_other_files_of_volumes(ending: str, predictor: Predictor, tmp_path: Path) -> None:
     np.testing.assert_array_equal(predictor(write(scan(), tmp_path / f"scan{ending}")).labels, truth(scan()))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medseg_kd.models import RegionLoss
-from medseg_kd.models.losses import soft_dice
+from medseg_kd.models.losses import gathering
 from tests.device_faults import DeviceFaults
 
 REGIONS = [(1, 2), (2,)]
@@ -91,8 +91,8 @@ def test_the_batch_of_several_processes_is_one(monkeypatch: pytest.MonkeyPatch) 
     loss = RegionLoss(REGIONS, bce_weight=0)
     whole = loss(logits, label)
     sums: list[Tensor] = []
-    monkeypatch.setattr(soft_dice, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: sums.append(total.clone()))
+    monkeypatch.setattr(gathering, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: sums.append(total.clone()))
     loss(logits[2:], label[2:])
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(sums[0]))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: total.add_(sums.pop(0)))
     torch.testing.assert_close(loss(logits[:2], label[:2]), whole)

@@ -90,9 +90,9 @@ def _before(out: Path, splits: Mapping[str, Any], asked: Mapping[str, Any], over
     if not set(manifest["splits"]) - set(splits):
         return {}
     for key, value in asked.items():
-        if manifest[key] != value:
+        if manifest.get(key) != value:
             raise UserError(
-                f"{out} was prepared with {key} {manifest[key]}, now {value} is asked for: both splits must be "
+                f"{out} was prepared with {key} {manifest.get(key)}, now {value} is asked for: both splits must be "
                 "prepared alike. Use the same values or another --out."
             )
     return manifest

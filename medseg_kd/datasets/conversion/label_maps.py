@@ -1,6 +1,5 @@
 """Label maps: which value of a source label becomes which class."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg_kd.datasets.listings import read_json, read_text
 from medseg_kd.datasets.spec import MAX_CLASSES
 from medseg_kd.errors import UserError
 
@@ -95,7 +95,9 @@ def load_label_map(name: str) -> LabelMap:
         try:
             key, value = source if source == "*" else str(int(source)), int(str(target))
         except ValueError:
-            raise UserError(f"label map {path}: {source!r} -> {target!r} must be two integers (or `*`).") from None
+            raise UserError(
+                f"label map {path}: {source!r:.60} -> {target!r:.60} must be two integers (or `*`)."
+            ) from None
         if not 0 <= value <= MAX_CLASS:
             raise UserError(f"label map {path}: class {value} of {source} must lie in 0..{MAX_CLASS}.")
         targets[key] = value
@@ -105,17 +107,12 @@ def load_label_map(name: str) -> LabelMap:
 
 def _entries(path: Path) -> Iterable[tuple[str, Any]]:
     """Source value and class of each entry of a file, as they stand there."""
-    text = path.read_text(encoding="utf-8")
     if path.suffix.lower() == ".json":
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"label map {path} is not valid JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise UserError(f'label map {path} must hold one JSON object such as {{"1": 7, "2": 4}}.')
-        entries = list(content.items())
+        entries = list(read_json(path, dict).items())
     else:
-        lines = [line.split("#")[0].replace(":", " ").replace("=", " ").split() for line in text.splitlines()]
+        lines = [
+            line.split("#")[0].replace(":", " ").replace("=", " ").split() for line in read_text(path).splitlines()
+        ]
         if wrong := [" ".join(line) for line in lines if line and len(line) != 2]:
             raise UserError(f"label map {path}: line {wrong[0]!r} must be `<source value> <class>`.")
         entries = [(line[0], line[1]) for line in lines if line]

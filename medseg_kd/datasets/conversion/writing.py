@@ -1,5 +1,6 @@
 """Data folders in the TransUNet layout with a manifest: written in full or not at all."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,10 +10,11 @@ import numpy as np
 
 from medseg_kd import __version__
 from medseg_kd.datasets.formats.transunet import FOLDERS, LIST_FILES, LISTS, write_case, write_list
+from medseg_kd.datasets.listings import typed
 from medseg_kd.datasets.manifest import NAME, read_manifest, write_manifest
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.volumes import ORIENTATION
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, WriteError
 from medseg_kd.progress import progress
 
 _Source = TypeVar("_Source")
@@ -37,6 +39,10 @@ def own_manifest(out: Path, synthetic: bool = False) -> dict[str, Any] | None:
     manifest = read_manifest(out)
     if manifest is None or "splits" not in manifest or bool(manifest.get("synthetic")) != synthetic:
         raise UserError(f"--out {out} holds other data: choose a new or an empty folder.")
+    for split, cases in manifest["splits"].items():
+        for name, case in cases.items():
+            for key, kind in (("slices", int), ("voxels", dict), ("files", dict)):
+                typed(case.get(key), kind, f"{out / NAME}: splits: {split}: {name}: {key}")
     return manifest
 
 
@@ -51,7 +57,8 @@ def write_folder(
 ) -> dict[str, Any]:
     """Write the cases of whole splits; other splits in the folder stay.
 
-    The files are written beside ``out`` and renamed into it at the end, so that a failure leaves ``out`` as it was.
+    The files are written into a hidden folder of ``out`` and renamed at the end, so that a failure leaves ``out`` as it
+    was.
 
     Args:
         work: Split and source of each case.
@@ -62,6 +69,9 @@ def write_folder(
 
     Returns:
         The manifest.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written.
     """
     written: dict[str, dict[str, Any]] = {split: {} for split, _ in work}
     manifest = {
@@ -75,9 +85,12 @@ def write_folder(
         "splits": {**before.get("splits", {}), **written},
     }
     parts = [*(Path(FOLDERS[split]) for split in written), *(LISTS / LIST_FILES[split] for split in written)]
+    if linked := [out / parent for part in parts for parent in part.parents[:-1] if (out / parent).is_symlink()]:
+        raise UserError(f"{linked[0]} is a link, which is not written through. Remove it, or choose another --out")
+    made = not out.exists()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True) as folder:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".unfinished-", dir=out, ignore_cleanup_errors=True) as folder:
             stage = Path(folder)
             for split, source in progress(work, f"writing {out}"):
                 volume = read(source)
@@ -92,8 +105,15 @@ def write_folder(
                 if (out / part).exists():
                     (out / part).rename(stage / f"replaced {part.name}")
                 (stage / part).rename(out / part)
+        made = False
     except OSError as error:
-        raise UserError(f"could not write {out}: {error}") from error
+        raise WriteError(
+            f"could not write {out}: {error}. Nothing was kept. Free some disk space, or choose another --out"
+        ) from error
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
     return manifest
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -66,6 +67,14 @@ class Case:
         """Numbers between the first slice and the last that no slice has."""
         return sorted({*range(self.indices[0], self.indices[-1])} - {*self.indices}) if self.indices else []
 
+    def check_whole(self) -> None:
+        """Refuse a case with holes, of which a volume is to be made."""
+        if self.holes:
+            raise UserError(
+                f"case {self.name} lacks the slices {', '.join(map(str, self.holes[:8]))}: what is left would be taken "
+                "for neighbours. Add them, or leave the case out with dataset.exclude_cases"
+            )
+
 
 class Format:
     """Base of the formats; a new one is a class with :meth:`holds`, :meth:`find` and :meth:`load`.
@@ -80,6 +89,7 @@ class Format:
         channels: Those of images of which nothing else is told.
         order: Place among the formats that ``auto`` tries, lower ones first; equal ones as they were registered.
         spec: What its images are; set by :func:`open_folder`.
+        problems: What is wrong with cases that :meth:`find` left out; None where the first is an error.
     """
 
     name: ClassVar[str]
@@ -88,6 +98,7 @@ class Format:
     channels: ClassVar[tuple[Channel, ...]] = ()
     order: ClassVar[int] = 0
     spec: DataSpec
+    problems: list[UserError] | None = None
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -101,6 +112,16 @@ class Format:
     def find(self, split: str) -> list[Case]:
         """The cases of a split, in order."""
         raise NotImplementedError
+
+    @contextmanager
+    def skipping(self) -> Iterator[None]:
+        """Around what is looked at of one file or case: where :attr:`problems` are kept, what is wrong is left out."""
+        try:
+            yield
+        except UserError as error:
+            if self.problems is None:
+                raise
+            self.problems.append(error)
 
     def load(self, source: Any) -> Raw:
         """Read one file (or the files) of a slice or a volume, as :class:`Case` names them."""
@@ -137,11 +158,7 @@ class Format:
         """A whole case, checked against the spec: image (S, C, H, W), label (S, H, W)."""
         if case.volume is not None:
             return self._pixels(case.volume, 3)
-        if case.holes:
-            raise UserError(
-                f"case {case.name} lacks the slices {', '.join(map(str, case.holes[:8]))}: what is left would be taken "
-                "for neighbours. Add them, or leave the case out with dataset.exclude_cases"
-            )
+        case.check_whole()
         slices = [self._pixels(source, 2) for source in case.slices]
         if len(sizes := {pixels.image.shape for pixels in slices}) > 1:
             raise UserError(f"case {case.name}: its slices differ in size ({sorted(sizes)}); a case needs one size")
@@ -174,10 +191,14 @@ def tells_slice(path: Path) -> bool:
 
 def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
     """What a reader makes of a file, with one error for all the ways in which a file can be damaged."""
+    if irregular := [path for path in paths_of(source) if not path.is_file()]:
+        raise UserError(f"{irregular[0]} is no file that can be read: it is a folder, a device or not there")
     try:
         return read(source)
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError as error:
+        raise MemoryError(f"{_shown(source)}: {first_line(error)}") from error
     # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
     except Exception as error:
         if isinstance(error, (PermissionError, BlockingIOError)):
@@ -185,6 +206,22 @@ def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
         else:
             problem = f"read ({first_line(error)}). The file is damaged or cut short: copy or prepare it again"
         raise UserError(f"{_shown(source)} cannot be {problem}") from error
+
+
+def find_format(
+    root: str | Path, split: str, name: str | type[Format] = "auto", options: Mapping[str, Any] | None = None
+) -> Format:
+    """The format of a data folder for a split, without its spec; see :func:`open_folder`."""
+    root, options = Path(root), options or {}
+    if split not in SPLITS:
+        raise UserError(f"dataset.split is {split!r}, expected one of {', '.join(SPLITS)}")
+    if not root.is_dir():
+        raise UserError(f"data folder not found: {root}. {_HINT}")
+    kind = _kind(root, split, name)
+    if not isinstance(options, Mapping):
+        raise UserError(f"dataset.format_options is {options!r}: expected dict(...), arguments of {kind.__name__}")
+    check_arguments(kind, {"root": root, **options}, "dataset.format_options")
+    return kind(root, **options)
 
 
 def open_folder(
@@ -201,19 +238,10 @@ def open_folder(
         spec: What the config says of the images; compared with what the folder tells.
         options: Arguments of the format beside the folder.
     """
-    root, options = Path(root), options or {}
-    if split not in SPLITS:
-        raise UserError(f"dataset.split is {split!r}, expected one of {', '.join(SPLITS)}")
-    if not root.is_dir():
-        raise UserError(f"data folder not found: {root}. {_HINT}")
-    kind = _kind(root, split, name)
-    if not isinstance(options, Mapping):
-        raise UserError(f"dataset.format_options is {options!r}: expected dict(...), arguments of {kind.__name__}")
-    check_arguments(kind, {"root": root, **options}, "dataset.format_options")
-    found = kind(root, **options)
+    found = find_format(root, split, name, options)
     parts = combine(parts_of_config(spec or {}, "dataset.spec"), found.told(), ("dataset.spec", str(root)))
-    if kind.channels:
-        parts.setdefault("channels", kind.channels)
+    if found.channels:
+        parts.setdefault("channels", found.channels)
     for key, example in (("channels", "dict(CT=dict(type='Window', low=-160, high=240))"), ("classes", "(...)")):
         if key not in parts:
             raise UserError(
@@ -253,8 +281,13 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
     raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
 
 
+def paths_of(source: Any) -> list[Path]:
+    """The files of a source, as far as it tells them."""
+    if isinstance(source, tuple):
+        return [path for each in source for path in paths_of(each)]
+    return [source] if isinstance(source, Path) else []
+
+
 def _shown(source: Any) -> str:
     """A source in messages: its first file, or all that it has to say."""
-    while isinstance(source, tuple):
-        source = source[0]
-    return str(source)
+    return str(next(iter(paths_of(source)), source))

@@ -5,13 +5,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, tells_slice, visible
+from medseg_kd.datasets.headers import checked_bytes
 from medseg_kd.datasets.intensities import RGB8
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import Channel
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import FORMATS
 
 _LABEL_KINDS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -20,6 +21,8 @@ _IMAGE_FOLDERS = ("img_dir", "images", "imgs")
 _LABEL_FOLDERS = ("ann_dir", "labels", "masks", "annotations")
 _SPLITS = {"train": ("train", "training"), "val": ("val", "validation"), "test": ("test", "val", "validation")}
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_LOSSY = ("jpeg", "tiff_jpeg", "webp")
+_BYTES = np.dtype(np.uint8)
 _GREY = 2
 """Largest difference of the colours of a grey pixel, for JPEG's rounding."""
 _Files = tuple[Path, Path | None]
@@ -53,19 +56,22 @@ class Images(Format):
         seen: dict[Path, Path] = {}
         for image in _files(images):
             stem = image.relative_to(images).with_suffix("")
-            if stem in seen:
-                raise UserError(f"{seen[stem]} and {image.name} are the same slice: keep one of them")
-            seen[stem] = image
-            if folder := "_".join(stem.parts[:-1]):
-                case, index = numbered(image, folder)
-            else:
-                case, index = numbered(image) if tells_slice(image) else (stem.name, 0)
-            cases[case].append((index, (image, None if labels is None else _label(labels / stem, image))))
-        for name, slices in cases.items():
-            if len(places := {image.parent for _, (image, _) in slices}) > 1:
-                where = " and ".join(map(str, sorted(places)))
-                raise UserError(f"case {name} has slices in {where}: rename one of them")
-        return [Case.of_slices(name, slices, labels is not None) for name, slices in sorted(cases.items())]
+            with self.skipping():
+                if (twin := seen.setdefault(stem, image)) != image:
+                    raise UserError(f"{twin} and {image.name} are the same slice: keep one of them")
+                if folder := "_".join(stem.parts[:-1]):
+                    case, index = numbered(image, folder)
+                else:
+                    case, index = numbered(image) if tells_slice(image) else (stem.name, 0)
+                cases[case].append((index, (image, None if labels is None else _label(labels / stem, image))))
+        found = []
+        for name, slices in sorted((name, slices) for name, slices in cases.items() if slices):
+            with self.skipping():
+                if len(places := {image.parent for _, (image, _) in slices}) > 1:
+                    where = " and ".join(map(str, sorted(places)))
+                    raise UserError(f"case {name} has slices in {where}: rename one of them")
+                found.append(Case.of_slices(name, slices, labels is not None))
+        return found
 
     def load(self, source: _Files) -> Raw:
         image, label = source
@@ -124,10 +130,28 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _open(path: Path, kinds: dict[str, str]) -> Image.Image:
-    """Open a file of one of these kinds, whatever its name says, and of no other."""
-    image = Image.open(path, formats=tuple(kinds.values()))
-    if (pages := getattr(image, "n_frames", 1)) > 1:
-        problem = f"holds {pages} pages, of which one would be read. Save each as a file of its own"
+    """Open a whole file of one of these kinds, whatever its name says, and of no other."""
+    formats = tuple(dict.fromkeys(kinds.values()))
+    try:
+        image = Image.open(path, formats=formats)
+        if image.format == "PNG":  # nothing else compares the checksums
+            image.verify()
+            image = Image.open(path, formats=formats)
+    except UnidentifiedImageError as error:
+        why = ": JPEG would blend its classes" if kinds is _LABEL_KINDS else ""
+        raise UserError(
+            f"{path} cannot be read as {', '.join(formats)}, of which it has to be{why}. Whatever its name says, it is "
+            "of another kind, or damaged: save it anew as PNG"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path} is too large: {first_line(error).rstrip('.')}. Cut it into tiles, or copy it again"
+        ) from error
+    checked_bytes(image.size, _BYTES, path)
+    if getattr(image, "is_animated", False):
+        problem = "holds several pages, of which one would be read. Save each as a file of its own"
+    elif kinds is _LABEL_KINDS and image.info.get("compression") in _LOSSY:
+        problem = "is packed with losses, which blends the classes. Save it anew as PNG"
     elif image.mode not in _DEEP and any(";16" in str(tile[3]) for tile in image.tile):
         problem = (
             "has several channels of 16 bits, of which 8 would be read. Save it with 8 bits a channel, or each channel "

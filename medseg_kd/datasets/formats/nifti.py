@@ -7,7 +7,7 @@ from typing import Any
 from medseg_kd.datasets.formats.base import Case, Format
 from medseg_kd.datasets.pairs import find_images, find_pairs, volumes_in
 from medseg_kd.datasets.pixels import Raw
-from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_volume
+from medseg_kd.datasets.volumes import ORIENTATION, Header, check_grids, read_volume
 from medseg_kd.errors import UserError
 from medseg_kd.registry import FORMATS
 
@@ -46,7 +46,7 @@ class NIfTI(Format):
         else:
             files = {name: ((image,), None) for name, image in find_images(folders[0]).items()}
         # In the order that the converted cases come in.
-        return volume_cases(dict(sorted(files.items())) if split == "train" else files, folders[0])
+        return volume_cases(dict(sorted(files.items())) if split == "train" else files, folders[0], self)
 
     def load(self, source: Files) -> Raw:
         return read_volume(*source)
@@ -60,11 +60,15 @@ def _folders(root: Path, split: str) -> tuple[Path, Path] | None:
     return None
 
 
-def volume_cases(files: Mapping[str, Files], where: Path) -> list[Case]:
+def volume_cases(files: Mapping[str, Files], where: Path, reader: Format) -> list[Case]:
     """Cases of volumes by their names, once the headers of each agree; ``where`` is their folder, for messages."""
-    together = ([*channels, *([label] if label else [])] for channels, label in files.values())
-    grids = check_grids(together, f"{where} cannot be used")
+    together = {name: [*channels, *([label] if label else [])] for name, (channels, label) in files.items()}
+    grids: dict[str, Header] = {}
+    if reader.problems is None:
+        grids = dict(zip(files, check_grids(together.values(), f"{where} cannot be used"), strict=True))
+    for name in files if reader.problems is not None else ():
+        with reader.skipping():
+            (grids[name],) = check_grids([together[name]], str(together[name][-1]))
     return [
-        Case(name, grid.slices, volume=each, labelled=each[1] is not None)
-        for (name, each), grid in zip(files.items(), grids, strict=True)
+        Case(name, grid.slices, volume=files[name], labelled=files[name][1] is not None) for name, grid in grids.items()
     ]

@@ -1,6 +1,5 @@
 """nnU-Net's raw folders: ``Dataset###_Name`` with ``dataset.json``, a file a channel, folds for training."""
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -10,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format, visible
+from medseg_kd.datasets.formats.base import Case, Format, opened, visible
 from medseg_kd.datasets.formats.images import read_label, read_pixels
 from medseg_kd.datasets.formats.nifti import Files, volume_cases
 from medseg_kd.datasets.intensities import RGB8, Intensity, Percentiles, Stored, ZScore
+from medseg_kd.datasets.listings import is_plain_name, read_json, typed
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import parts_of_json
 from medseg_kd.datasets.volumes import ORIENTATION, read_volume
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 from medseg_kd.registry import FORMATS
 
+FOLDS = 5
 _IMAGES = (".png", ".bmp", ".tif")
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 # nnU-Net's names in lower case; it makes ZScore of R, G and B, which are bytes in every data set that has them.
@@ -54,8 +55,8 @@ class NNUNet(Format):
             raise UserError(f"dataset.format_options.fold is {fold!r}, expected 0, 1 and so on, or 'all'")
         self.fold, self.unlabelled, self.outside = fold, unlabelled, outside
         self.where = root / "dataset.json"
-        self.content = _json(self.where, dict)
-        names = _typed(self.content.get("channel_names", self.content.get("modality")), dict, f"{self.where}: channels")
+        self.content = read_json(self.where, dict)
+        names = typed(self.content.get("channel_names", self.content.get("modality")), dict, f"{self.where}: channels")
         self.channel_names = {number: str(name) for number, name in names.items()}
         self.ending = self.content.get("file_ending", ".nii.gz" if "modality" in self.content else None)
         if self.ending not in _IMAGES + _VOLUMES:
@@ -68,7 +69,7 @@ class NNUNet(Format):
     def holds(cls, root: Path, split: str) -> bool:
         path = root / "dataset.json"
         folders = any((root / name).is_dir() for name in ("imagesTr", "imagesTs"))
-        return path.is_file() and (folders or "dataset" in _json(path, dict))
+        return path.is_file() and (folders or "dataset" in read_json(path, dict))
 
     def told(self) -> dict[str, Any]:
         content = {"channel_names": self.channel_names, **_labels(self.content, self.where)}
@@ -89,9 +90,18 @@ class NNUNet(Format):
             )
         return _RULES.get(channel.casefold(), ZScore())
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test cases beside those of the folds, with their labels."""
+        return all((self.root / name).is_dir() for name in ("imagesTs", "labelsTs"))
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether the training cases can be split into folds."""
+        return (self.root / "splits_final.json").is_file() or len(self._training()) >= FOLDS
+
     def find(self, split: str) -> list[Case]:
-        labelled_test = all((self.root / name).is_dir() for name in ("imagesTs", "labelsTs"))
-        if split == "test" and (self.unlabelled or labelled_test):
+        if split == "test" and (self.unlabelled or self.has_test):
             cases = self._folder("Ts", self.unlabelled)
         else:
             training = self._training()
@@ -101,7 +111,7 @@ class NNUNet(Format):
             option = ". To predict imagesTs say dataset.format_options=dict(unlabelled=True)" * (split == "test")
             raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}{option}")
         if self.ending in _VOLUMES:
-            return volume_cases(cases, self.root)
+            return volume_cases(cases, self.root, self)
         return [Case(name, 1, slices=(files,), labelled=files[1] is not None) for name, files in cases.items()]
 
     def load(self, source: Files) -> Raw:
@@ -111,18 +121,19 @@ class NNUNet(Format):
         planes = [read_pixels(path, len(self.spec.channels) if len(channels) == 1 else 1) for path in channels]
         if len(sizes := {plane.shape for plane in planes}) > 1:
             raise UserError(f"{channels[0]} and the other channels of the case differ in size: {sorted(sizes)}")
-        return Raw(np.concatenate(planes), None if label is None else read_label(label))
+        return Raw(np.concatenate(planes), None if label is None else opened(label, read_label))
 
     def _training(self) -> dict[str, Files]:
         """All labelled cases, sorted by their names."""
         mapping = self.content.get("dataset")
         cases = self._folder("Tr") if mapping is None else self._mapped(mapping)
         count = self.content.get("numTraining", len(cases))
-        if count != len(cases):
-            raise UserError(
-                f"{self.where}: numTraining is {count}, but {len(cases)} cases are there. Correct the number, or copy "
-                "the data again"
-            )
+        with self.skipping():
+            if count != len(cases) and not self.problems:
+                raise UserError(
+                    f"{self.where}: numTraining is {count}, but {len(cases)} cases are there. Correct the number, or "
+                    "copy the data again"
+                )
         return dict(sorted(cases.items()))
 
     def _folder(self, part: str, unlabelled: bool = False) -> dict[str, Files]:
@@ -140,29 +151,32 @@ class NNUNet(Format):
         cases: dict[str, Files] = {}
         for name, numbered in sorted(channels.items()):
             label = self.root / f"labels{part}" / f"{name}{self.ending}"
-            self._check_channels(name, sorted(numbered))
-            if not (label.is_file() or unlabelled):
-                option = ", or say dataset.format_options=dict(unlabelled=True) to predict without labels"
-                raise UserError(f"{folder}: case {name} has no label {label}. Add it{option * (part == 'Ts')}")
-            cases[name] = tuple(numbered[channel] for channel in sorted(numbered)), label if label.is_file() else None
+            with self.skipping():
+                self._check_channels(name, sorted(numbered))
+                if not (label.is_file() or unlabelled):
+                    option = ", or say dataset.format_options=dict(unlabelled=True) to predict without labels"
+                    raise UserError(f"{folder}: case {name} has no label {label}. Add it{option * (part == 'Ts')}")
+                files = tuple(numbered[channel] for channel in sorted(numbered))
+                cases[name] = files, label if label.is_file() else None
         return cases
 
     def _mapped(self, mapping: Any) -> dict[str, Files]:
         """Cases that ``dataset`` in ``dataset.json`` names, with their files."""
         cases: dict[str, Files] = {}
-        for name, entry in _typed(mapping, dict, f"{self.where}: dataset").items():
+        for name, entry in typed(mapping, dict, f"{self.where}: dataset").items():
             where = f"{self.where}: dataset: {name}"
-            if not name or name.startswith(".") or {"/", "\\"} & {*name}:
+            if not is_plain_name(name) or name.startswith("."):
                 raise UserError(f"{where}: expected a name without folders")
-            entry = _typed(entry, dict, where)
-            images = _typed(entry.get("images"), list, f"{where}: images")
-            self._check_channels(name, range(len(images)))
-            cases[name] = tuple(self._path(text, where) for text in images), self._path(entry.get("label"), where)
+            with self.skipping():
+                entry = typed(entry, dict, where)
+                images = typed(entry.get("images"), list, f"{where}: images")
+                self._check_channels(name, range(len(images)))
+                cases[name] = tuple(self._path(text, where) for text in images), self._path(entry.get("label"), where)
         return cases
 
     def _path(self, text: Any, where: str) -> Path:
         """A file that ``dataset.json`` names."""
-        path = Path(os.path.abspath(self.root / os.path.expandvars(_typed(text, str, where))))
+        path = Path(os.path.abspath(self.root / os.path.expandvars(typed(text, str, where))))
         if not (self.outside or path.is_relative_to(os.path.abspath(self.root))):
             raise UserError(
                 f"{where} names {text}, which lies outside {self.root}. If it is to be read, say "
@@ -187,17 +201,18 @@ class NNUNet(Format):
         if self.fold == "all":
             return {"train": names, "val": names, "test": []}
         path, number = self.root / "splits_final.json", int(self.fold)
-        folds = _json(path, list) if path.is_file() else five_folds(names)
+        folds = read_json(path, list) if path.is_file() else five_folds(names)
         if number >= len(folds):
-            raise UserError(f"dataset.format_options.fold is {number}, but there are the folds 0 to {len(folds) - 1}")
+            held = ", ".join(map(str, range(len(folds)))) or f"none, as {path} is empty"
+            raise UserError(f"dataset.format_options.fold is {number}, but the folds are {held}")
         where = f"{path}: fold {number}"
-        fold = _typed(folds[number], dict, where)
-        train, val = (_typed(fold.get(key), list, f"{where}: {key}") for key in ("train", "val"))
-        if unknown := sorted({*map(str, train + val)} - {*names}):
-            raise UserError(f"{where} names {', '.join(unknown[:5])}, which {self.root} does not hold")
+        fold = typed(folds[number], dict, where)
+        train, val = ([*map(str, typed(fold.get(key), list, f"{where}: {key}"))] for key in ("train", "val"))
+        if unknown := sorted({*train, *val} - {*names}):
+            raise UserError(f"{where} names {some([*map(repr, unknown)])}, which {self.root} does not hold")
         if both := sorted({*train} & {*val}):
             raise UserError(
-                f"{where} has {', '.join(both[:5])} in train and in val: keep each case in one. To train on all cases "
+                f"{where} has {some(both)} in train and in val: keep each case in one. To train on all cases "
                 "say dataset.format_options=dict(fold='all')"
             )
         return {"train": train, "val": val, "test": val}
@@ -205,12 +220,12 @@ class NNUNet(Format):
 
 def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
     """nnU-Net's folds of sorted names: scikit-learn's ``KFold(5, shuffle=True, random_state=12345)``."""
-    if len(names) < 5:
+    if len(names) < FOLDS:
         raise UserError(
             f"{len(names)} cases cannot be split into nnU-Net's 5 folds. Write splits_final.json, or train on all "
             "cases with dataset.format_options=dict(fold='all')"
         )
-    parts = np.array_split(np.random.RandomState(12345).permutation(len(names)), 5)
+    parts = np.array_split(np.random.RandomState(12345).permutation(len(names)), FOLDS)
     held_out = [[names[place] for place in sorted(part)] for part in parts]
     return [{"train": sorted({*names} - {*part}), "val": part} for part in held_out]
 
@@ -220,9 +235,9 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
 
     A class is named by the region that is made of it alone.
     """
-    given = _typed(content.get("labels"), dict, f"{where}: labels")
-    if given and all(str(key).isdigit() for key in given):  # nnU-Net v1 and the Decathlon: value to name
-        given = {name: int(value) for value, name in given.items()}
+    given = typed(content.get("labels"), dict, f"{where}: labels")
+    if given and all(key.isdecimal() for key in given):  # nnU-Net v1 and the Decathlon: value to name
+        given = {str(name): int(value) for value, name in given.items()}
     values = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
     ignored = values.pop("ignore", [])
     every = [value for members in (*values.values(), ignored) for value in members]
@@ -241,25 +256,10 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
         if len(single) < len(values):
             raise UserError(f"{where}: labels is {given}: expected a value of its own for each name")
         return {"labels": labels}
-    order = content.get("regions_class_order")
-    if len(order or ()) != len(regions):
+    order = typed(content.get("regions_class_order") or [], list, f"{where}: regions_class_order")
+    if len(order) != len(regions):
         raise UserError(
             f"{where}: labels has {len(regions)} regions, so regions_class_order is expected to have {len(regions)} "
             f"values; it is {order}"
         )
     return {"labels": labels, "regions": regions, "regions_class_order": order}
-
-
-def _json(path: Path, kind: type) -> Any:
-    """Content of a JSON file, a dict or a list."""
-    try:
-        return _typed(json.loads(path.read_text(encoding="utf-8-sig")), kind, str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no JSON: {error}. Copy it again") from error
-
-
-def _typed(value: Any, kind: type, where: str) -> Any:
-    """A value that is of a kind."""
-    if not isinstance(value, kind):
-        raise UserError(f"{where} is {value!r}: expected a {kind.__name__}")
-    return value

@@ -5,7 +5,6 @@ What is written is the same, byte for byte, when it is written again from the sa
 
 import hashlib
 import io
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,12 @@ import h5py
 import numpy as np
 
 from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, visible
+from medseg_kd.datasets.hdf5 import find_arrays, read_array, read_numbers, read_word
+from medseg_kd.datasets.listings import is_plain_name, read_text
+from medseg_kd.datasets.npz import read_npz
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import Channel
+from medseg_kd.datasets.volumes import ORIENTATIONS
 from medseg_kd.errors import UserError, some
 from medseg_kd.registry import FORMATS
 
@@ -53,26 +56,37 @@ class TransUNet(Format):
 
     def find(self, split: str) -> list[Case]:
         folder = self.root / FOLDERS[split]
-        found = {_stem(path): path for path in visible(folder.glob(_PATTERNS[split]))}
+        found: dict[str, Path] = {}
+        for path in visible(folder.glob(_PATTERNS[split])):
+            with self.skipping():
+                if (twin := found.setdefault(_stem(path), path)) != path:
+                    raise UserError(f"{twin} and {path.name} are the same case: keep one of them")
         names = _listed(self.root, LIST_FILES[split]) or sorted(found)
-        if missing := [name for name in names if name not in found]:
-            raise UserError(
-                f"{folder} does not hold what lists/*/{LIST_FILES[split]} names: {some(missing)} missing. Prepare or "
-                "copy the data again"
-            )
-        if split == "test":
-            return [self._volume(name, found[name], "image", "label") for name in names]
-        cases = defaultdict(list)
-        for name in names:
-            case, index = numbered(found[name])
-            cases[case].append((index, found[name]))
-        return [Case.of_slices(case, files) for case, files in sorted(cases.items())]
+        with self.skipping():
+            if missing := [name for name in names if name not in found]:
+                raise UserError(
+                    f"{folder} does not hold what lists/*/{LIST_FILES[split]} names: {some(missing)} missing. Prepare "
+                    "or copy the data again"
+                )
+        cases: list[Case] = []
+        slices = defaultdict(list)
+        for name, path in ((name, found[name]) for name in names if name in found):
+            with self.skipping():
+                if split == "test":
+                    cases.append(self._volume(name, path, "image", "label"))
+                else:
+                    case, index = numbered(path)
+                    slices[case].append((index, path))
+        for case, files in sorted(slices.items()):
+            with self.skipping():
+                cases.append(Case.of_slices(case, files))
+        return cases
 
     def _volume(self, name: str, path: Path, *arrays: str) -> Case:
         """Case of an h5 file with these arrays, once its shape is seen to be plausible."""
         shape = opened(path, lambda file: _shape(file, *arrays))
         depth, height, width = shape[0], shape[-2], shape[-1]
-        told = ((self.manifest.get("splits") or {}).get("test", {}).get(name) or {}).get("shape")
+        told = self.manifest.get("splits", {}).get("test", {}).get(name, {}).get("shape")
         # Like (H, W, S): the last axis alone is of another length, or far shorter than all.
         looks_turned = (depth == height != width) or 2 * width < min(height, depth)
         if self.axes is None and told != list(shape) and looks_turned:
@@ -93,20 +107,20 @@ class TransUNet(Format):
 
     def _load(self, source: Path, *names: str) -> Raw:
         if source.suffix == ".npz":
-            with np.load(source, allow_pickle=False) as file:
-                _require(source, file, *names)
-                arrays = {name: file[name] for name in names}
-                return Raw(**arrays, spacing=_numbers(file["spacing"]) if "spacing" in file else None)
+            arrays = read_npz(source, names, ["spacing"])
+            return Raw(**{**arrays, "spacing": _numbers(arrays.get("spacing"))})
         with h5py.File(source, "r") as file:
-            _require(source, file, *names, *(["spacing"] if "spacing" in file else []))
-            told = file.attrs.get("spacing", file.get("spacing"))
-            spacing = None if told is None else _numbers(told)
-            arrays, geometry = {name: file[name][:] for name in names}, _geometry(source, file.attrs)
+            found = find_arrays(source, file, names)
+            spacing = read_numbers(source, file, "spacing")
+            if spacing is None and file.get("spacing", getlink=True):
+                spacing = read_array(source, *find_arrays(source, file, ["spacing"]))
+            arrays = {name: read_array(source, array) for name, array in zip(names, found, strict=True)}
+            geometry = _geometry(source, file)
         if arrays["image"].ndim == 4:  # slices first on disk
             arrays["image"] = arrays["image"].swapaxes(0, 1)
         elif self.axes == "HWS":
             arrays = {name: np.moveaxis(array, -1, 0) for name, array in arrays.items()}
-        return Raw(**arrays, spacing=spacing, geometry=geometry)
+        return Raw(**arrays, spacing=_numbers(spacing), geometry=geometry)
 
 
 def _listed(root: Path, name: str) -> list[str]:
@@ -116,18 +130,18 @@ def _listed(root: Path, name: str) -> list[str]:
         raise UserError(f"{root}: several lists for one split ({', '.join(map(str, lists))}); keep one")
     if not lists:
         return []
-    path, content = lists[0], lists[0].read_bytes()
-    try:
-        text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
-    except UnicodeError as error:
-        raise UserError(f"{path} is no text in UTF-8. Save it as UTF-8, one name a line") from error
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+    path = lists[0]
+    lines = {number: line.strip() for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()}
+    names = list(lines.values())
     if not names:
         raise UserError(f"{path} names nothing. Remove it to take every file of the split, or write it again")
-    if wrong := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
-        raise UserError(f"{path} names {wrong[0]!r}, which is no file name: expected names without folders")
+    if wrong := [number for number, name in lines.items() if not is_plain_name(name)]:
+        raise UserError(
+            f"{path}, line {wrong[0]}: {lines[wrong[0]]!r} is no file name. Expected the names of files in this data "
+            "folder, without folders"
+        )
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise UserError(f"{path} names {', '.join(twice[:5])} more than once")
+        raise UserError(f"{path} names {some(twice)} more than once")
     return names
 
 
@@ -138,41 +152,30 @@ def _stem(path: Path) -> str:
 def _shape(path: Path, *arrays: str) -> tuple[int, ...]:
     """Shape of a volume that has these arrays, from its header."""
     with h5py.File(path, "r") as file:
-        _require(path, file, *arrays)
-        shape = file["image"].shape
+        shape: tuple[int, ...] = find_arrays(path, file, arrays)[0].shape
     if len(shape) not in (3, 4):
         raise UserError(f"{path}: an image of shape {shape}, expected (slices, rows, columns)")
     return shape
 
 
-def _geometry(path: Path, attributes: Any) -> dict[str, Any] | None:
+def _geometry(path: Path, file: h5py.File) -> dict[str, Any] | None:
     """Where a volume lies, if its attributes tell it."""
-    if not {"origin", "direction"} <= attributes.keys():
+    if not {"origin", "direction"} <= file.attrs.keys():
         return None
-    geometry: dict[str, Any] = {name: _numbers(attributes[name]) for name in ("origin", "direction")}
-    for (name, numbers), count in zip(geometry.items(), (3, 9), strict=True):
-        if len(numbers) != count or not np.isfinite(numbers).all():
-            raise UserError(f"{path}: {name} is {numbers}, expected {count} numbers. Prepare the case again")
-    return {**geometry, "orientation": attributes.get("original_orientation")}
+    geometry: dict[str, Any] = {}
+    for name, count in (("origin", 3), ("direction", 9)):
+        geometry[name] = _numbers(read_numbers(path, file, name)) or ()
+        if len(geometry[name]) != count or not np.isfinite(geometry[name]).all():
+            raise UserError(f"{path}: {name} is {geometry[name]}, expected {count} numbers. Prepare the case again")
+    orientation = read_word(path, file, "original_orientation")
+    if orientation is not None and orientation not in ORIENTATIONS:
+        raise UserError(f"{path}: original_orientation is {orientation!r}, expected one such as RAS")
+    return {**geometry, "orientation": orientation}
 
 
-def _require(path: Path, content: Any, *names: str) -> None:
-    """Refuse a file that lacks an array, or takes it from another file."""
-    if missing := [name for name in names if name not in content]:
-        raise UserError(
-            f"{path} holds {', '.join(content) or 'nothing'}, expected {' and '.join(names)}: no {missing[0]}"
-        )
-    for name in names if isinstance(content, h5py.File) else ():
-        array = content[name]
-        if not isinstance(array, h5py.Dataset):
-            raise UserError(f"{path}: {name} is no array")
-        if array.file.filename != content.filename or array.is_virtual or array.external:
-            raise UserError(f"{path}: {name} is a link to another file, which is not followed. Copy the array here")
-
-
-def _numbers(values: Any) -> tuple[float, ...]:
-    """Numbers as plain floats."""
-    return tuple(np.asarray(values, float).ravel().tolist())
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    """A few numbers as plain floats."""
+    return None if values is None else tuple(np.asarray(values, float).ravel()[:10].tolist())
 
 
 def write_case(
@@ -199,12 +202,13 @@ def write_case(
             np.savez(buffer, **slices, spacing=np.asarray(attributes["spacing"], np.float64))
             path.write_bytes(buffer.getvalue())
     else:
-        paths = [folder / f"{case}.npy.h5"]
+        paths, buffer = [folder / f"{case}.npy.h5"], io.BytesIO()
         packed = {"chunks": (1, *image.shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
-        with h5py.File(paths[0], "w") as file:
+        with h5py.File(buffer, "w") as file:  # on a full disk HDF5 itself would end the process
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, **packed)
             file.attrs.update(attributes)
+        paths[0].write_bytes(buffer.getbuffer())
     return {path.relative_to(root).as_posix(): digest(path) for path in paths}
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medseg_kd.models.losses.gathering import count
 from medseg_kd.models.resizing import resize
 
 
@@ -32,10 +33,13 @@ def valid_pixels(label: Tensor | None, like: Tensor, ignore_index: int) -> Tenso
     return F.interpolate(valid[:, None].to(torch.uint8), size=size, mode="nearest")[:, 0].bool()
 
 
-def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of ``values`` where ``valid`` (broadcast to it) holds; where it never does, a connected zero."""
+def masked_mean(values: Tensor, valid: Tensor, training: bool = False) -> Tensor:
+    """Mean of ``values`` where ``valid`` (broadcast to it) holds; where it never does, a connected zero.
+
+    In training the divisor is counted over all processes, see :func:`medseg_kd.models.losses.gathering.count`.
+    """
     valid = valid.expand_as(values)
-    return values.masked_fill(~valid, 0).sum() / valid.sum().clamp(min=1)
+    return values.masked_fill(~valid, 0).sum() / count(valid.sum(), training)
 
 
 def masked_pool(x: Tensor, valid: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ class ATLoss(DistillLoss):
         student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
         teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
         valid = (valid_s & valid_t).flatten(1)
-        return masked_mean((_attention(student, valid) - _attention(teacher, valid)).square(), valid)
+        return masked_mean((_attention(student, valid) - _attention(teacher, valid)).square(), valid, self.training)
 
 
 def _attention(feature: Tensor, valid: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class CWDLoss(DistillLoss):
         valid = valid_pixels(label, student, self.ignore_index).flatten(1)
         log_s, log_t = (self._log_softmax(z, valid) for z in (student, teacher))
         kl = (log_t.exp() * (log_t - log_s)).masked_fill(~valid[:, None], 0).sum(dim=2)
-        return self.tau**2 * masked_mean(kl, valid.any(dim=1, keepdim=True))
+        return self.tau**2 * masked_mean(kl, valid.any(dim=1, keepdim=True), self.training)
 
     def _log_softmax(self, z: Tensor, valid: Tensor) -> Tensor:
         """Spatial log-softmax (N, C, H*W) over the valid (N, H*W) pixels."""

@@ -53,7 +53,7 @@ class DKDLoss(DistillLoss):
         yes_t, no_t, others_t = self._decouple(resize(teacher, label.shape[-2:]), target)
         tckd = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
         nckd = (others_t.exp().scatter(1, target, 0) * (others_t - others_s)).sum(dim=1)
-        return self.tau**2 * masked_mean(self.alpha * tckd + self.beta * nckd, valid)
+        return self.tau**2 * masked_mean(self.alpha * tckd + self.beta * nckd, valid, self.training)
 
     def _decouple(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log p_y and log(1 - p_y), (N, H, W), and the log-softmax over the others (N, C, H, W), void at the target."""

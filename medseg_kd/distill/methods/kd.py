@@ -39,7 +39,7 @@ class KDLoss(DistillLoss):
         log_s = log_softmax(student / self.tau, dim=1)
         log_t = log_softmax(teacher / self.tau, dim=1)
         kl = (log_t.exp() * (log_t - log_s)).sum(dim=1)
-        return self.tau**2 * masked_mean(kl, valid_pixels(label, student, self.ignore_index))
+        return self.tau**2 * masked_mean(kl, valid_pixels(label, student, self.ignore_index), self.training)
 
 
 @method(KDLoss)

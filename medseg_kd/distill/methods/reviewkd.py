@@ -10,6 +10,7 @@ from medseg_kd.distill.distiller import Distiller
 from medseg_kd.distill.losses.base import DistillLoss
 from medseg_kd.distill.losses.pixels import pool, valid_pixels
 from medseg_kd.distill.methods.base import method, on_stages, stage_pairs
+from medseg_kd.models.losses.gathering import count
 from medseg_kd.registry import MODELS
 
 _POOLS = (4, 2, 1)
@@ -68,11 +69,11 @@ class HCLLoss(DistillLoss):
         valid = valid_pixels(label, like, self.ignore_index)[:, None]
         shares = _pools(valid.to(like.dtype))
         sum_of_weights = sum(0.5**level for level in range(len(shares) + 1))
-        weights = (~valid, 1 / (valid.sum().clamp(min=1).to(like.dtype) * sum_of_weights))
+        weights = (~valid, 1 / (count(valid.sum(), self.training).to(like.dtype) * sum_of_weights))
         if not shares:
             return weights
         counts = [
-            ((share > 0).sum().clamp(min=1) * (2**level * sum_of_weights)).expand(1, 1, share.shape[2])
+            (count((share > 0).sum(), self.training) * (2**level * sum_of_weights)).expand(1, 1, share.shape[2])
             for level, share in enumerate(shares, 1)
         ]
         cells = torch.cat(shares, dim=2)

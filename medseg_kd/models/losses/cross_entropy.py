@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from medseg_kd.errors import UserError
+from medseg_kd.models.losses.gathering import count
 from medseg_kd.registry import MODELS
 
 
@@ -21,9 +22,10 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
         loss = sum(weight_y * -log p_y) / sum(weight_y),  p = softmax over C of the logits
 
     The divisor is the sum of the weights, as in PyTorch and MMSegmentation, not the number of pixels: doubling all
-    weights changes nothing. MMSegmentation's class, whose configs work here, reads the number of valid pixels back from
-    the device, and fails with ``class_weight`` and ``avg_non_ignore`` together; only what it has beyond this mean
-    (sigmoid, masks, weights of pixels, other reductions) is left to it.
+    weights changes nothing. In training with several processes it counts the pixels of all of them. MMSegmentation's
+    class, whose configs work here, reads the number of valid pixels back from the device, and fails with
+    ``class_weight`` and ``avg_non_ignore`` together; only what it has beyond this mean (sigmoid, masks, weights of
+    pixels, other reductions) is left to it.
 
     Args:
         class_weight: One weight for each class, background first, or a file that holds them (npy, json, yaml, pkl). It
@@ -86,7 +88,7 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
         if "counted" not in of_label:
             valid = label != ignore_index
             counted = valid.sum() if weight is None else (weight[label.masked_fill(~valid, 0)] * valid).sum()
-            of_label["counted"] = counted.clamp(min=torch.finfo(dtype).tiny)
+            of_label["counted"] = count(counted, self.training, torch.finfo(dtype).tiny)
         # Not summed by the loss itself: on a GPU its sums are not deterministic.
         log_p = logits.log_softmax(1, dtype=dtype)
         values = nll_loss(log_p, label, weight, ignore_index=ignore_index, reduction="none")

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medseg_kd.models.losses.gathering import count
 from medseg_kd.models.losses.soft_dice import dice_axes, dice_loss
 from medseg_kd.registry import MODELS
 
@@ -68,5 +69,5 @@ class RegionLoss(nn.Module):
             size = target.sum(dice_axes(self.batch_dice))
             dice = dice_loss(p, target, size, self.batch_dice, self.training, self.eps)
             bce = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-            bce = bce.masked_fill(ignored, 0).sum() / ((~ignored).sum() * logits.shape[1]).clamp(min=1)
+            bce = bce.masked_fill(ignored, 0).sum() / count((~ignored).sum() * logits.shape[1], self.training)
             return self.bce_weight * bce + self.dice_weight * dice

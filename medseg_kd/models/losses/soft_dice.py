@@ -3,10 +3,9 @@
 from typing import Any
 
 import torch
-import torch.distributed
-from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
+from medseg_kd.models.losses import gathering
 from medseg_kd.registry import MODELS
 
 
@@ -85,20 +84,8 @@ def dice_loss(
     axes = dice_axes(batch_dice)
     overlap = (probability * target).sum(axes)
     both = probability.sum(axes) + size
-    if batch_dice and training and get_world_size() > 1:
-        overlap, both = _sum_over_processes(torch.stack((overlap, both)))
+    if batch_dice and training and gathering.get_world_size() > 1:
+        overlap, both = gathering.sum_over_processes(torch.stack((overlap, both)), training)
     # Twice the overlap, as the subtraction can double for nothing.
     half = (overlap + eps / 2) / (both + eps)
     return torch.rsub(half.mean(), 1, alpha=2)
-
-
-def _sum_over_processes(local: Tensor) -> Tensor:
-    """Sum of a tensor over all processes, with its gradient.
-
-    Each process computes the same loss from the sum, so that the gradient of all their losses is that of its own times
-    their number; no second exchange is needed in the backward pass. Averaged over the processes, as DDP does, this is
-    the gradient of the loss of the whole batch.
-    """
-    total = local.detach().clone()
-    torch.distributed.all_reduce(total)
-    return total + get_world_size() * (local - local.detach())

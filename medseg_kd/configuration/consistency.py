@@ -1,0 +1,146 @@
+"""Parts of a config that make no sense together, or that nothing but a trial can check."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
+
+from medseg_kd.configuration.arguments import accepted_arguments, check_keys, check_kind
+from medseg_kd.configuration.kinds import named_parameters
+from medseg_kd.configuration.names import LOADERS
+from medseg_kd.configuration.trial import try_loader, try_metric, try_optimizer, try_schedule
+from medseg_kd.datasets import SeededSampler
+from medseg_kd.errors import UserError
+from medseg_kd.registry import DATA_SAMPLERS, HOOKS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, found
+
+_TOGETHER = (
+    ("train_dataloader", "train_cfg", "optim_wrapper"),
+    ("val_dataloader", "val_cfg", "val_evaluator"),
+    ("test_dataloader", "test_cfg", "test_evaluator"),
+)
+
+
+def _paramwise(
+    custom_keys: dict[str, dict[str, float]] | None = None,
+    bias_lr_mult: float = 1,
+    bias_decay_mult: float = 1,
+    norm_decay_mult: float = 1,
+    flat_decay_mult: float = 1,
+    dwconv_decay_mult: float = 1,
+    dcn_offset_lr_mult: float = 1,
+    bypass_duplicate: bool = False,
+) -> None:
+    """What MMEngine's ``DefaultOptimWrapperConstructor`` takes as ``paramwise_cfg``."""
+
+
+def check_consistency(cfg: Any, file: str) -> None:
+    """Refuse parts that do not go together, and values that the classes of others refuse.
+
+    Args:
+        cfg: A whole config, whose keys, types and values are checked.
+        file: Its name, for messages.
+
+    Raises:
+        UserError: The first of them.
+    """
+    for keys in _TOGETHER:
+        absent = [key for key in keys if cfg.get(key) is None]
+        if 0 < len(absent) < len(keys):
+            raise UserError(
+                f"{file}: {', '.join(absent)}: not set, but the others of {', '.join(keys)} are. Set all three, or all "
+                "to None"
+            )
+    _check_endless(cfg, file)
+    loop = cfg.get("train_cfg") or {}
+    if _is(_loop(loop), IterBasedTrainLoop):
+        _check_units(cfg, file)
+    for name in LOADERS:
+        if isinstance(loader := cfg.get(name), Mapping):
+            try_loader(f"{file}: {name}", loader)
+    for key in ("val_evaluator", "test_evaluator"):
+        for metric in listed(cfg.get(key)):
+            if isinstance(metric, Mapping) and "type" in metric:
+                try_metric(f"{file}: {key}", metric)
+    if isinstance(wrapper := cfg.get("optim_wrapper"), Mapping):
+        _check_paramwise(f"{file}: optim_wrapper.paramwise_cfg", wrapper)
+        built = try_optimizer(f"{file}: optim_wrapper", wrapper)
+        for where, schedule in _schedules(cfg) if built is not None else ():
+            steps = loop.get("max_epochs" if schedule.get("by_epoch", True) else "max_iters") or 1
+            try_schedule(f"{file}: {where}", schedule, built, steps)
+
+
+def _check_endless(cfg: Any, file: str) -> None:
+    """Refuse loops that wait for the end of data which have none."""
+    for name, key in zip(LOADERS, ("train_cfg", "val_cfg", "test_cfg"), strict=True):
+        kind = found(DATA_SAMPLERS, ((cfg.get(name) or {}).get("sampler") or {}).get("type"))
+        loop = _loop(cfg.get(key) or {}) if key == "train_cfg" else BaseLoop
+        if _is(kind, SeededSampler, InfiniteSampler) and not _is(loop, IterBasedTrainLoop):
+            what = f"an {loop.__name__}" if key == "train_cfg" else "a loop over all data"
+            raise UserError(
+                f"{file}: {key} is {what}, but the end of an epoch never comes: {name}.sampler is a {kind.__name__}. "
+                f"Set sampler=dict(type='DefaultSampler', shuffle={key == 'train_cfg'})"
+            )
+
+
+def _check_units(cfg: Any, file: str) -> None:
+    """Refuse what counts epochs in a training that has none."""
+    hooks = {f"default_hooks.{name}": hook for name, hook in (cfg.get("default_hooks") or {}).items()}
+    hooks |= {f"custom_hooks[{index}]": hook for index, hook in enumerate(listed(cfg.get("custom_hooks")))}
+    parts = [(where, hook) for where, hook in hooks.items() if _is(_kind_of(hook), CheckpointHook)]
+    for where, part in [*parts, *_schedules(cfg)]:
+        if part.get("by_epoch", True) and not part.get("convert_to_iter_based"):
+            raise UserError(
+                f"{file}: {where} counts epochs (by_epoch is {part.get('by_epoch', True)}), and train_cfg trains by "
+                "iterations: nothing would ever happen. Set by_epoch=False, and what it counts in iterations"
+            )
+
+
+def _check_paramwise(where: str, wrapper: Mapping[str, Any]) -> None:
+    """Refuse settings of parameters that MMEngine's constructor would leave out without a word."""
+    given, optimizer = wrapper.get("paramwise_cfg"), wrapper.get("optimizer")
+    constructor = wrapper.get("constructor", DefaultOptimWrapperConstructor)
+    if given is None or found(OPTIM_WRAPPER_CONSTRUCTORS, constructor) is not DefaultOptimWrapperConstructor:
+        return
+    known = named_parameters(_paramwise)
+    check_keys(where, given, {*known})
+    for name, value in given.items():
+        check_kind(f"{where}.{name}", value, known[name])
+    kind = found(OPTIMIZERS, optimizer.get("type")) if isinstance(optimizer, Mapping) else None
+    taken = (accepted_arguments(kind, {}) if isinstance(kind, type) else None) or {}
+    for name, value in (given.get("custom_keys") or {}).items() if taken else ():
+        check_keys(f"{where}.custom_keys.{name}", value, {"lr_mult", "decay_mult"} | taken.keys())
+
+
+def _loop(loop: Mapping[str, Any]) -> Any:
+    """The class of a training loop; MMEngine's default counts epochs."""
+    default = "EpochBasedTrainLoop" if loop.get("by_epoch", True) else "IterBasedTrainLoop"
+    return found(LOOPS, loop.get("type", default))
+
+
+def _kind_of(hook: Any) -> Any:
+    return found(HOOKS, hook["type"]) if isinstance(hook, Mapping) and "type" in hook else None
+
+
+def _schedules(cfg: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Places and configs of the schedules of a config."""
+    given = cfg.get("param_scheduler") or ()
+    named = (
+        [("param_scheduler", given)]
+        if isinstance(given, Mapping)
+        else [(f"param_scheduler[{index}]", each) for index, each in enumerate(given)]
+    )
+    return [(where, each) for where, each in named if isinstance(each, Mapping)]
+
+
+def listed(given: Any) -> list[Any]:
+    """One part or several as a list; the metrics of an evaluator."""
+    if isinstance(given, Mapping):
+        return listed(given["metrics"]) if "metrics" in given else [given]
+    return list(given or ())
+
+
+def _is(kind: Any, *bases: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, bases)
