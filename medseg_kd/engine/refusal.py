@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from torch import nn
 
 from medseg_kd.configuration.consistency import check_training
@@ -74,13 +75,15 @@ def done_or_nothing(method: Callable[..., _Result]) -> Callable[..., _Result]:
 
 
 def _place_in_model(model: nn.Module, error: BaseException) -> str:
-    """The part of a model that PyTorch refuses to compute, where no code of the user's own ran in it."""
+    """The part of a model that PyTorch refuses to compute, or the hook, where no code of the user's own ran in it."""
     names, part, last = {id(module): name for name, module in model.named_modules()}, "", ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         last = frame.f_globals.get("__name__", "")
         module = frame.f_locals.get("self")
         if isinstance(module, nn.Module) and id(module) in names and last.startswith(LIBRARIES):
             part = f"model.{names[id(module)]} ({type(module).__name__})".replace("model. ", "model ")
+        elif isinstance(module, Hook) and last.startswith(LIBRARIES):
+            part = f"the hook {type(module).__name__}"
         elif not is_library(last):
             part = ""
     return part
