@@ -116,6 +116,12 @@ COMMAND_LINES = [
     call("tools/compare_methods.py --method-options CWD nope=1", "nope"),
     call("tools/compare_methods.py --finished", "no seed is finished yet"),
     call("tools/compare_methods.py --out configs", "--out configs is a folder"),
+    call("tools/compare_methods.py --data-root nowhere", "data folder not found: nowhere"),
+    call(
+        "tools/sweep.py base.py --key optim_wrapper.optimizer.lr --values 0.1 --val-cases 1",
+        "holds no case 1",
+        "case0001",
+    ),
     call(_SWEEP.format("nope.x", "1", "1"), "nope"),
     call(_SWEEP.format("optim_wrapper.optimizer.lr", "x", "1"), "optim_wrapper.optimizer.lr is 'x'"),
     call(_SWEEP.format("optim_wrapper.optimizer.lr", "0.1", "99"), "--hold-out 99"),
