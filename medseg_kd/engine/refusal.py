@@ -65,6 +65,10 @@ def done_or_nothing(method: Callable[..., _Result]) -> Callable[..., _Result]:
                 _remove_traces(runner)
             raise
         except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.filename is None:
+                error.filename = str(runner.work_dir)  # of a log, whose writer does not tell
+            if isinstance(error, OSError) and not runner.has_stepped:
+                _remove_traces(runner)
             place = "" if runner.has_stepped or explanation(error) else _place_in_model(runner.bare_model, error)
             if not place:
                 raise
