@@ -210,8 +210,8 @@ def test_a_checkpoint_without_regions_is_resumed_without_a_warning(run, phantom,
 
 
 def test_a_schedule_that_holds_a_function_is_saved_and_resumed(phantom, tmp_path):
-    schedule = dict(type="OneCycleLR", eta_max=0.1, total_steps=4, by_epoch=False)
-    for name, changes in (("run", {}), ("cut", {"train_cfg.max_iters": 2}), ("cut", {"resume": True})):
+    schedule = dict(type="OneCycleLR", eta_max=0.1, total_steps=4, end=4, by_epoch=False)
+    for name, changes in (("run", {}), ("cut", {"max_iters": 2}), ("cut", {"resume": True})):
         Runner.from_cfg(tiny_config(phantom, tmp_path / name, param_scheduler=[schedule], **changes)).train()
     whole, resumed = (torch.load(tmp_path / name / "iter_4.pth", weights_only=True) for name in ("run", "cut"))
     assert _equal(whole["state_dict"], resumed["state_dict"])
