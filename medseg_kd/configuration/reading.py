@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE, ConfigParsingError
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings, is_installed
@@ -69,9 +69,12 @@ def build_model(cfg: Config) -> Any:
         return MODELS.build(cfg.model)
 
 
-def segmentor_of(model: ConfigDict) -> ConfigDict:
-    """The segmentor that a model config trains: of a distillation, the student."""
-    return model.get("architecture", model)
+def segmentor_of(model: Any) -> Any:
+    """The segmentor that a model config trains: of a distillation the student, with the preprocessor that it gets."""
+    student = model.get("architecture", model)
+    if student is model or not model.get("data_preprocessor"):
+        return student
+    return type(student)({**student, "data_preprocessor": model["data_preprocessor"]})
 
 
 def network_name(cfg: Config) -> str:

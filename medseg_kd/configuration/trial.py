@@ -1,5 +1,6 @@
 """Parts that are built when the data are read already are built once before, on next to nothing."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -71,9 +72,11 @@ def _is_known(kind: Any) -> bool:
 
 @contextmanager
 def _told(where: str) -> Iterator[None]:
-    """What a class says of its arguments becomes a message."""
+    """What a class says of its arguments becomes a message; its warnings come when it is used."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except Exception as error:

@@ -72,6 +72,11 @@ def find_images(folder: Path) -> dict[str, Path]:
     return {case: image_of[key] for case, key in _named(image_of, folder)}
 
 
+def natural(name: str) -> list[int | str]:
+    """What names are sorted by in natural order, in which 2 comes before 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
 def volumes_in(folder: Path) -> list[Path]:
     """NIfTI files directly in a folder, in order; none where there is no folder."""
     return sorted(p for p in folder.glob("*") if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
@@ -89,7 +94,7 @@ def _some_volumes(folder: Path, option: str) -> list[Path]:
 def _named(image_of: Mapping[str, Path], folder: Path) -> list[tuple[str, str]]:
     """Case name and key of images, in natural order of the former (2 before 10)."""
     named = [(_case_name(key, path), key) for key, path in image_of.items()]
-    named.sort(key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each[0])])
+    named.sort(key=lambda each: natural(each[0]))
     names = [name for name, _ in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"several images in {folder} give the same case name: {some(twice)}. Rename them.")

@@ -10,10 +10,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.datasets.headers import checked_bytes
-from medseg_kd.datasets.integrity import check_header, check_whole
+from medseg_kd.datasets.integrity import check_header, check_whole, packed_sum
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.errors import UserError, last_line
 
+VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 ORIENTATION = "LPS"
 """Rows run from front to back, columns from the patient's right to the left, slices from feet to head."""
 ORIENTATIONS = {
@@ -129,14 +130,16 @@ def _header(reader: sitk.ImageFileReader, path: Path) -> Header:
 
 
 def read_label(path: Path) -> sitk.Image:
-    """Read a label of any pixel type whose values are whole numbers, as int32."""
+    """Read a label of any pixel type whose values are whole numbers, as uint8, or uint16 where they are larger."""
     image = read_image(path)
+    if image.GetPixelID() == sitk.sitkUInt8:
+        return image
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise UserError(f"{path} holds values that are not whole numbers: it is not a label, or was interpolated.")
     if values.min() < 0 or values.max() > MAX_LABEL:
         raise UserError(f"{path} holds values from {values.min()} to {values.max()}: expected labels in 0..65535.")
-    return sitk.Cast(image, sitk.sitkInt32)
+    return sitk.Cast(image, sitk.sitkUInt8 if values.max() < 256 else sitk.sitkUInt16)
 
 
 def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
@@ -174,6 +177,14 @@ def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orient
     )
 
 
+def read_mask(path: Path, turn: bool) -> Raw:
+    """Read a label in place of an image, turned to LPS or as it lies in the file; it has a geometry either way."""
+    label = read_label(path)
+    label = sitk.DICOMOrient(label, ORIENTATION) if turn else label
+    place = {"origin": label.GetOrigin(), "direction": label.GetDirection()}
+    return Raw(sitk.GetArrayFromImage(label), None, label.GetSpacing()[::-1], place)
+
+
 def orientation_of(direction: Sequence[float]) -> str:
     """Where axes point to, such as ``RAS``: SimpleITK's ``DICOMOrient`` leads back to it."""
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction))
@@ -183,10 +194,16 @@ def read_image(path: Path) -> sitk.Image:
     """Read a whole volume."""
     reader = _opened(path)
     _header(reader, path)
-    check_whole(path, checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path))
+    size, proved = checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path), packed_sum(path)
+    if proved is None:
+        check_whole(path, size)
     try:
-        return reader.Execute()
+        image = reader.Execute()
+        if proved is not None and not proved(sitk.GetArrayViewFromImage(image)):
+            check_whole(path, size)
+        return image
     except RuntimeError as error:
+        check_whole(path, size)
         raise UserError(f"cannot read {path} (truncated or damaged?): {reason(error)}") from error
 
 

@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from medseg_kd.errors import UserError
 from medseg_kd.files import remove_drafts, sync_folder, write_text
-from medseg_kd.models.checkpoint import read_checkpoint, write_checkpoint
+from medseg_kd.models.checkpoint import last_checkpoint, read_checkpoint, write_checkpoint
 from medseg_kd.registry import HOOKS
 
 _OF_A_RUN = re.compile(r"(best_.+_)?(iter|epoch)_\d+\.pth|last_checkpoint")
@@ -146,7 +146,9 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
     def _find_replaced(self, runner: Any) -> None:
         """Tell what an earlier run has left in the folder of one that starts anew."""
         names = (path.name for path in self._folder.glob("*") if path.is_file())
-        self._replaced = sorted(name for name in names if _OF_A_RUN.fullmatch(name))
+        last = getattr(last_checkpoint(self._folder), "name", None)
+        # First the one that --resume takes: where that has a second name, an earlier run is told from a new one.
+        self._replaced = sorted(filter(_OF_A_RUN.fullmatch, names), key=lambda name: (name != last, name))
         self._aside = self._folder / f"replaced_{runner.timestamp}"
         if self._replaced:
             shown = ", ".join(self._replaced[:_SHOWN]) + (", ..." if len(self._replaced) > _SHOWN else "")
@@ -159,11 +161,12 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
     def _end_replacing(self, resumed: str) -> None:
         """Finish what a run that started anew was killed in the middle of, or undo it where the earlier run goes on."""
         for aside in self._folder.glob("replaced_*"):
-            both = {path: self._folder / path.name for path in aside.glob("*")}
-            twice = {path: own for path, own in both.items() if own.is_file() and own.samefile(path)}
-            undo = resumed in (path.name for path in twice)
-            for path, own in twice.items():
-                _remove(path if undo else own)
+            twice = {path for path in aside.glob("*") if _is_same(path, self._folder / path.name)}
+            undo = resumed in {path.name for path in twice}
+            for path in list(aside.glob("*")) if undo else ():
+                path.replace(self._folder / path.name)  # does nothing where it is the same file
+            for path in twice:
+                _remove(path if undo else self._folder / path.name)
             if not any(aside.iterdir()):
                 aside.rmdir()
 
@@ -232,6 +235,10 @@ def _validation_is_due(runner: Any) -> bool:
 
 def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.samefile(other)
 
 
 def _remove(path: Path) -> None:

@@ -1,8 +1,8 @@
 """All organs of one case: counts, distances, and the scores that a protocol makes of them."""
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,6 @@ from .surface import Size, Spacing, directed_distances, foreground_box, slabs, s
 
 Scores = dict[int, dict[str, float | str]]
 """``{class_index: {"dice", "jaccard", "hd95", "asd": float, "status": str}}``, of the measures that were asked for."""
-
-WAYS = ("pred_to_truth", "truth_to_pred")
-NO_DISTANCES = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,41 @@ def score_case(
     return measure_case(pred, truth, num_classes, used, measures, case, threads, names).score(protocol, unit)
 
 
+def score_volumes(
+    volumes: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str], Spacing]],
+    measures: Sequence[Measure],
+    protocols: Sequence[str],
+    case: str,
+    threads: int | None = None,
+    in_mm: bool = False,
+) -> dict[str, dict[str, Scores]]:
+    """Score one case of a test set, whose organs lie in one volume or in several, under protocols.
+
+    Args:
+        volumes: prediction, truth, the names of their classes, background first, and the spacing, as for
+            :func:`score_case`; asked for one after the other. Organs are numbered through all of them.
+        in_mm: all cases of the test set have a spacing: what is shown in mm need not be measured in voxels too.
+
+    Returns:
+        For each protocol and each unit that it may be shown in the :data:`Scores`.
+    """
+    needed = {"mm", *(measure.measured_in for measure in measures)}
+    needed |= set() if in_mm and "transunet" not in protocols else {"voxel"}
+    measured = []
+    for pred, truth, names, spacing in volumes:
+        if in_mm and spacing is None:
+            raise UserError(f"case {case} does not tell the size of its voxels, but other cases do")
+        sizes = {unit: size for unit, size in units_of(spacing).items() if unit in needed}
+        measured.append(measure_case(pred, truth, len(names), sizes, measures, case, threads, names))
+    units = measured[0].organs
+    scores: dict[str, dict[str, Scores]] = {protocol: {} for protocol in protocols}
+    for protocol in protocols:
+        for unit in ["voxel"] if protocol == "transunet" else units:
+            organs = [organ for each in measured for organ in each.score(protocol, unit).values()]
+            scores[protocol][unit] = dict(enumerate(organs, start=1))
+    return scores
+
+
 def measure_case(
     pred: np.ndarray,
     truth: np.ndarray,
@@ -123,11 +155,11 @@ def measure_case(
     box = foreground_box(pred, truth)
     pred, truth = pred[box], truth[box]
     needed = {
-        (size, way)
+        (size, need)
         for unit, size in sizes.items()
         for m in measures
         if m.measured_in in (None, unit)
-        for way in m.needs
+        for need in m.needs
     }
     with ThreadPoolExecutor(threads or available_threads()) as pool:
         overlaps = pool.map(lambda r: _overlap(pred[slice(*r)], truth[slice(*r)], num_classes), slabs(pred.shape))
@@ -137,8 +169,8 @@ def measure_case(
     organs: dict[str, list[Organ]] = {unit: [] for unit in sizes}
     for unit, size in sizes.items():
         for k, (found, true, both) in enumerate(counts[1:], start=1):
-            ways = (distances.get((size, way, k), NO_DISTANCES) for way in WAYS)
-            organs[unit].append(Organ(names[k], found, true, both, size, *ways))
+            measured = {need: job for (of, need, organ), job in distances.items() if of == size and organ == k}
+            organs[unit].append(Organ(names[k], found, true, both, size, **measured))
     return CaseMeasure(measures, organs)
 
 
@@ -180,15 +212,25 @@ def _surfaces_by_class(labels: np.ndarray, num_classes: int, pool: ThreadPoolExe
 
 def _distances(
     pred: np.ndarray, truth: np.ndarray, num_classes: int, needed: set[tuple[Size, str]], pool: ThreadPoolExecutor
-) -> dict[tuple[Size, str, int], np.ndarray]:
-    """(n,) distances of the classes that have a surface in both, by voxel size, direction and class."""
+) -> dict[tuple[Size, str, int], Any]:
+    """What measures need of the classes that have a surface in both, by voxel size, its name and class."""
     found, true = (_surfaces_by_class(labels, num_classes, pool) for labels in (pred, truth))
     present = [k for k in range(1, num_classes) if len(found[k]) and len(true[k])]
     # All of them at once, the largest first, so that no thread waits for the next unit or organ.
     present.sort(key=lambda k: len(found[k]) + len(true[k]), reverse=True)
-    jobs = {}
+    jobs: dict[tuple[Size, str, int], Future[Any]] = {}
     for k in present:
-        for size, way in sorted(needed):
-            source, target = (found[k], true[k]) if way == "pred_to_truth" else (true[k], found[k])
-            jobs[size, way, k] = pool.submit(directed_distances, source, target, pred.shape, size)
+        for size, need in sorted(needed):
+            if need == "surfels":
+                jobs[size, need, k] = pool.submit(_surfel_distances, pred, truth, k, size)
+                continue
+            source, target = (found[k], true[k]) if need == "pred_to_truth" else (true[k], found[k])
+            jobs[size, need, k] = pool.submit(directed_distances, source, target, pred.shape, size)
     return {key: job.result() for key, job in jobs.items()}
+
+
+def _surfel_distances(pred: np.ndarray, truth: np.ndarray, organ: int, size: Size) -> tuple[np.ndarray, ...]:
+    """See :func:`~medseg_kd.evaluation.surfels.surfel_distances`; what it needs takes seconds to import."""
+    from .surfels import surfel_distances
+
+    return surfel_distances(pred == organ, truth == organ, size)

@@ -6,13 +6,16 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prettytable import PrettyTable
 
+from ..errors import some
 from ..files import write_text
+from .bootstrap import CAUTION, FEW, MEAN, METHOD, Interval, bootstrap
 from .case import Scores
 from .measures.base import DEFAULT, Measure, build_all
 
@@ -31,6 +34,8 @@ class Summary:
         per_class: {organ: {title of a measure: mean over the cases that count}}, as shown; nan when none counts.
         mean: {title: mean over the organs that have a value}.
         counts: {organ: how many cases are of each status}.
+        intervals: {title: {organ, and "mean": 95 % interval of its mean}}; empty where none were asked for.
+        seed: of the intervals.
     """
 
     protocol: str
@@ -40,6 +45,8 @@ class Summary:
     per_class: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float]
     counts: Mapping[str, Mapping[str, int]]
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    seed: int | None = None
 
     def total(self, status: str) -> int:
         """Number of organ-cases of a status."""
@@ -74,6 +81,18 @@ class Summary:
         return f"{self.heading}\n{text}\n{self.organ_cases}"
 
     @property
+    def interval_lines(self) -> list[str]:
+        """The intervals of the means over the organs, how they were found and what they are worth; none without."""
+        if not self.intervals:
+            return []
+        found = "; ".join("{} {:.2f} to {:.2f}".format(title, *each[MEAN]) for title, each in self.intervals.items())
+        return [
+            f"95% interval of the mean: {found}",
+            f"{METHOD} {self.seed}",
+            *([CAUTION] if len(self.cases) < FEW else []),
+        ]
+
+    @property
     def lines(self) -> str:
         """One line for each metric, for the validation during training."""
         lines = [f"{self.heading}; {self.organ_cases}"]
@@ -84,9 +103,17 @@ class Summary:
 
 
 def summarise(
-    protocol: str, unit: str, cases: Sequence[tuple[str, Scores]], organs: Iterable[str], metrics: Sequence[Any]
+    protocol: str,
+    unit: str,
+    cases: Sequence[tuple[str, Scores]],
+    organs: Iterable[str],
+    metrics: Sequence[Any],
+    seed: int | None = None,
 ) -> Summary:
-    """Means over at least one case, then over organs; not-a-number is left out of each of them."""
+    """Means over at least one case, then over organs; not-a-number is left out of each of them.
+
+    With a seed, and two cases, they have intervals.
+    """
     measures = build_all(metrics)
     per_class, counts = {}, {}
     for index, name in enumerate(organs, start=1):
@@ -94,7 +121,38 @@ def summarise(
         per_class[name] = {m.title: m.shown(nan_mean([float(score[m.key]) for score in scores])) for m in measures}
         counts[name] = Counter(str(score["status"]) for score in scores)
     mean = {m.title: nan_mean([values[m.title] for values in per_class.values()]) for m in measures}
-    return Summary(protocol, unit, cases, measures, per_class, mean, counts)
+    intervals: dict[str, Mapping[str, Interval]] = {}
+    if seed is not None and len(cases) > 1:
+        for each in measures:
+            values = [[each.shown(float(score[each.key])) for score in scores.values()] for _, scores in cases]
+            found = bootstrap(np.array(values), seed)
+            intervals[each.title] = dict(zip([*per_class, MEAN], found, strict=True))
+    return Summary(protocol, unit, cases, measures, per_class, mean, counts, intervals, seed)
+
+
+def summarise_cases(
+    protocols: Sequence[str],
+    scores: Sequence[tuple[str, Mapping[str, Mapping[str, Scores]]]],
+    organs: Iterable[str],
+    metrics: Sequence[Any],
+    seed: int | None = None,
+) -> tuple[list[Summary], list[str]]:
+    """Summaries of what :func:`~medseg_kd.evaluation.case.score_volumes` gave for each case, and what is to be said.
+
+    Distances are in voxels under ``transunet``, else in mm, unless a case does not know its spacing.
+    """
+    summaries, said, organs = [], [], list(organs)
+    for protocol in protocols:
+        without = [case for case, found in scores if "mm" not in found[protocol]]
+        unit = "voxel" if without else "mm"
+        if 0 < len(without) < len(scores):
+            said.append(
+                f"{len(without)} of {len(scores)} cases have no spacing ({some(without)}): "
+                f"all distances of protocol {protocol} are in voxels."
+            )
+        cases = [(case, found[protocol][unit]) for case, found in scores]
+        summaries.append(summarise(protocol, unit, cases, organs, metrics, seed))
+    return summaries, said
 
 
 def unit_of(measure: Measure | type[Measure], unit: str) -> str:
@@ -114,6 +172,13 @@ def write_metrics_json(path: Path, summaries: Sequence[Summary]) -> None:
     for summary in summaries:
         table: dict[str, Any] = {f"m{title}": value for title, value in _numbers(summary.mean).items()}
         table["per_class"] = {name: _numbers(values) for name, values in summary.per_class.items()}
+        if summary.intervals:
+            table["intervals"] = {
+                title: {name: None if math.isnan(sum(each)) else each for name, each in found.items()}
+                for title, found in summary.intervals.items()
+            }
+        if told := {m.title: str(m) for m in summary.measures if str(m) != m.title}:
+            table["measures"] = told
         if summary.protocol == "strict":
             table |= {"missed": summary.total("missed"), "false_alarms": summary.total("false_alarm")}
         content[summary.protocol] = table

@@ -7,7 +7,9 @@ are found in one pass by comparing shifted arrays, and distances are looked up i
 instead of in a distance map of the whole volume.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -17,6 +19,9 @@ Spacing = float | Sequence[float] | None
 
 Size = tuple[float, ...]
 """Voxel size along each axis, checked."""
+
+OFFSETS, FEW_OFFSETS = 500, 30
+"""Voxels around a surface voxel where the other surface is looked for, about; and how many show whether it is near."""
 
 SLAB_VOXELS = 1 << 20
 """Voxels that are looked at together: small enough for the processor's cache, large enough to hide Python."""
@@ -88,13 +93,54 @@ def directed_distances(source: np.ndarray, target: np.ndarray, shape: tuple[int,
         (n,) float64 distances in the order of ``source``, in the unit of the voxel size.
     """
 
-    def points(flat: np.ndarray) -> np.ndarray:
-        return np.stack(np.unravel_index(flat, shape), axis=1) * size
-
-    distances = np.zeros(len(source))
-    apart = ~np.isin(source, target, assume_unique=True)
-    if apart.any():
+    if not len(source):
+        return np.zeros(0)
+    sources, targets = (np.stack(np.unravel_index(flat, shape)) for flat in (source, target))
+    distances = np.empty(len(source))
+    left = _nearby(sources, targets, size, distances)
+    if len(left):
+        points, of = (axes.T * size for axes in (targets, sources[:, left]))
         # On surfaces, these settings take two thirds of the time that the defaults take.
-        tree = KDTree(points(target), leafsize=16, balanced_tree=False, compact_nodes=False)
-        distances[apart] = tree.query(points(source[apart]))[0]
+        tree = KDTree(points, leafsize=16, balanced_tree=False, compact_nodes=False)
+        distances[left] = tree.query(of)[0]
     return distances
+
+
+def _nearby(sources: np.ndarray, targets: np.ndarray, size: Size, distances: np.ndarray) -> np.ndarray:
+    """Fill in the distances of the sources that have a target close by, and give the places of the others.
+
+    All of them are looked up at one offset after the other, the nearest first: the first target is the nearest one.
+
+    Args:
+        sources, targets: (axes, n) and (axes, m) voxels.
+        distances: (n,), written to.
+    """
+    offsets, lengths = _offsets(size)
+    reach = np.abs(offsets).max(axis=0)[:, None]
+    both = np.concatenate([sources, targets], axis=1)
+    low = both.min(axis=1, keepdims=True) - reach
+    box = tuple((both.max(axis=1, keepdims=True) + reach + 1 - low)[:, 0].tolist())
+    occupied = np.zeros(box, bool).ravel()
+    occupied[np.ravel_multi_index(tuple(targets - low), box)] = True
+    at = np.ravel_multi_index(tuple(sources - low), box)
+    steps = offsets @ np.array([math.prod(box[axis + 1 :]) for axis in range(len(box))])
+    left = np.arange(len(at))
+    for tried, (step, length) in enumerate(zip(steps.tolist(), lengths.tolist(), strict=True)):
+        hit = occupied.take(at + step)
+        distances[left[hit]] = length
+        left, at = left[~hit], at[~hit]
+        if not len(left) or (tried > FEW_OFFSETS and 2 * len(left) > len(distances)):
+            break
+    return left
+
+
+@lru_cache
+def _offsets(size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """(k, axes) steps to all voxels of a ball, and how far they lead, in this order."""
+    radius = 0.6 * (OFFSETS * math.prod(size)) ** (1 / len(size))
+    reach = [int(radius / length) for length in size]
+    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(-1, len(size))
+    lengths = np.sqrt(((steps * size) ** 2).sum(axis=1))
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] <= radius]
+    return steps[order], lengths[order]

@@ -14,9 +14,9 @@ from mmengine.logging import print_log
 
 from ..errors import UserError
 from ..registry import METRICS
-from .case import checked_labels, measure_case, units_of
+from .case import checked_labels, score_volumes
 from .measures.base import DEFAULT, PROTOCOLS, build_all
-from .summary import Summary, summarise, write_metrics_json, write_per_case_csv
+from .summary import summarise_cases, write_metrics_json, write_per_case_csv
 
 WAITING = 2
 """Cases handed over and not yet scored, at most: the volumes of more would fill the memory."""
@@ -130,22 +130,17 @@ class VolumeMetric(BaseMetric):
         pred, truth = (_labels(sample[key]["data"]) for key in ("pred_sem_seg", "gt_sem_seg"))
         if pred.shape == truth.shape and (ignored := truth == self.ignore_index).any():
             pred, truth = np.where(ignored, 0, pred), np.where(ignored, 0, truth)
-        volumes = [(pred, truth, list(classes))]
+        spacing = sample.get("spacing")
+        if spacing is None and pred.shape == truth.shape == (1, *truth.shape[1:]):
+            pred, truth = pred[0], truth[0]  # an image: its objects have a contour, in a volume they are all surface
+        volumes = [(pred, truth, list(classes), spacing)]
         if self.regions:
             pred = checked_labels(pred, len(classes), f"case {case}: the prediction")
             truth = checked_labels(truth, len(classes), f"case {case}: the ground truth")
             regions = self.regions.items()
-            volumes = [(np.isin(pred, each), np.isin(truth, each), [classes[0], name]) for name, each in regions]
-        units = units_of(sample.get("spacing"))
-        measured = [
-            measure_case(pred, truth, len(names), units, self.measures, case, self.threads, names)
-            for pred, truth, names in volumes
-        ]
-        scores: dict[str, dict[str, Any]] = {protocol: {} for protocol in self.protocols}
-        for protocol in self.protocols:
-            for unit in ["voxel"] if protocol == "transunet" else units:
-                organs = [organ for each in measured for organ in each.score(protocol, unit).values()]
-                scores[protocol][unit] = dict(enumerate(organs, start=1))
+            names = [classes[0]]
+            volumes = [(np.isin(pred, each), np.isin(truth, each), [*names, name], spacing) for name, each in regions]
+        scores = score_volumes(volumes, self.measures, self.protocols, case, self.threads)
         self.scoring_seconds += time.perf_counter() - started
         return {"case": case, "scores": scores}
 
@@ -158,7 +153,10 @@ class VolumeMetric(BaseMetric):
             results = [result for result in results if result["scores"] is not None]
         if not results:
             return {}
-        summaries = [self._summary(protocol, results) for protocol in self.protocols]
+        scored = [(result["case"], result["scores"]) for result in results]
+        summaries, said = summarise_cases(self.protocols, scored, self.regions or self.classes[1:], self.measures)
+        for line in said:
+            print_log(line, logger="current")
         note = (self.dataset_meta or {}).get("note")
         for summary in summaries:
             text = summary.table if any(measure.needs for measure in self.measures) else summary.lines
@@ -174,19 +172,6 @@ class VolumeMetric(BaseMetric):
             for name, scores in first.per_class.items():
                 values.update({f"{title}_{name}": value for title, value in scores.items()})
         return values
-
-    def _summary(self, protocol: str, results: list[dict[str, Any]]) -> Summary:
-        """Distances in voxels under ``transunet``, else in mm, unless a case does not know its spacing."""
-        without = [result["case"] for result in results if "mm" not in result["scores"][protocol]]
-        unit = "voxel" if without else "mm"
-        if 0 < len(without) < len(results):
-            print_log(
-                f"{len(without)} of {len(results)} cases have no spacing ({', '.join(without)}): "
-                f"all distances of protocol {protocol} are in voxels.",
-                logger="current",
-            )
-        cases = [(result["case"], result["scores"][protocol][unit]) for result in results]
-        return summarise(protocol, unit, cases, self.regions or self.classes[1:], self.measures)
 
 
 def _labels(data: torch.Tensor | np.ndarray) -> np.ndarray:

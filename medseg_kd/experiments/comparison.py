@@ -1,6 +1,7 @@
 """Tested runs side by side: their scores, and paired differences with interval and test."""
 
 import csv
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +10,9 @@ import numpy as np
 from scipy import stats
 
 from medseg_kd.errors import UserError
+from medseg_kd.evaluation.bootstrap import MEAN, RESAMPLES
 from medseg_kd.evaluation.measures.base import DEFAULT, kind_of
 from medseg_kd.evaluation.summary import nan_mean
-
-RESAMPLES = 9999
-"""Bootstrap samples behind an interval."""
-
-MEAN = "mean"
-"""Label of the row that compares the means of the cases."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +24,7 @@ class RunScores:
         units: units of the distances; more than one only in a file that mixes them.
         values: for the key of each measure, (cases, organs), in percent where it is shown so, nan without a score.
         missed: organ-cases that the run missed; ``false_alarms`` are those that it invented.
+        options: {title of a measure that has some: its options in words}, as the ``metrics.json`` beside the file says.
     """
 
     name: str
@@ -38,6 +35,7 @@ class RunScores:
     values: Mapping[str, np.ndarray]
     missed: int
     false_alarms: int
+    options: Mapping[str, str]
 
     def organ_means(self, metric: str) -> list[float]:
         """Mean over the cases for each organ, as in ``metrics.json``; not-a-number is left out."""
@@ -75,8 +73,8 @@ def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str 
         metrics: what will be compared: titles, keys or paths of measures.
 
     Raises:
-        UserError: a file is missing or not whole, the protocol is not in it, or the runs differ in cases, organs or
-            the unit of a distance that is compared.
+        UserError: a file is missing or not whole, the protocol is not in it, or the runs differ in cases, organs, or
+            the unit or the options of what is compared.
     """
     compared = [kind_of(name) for name in metrics]
     keys = dict.fromkeys(kind.key for kind in (*map(kind_of, DEFAULT), *compared))
@@ -90,6 +88,11 @@ def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str 
             f"the distances are in different units: {found}. Compare --measures Dice alone or --protocol transunet "
             "(always voxels), or test all runs on data that has its spacing."
         )
+    for kind in compared:
+        said = {run.options.get(kind.title, kind.title): run.file for run in runs}
+        if len(said) > 1:
+            found = "; ".join(f"{measure} in {file}" for measure, file in said.items())
+            raise UserError(f"the runs were not measured alike: {found}. Measure all of them with the same options.")
     return [runs[0], *(_aligned(run, runs[0]) for run in runs[1:])]
 
 
@@ -184,7 +187,16 @@ def _read(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
         values=values,
         missed=status.count("missed"),
         false_alarms=status.count("false_alarm"),
+        options=_options(file.with_name("metrics.json"), protocol),
     )
+
+
+def _options(file: Path, protocol: str) -> dict[str, str]:
+    """Measures that are not what their title alone says; none where there is no such file."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))[protocol].get("measures", {})
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {}
 
 
 def _aligned(run: RunScores, baseline: RunScores) -> RunScores:

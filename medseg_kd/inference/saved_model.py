@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.registry import DefaultScope, Registry
 
+from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
@@ -56,7 +57,7 @@ def saved_model(model: Any, weights: Mapping[str, Any], where: str) -> Any:
     if not isinstance(model, Mapping):
         raise UserError(f"{where} does not say what its model is: no meta['cfg'] with a model. Train it with train.py")
     MODELS.import_from_location()
-    student = model.get("architecture", model)
+    student = segmentor_of(model)
     trusted = _trusted({**student, "losses": None} if "losses" in student else student, where)
     try:
         with DefaultScope.overwrite_default_scope("medseg_kd"):

@@ -13,10 +13,9 @@ from medseg_kd.datasets.formats.images import read_pixels
 from medseg_kd.datasets.formats.transunet import TransUNet
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import DataSpec
-from medseg_kd.datasets.volumes import Header, check_grids, read_image, to_raw
+from medseg_kd.datasets.volumes import VOLUMES, Header, check_grids, read_image, to_raw
 from medseg_kd.errors import UserError
 
-VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 PREPARED = (".npy.h5", ".h5", ".npz")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 

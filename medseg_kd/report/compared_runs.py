@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from medseg_kd.evaluation.bootstrap import RESAMPLES
 from medseg_kd.evaluation.measures.base import Measure
 from medseg_kd.evaluation.summary import unit_of
-from medseg_kd.experiments.comparison import RESAMPLES, RunScores, differences
+from medseg_kd.experiments.comparison import RunScores, differences
+from medseg_kd.report.latex import escaped, tabular
 from medseg_kd.report.markdown import table
 
 Cell = tuple[str, bool]
@@ -93,12 +95,6 @@ def _unit(metric: type[Measure], run: RunScores) -> str:
 
 
 def _latex(runs: Sequence[RunScores], header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """The table of runs as a ``tabular`` with the rules of booktabs."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    escapes = str.maketrans({**special, **{c: f"\\{c}" for c in "&%$#_{}"}})
-    lines = [[name.translate(escapes) for name in header]]
-    lines += [[run.translate(escapes), *cells] for run, *cells in _marked(runs, rows, r"\textbf{{{}}}")]
-    head, *body = (" & ".join(line) + r" \\" for line in lines)
-    begin = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"
-    rules = [begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(["```latex", r"% needs \usepackage{booktabs}", *rules, "```"])
+    """The table of runs for LaTeX."""
+    lines = [[escaped(run), *cells] for run, *cells in _marked(runs, rows, r"\textbf{{{}}}")]
+    return f"```latex\n{tabular([escaped(name) for name in header], lines)}\n```"

@@ -6,8 +6,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from medseg_kd.configuration import build_model, read_config
+from medseg_kd.evaluation.bootstrap import RESAMPLES
 from medseg_kd.evaluation.summary import UNITS
-from medseg_kd.experiments.comparison import RESAMPLES
 from medseg_kd.experiments.methods import METRICS, PLAIN, TEACHER, Comparison
 from medseg_kd.experiments.runs import Run
 from medseg_kd.files import write_text

@@ -394,7 +394,7 @@ def _train_on_a_full_disk(phantom: Path, folder: Path, errors: Path) -> None:
     def full(content: Any, file: Any) -> None:
         saved.append(file)
         if len(saved) == 2:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         save(content, file)
 
     torch.save = full

@@ -164,13 +164,13 @@ def test_one_slice_and_padded_batches(printed: list[str]) -> None:
 
 def test_cases_are_scored_beside_the_loop(printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cases are handed over without a wait; the third waits until one is done; their order stays."""
-    gate, measure_case = threading.Event(), volume_metric.measure_case
+    gate, score_volumes = threading.Event(), volume_metric.score_volumes
 
     def slow(*args: object) -> object:
         assert gate.wait(30)
-        return measure_case(*args)
+        return score_volumes(*args)
 
-    monkeypatch.setattr(volume_metric, "measure_case", slow)
+    monkeypatch.setattr(volume_metric, "score_volumes", slow)
     labels = np.ones((1, 4, 4), dtype=np.uint8)
     metric = VolumeMetric(measures=("Dice",))
     metric.dataset_meta = {"classes": CLASSES}
@@ -291,3 +291,13 @@ def test_ignored_voxels_are_not_scored():
     truth[0, :2] = 255
     values = evaluate(VolumeMetric(**strict), [sample("a", pred, truth)])
     assert values["Dice_aorta"] == values["mDice"] == 100 and math.isnan(values["Dice_liver"])
+
+
+def test_an_image_is_scored_by_its_contour() -> None:
+    """A volume of one slice is all surface; an image, of which no spacing is known, is not."""
+    pred, truth = np.zeros((2, 1, 20, 20), np.uint8)
+    pred[:, 2:18, 2:12] = truth[:, 2:18, 4:14] = 1
+    for spacing, expected in ((None, score_case(pred[0], truth[0], 2)), ((3.0, 1.0, 1.0), score_case(pred, truth, 2))):
+        metric = VolumeMetric(measures=["HD95", "ASD"], protocols=["transunet"])
+        values = evaluate(metric, [sample("photo", pred, truth, spacing)], classes=("background", "lesion"))
+        assert values == {"mHD95": expected[1]["hd95"], "mASD": expected[1]["asd"]}

@@ -183,8 +183,12 @@ def test_slices_are_resized_as_in_the_test(tmp_path: Path) -> None:
 def test_the_student_of_a_distillation(tmp_path: Path) -> None:
     student = {"type": "Segmentor", "num_classes": 3, "network": {"type": "LeftAndRight", "in_channels": 1}}
     teacher = {"type": "nowhere.Teacher", "cfg_path": "teacher.py"}
-    path = write_checkpoint(tmp_path / "a.pth", CT, architecture=student, teacher=teacher, type="SingleTeacherDistill")
+    options = {"architecture": student, "teacher": teacher, "type": "SingleTeacherDistill"}
+    path = write_checkpoint(tmp_path / "a.pth", CT, **options)
     assert type(Predictor.from_checkpoint(path, "cpu").model.network).__name__ == "LeftAndRight"
+    replaced = {"type": "SlicePreprocessor", "size": (8, 16)}  # the student is trained with that of the whole
+    path = write_checkpoint(tmp_path / "a.pth", CT, data_preprocessor=replaced, **options)
+    assert Predictor.from_checkpoint(path, "cpu").model.data_preprocessor.size == (8, 16)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_on_a_gpu_the_first_case_of_a_size_is_measured(monkeypatch):
         return 16
 
     monkeypatch.setattr(case, "probe", probe)
-    monkeypatch.setattr(case, "_predict", lambda model, slices, device: model.network(slices))
+    monkeypatch.setattr(case.CasePredictor, "_predict", lambda _, model, slices, device: model.network(slices))
     model, predictor = build().eval(), case.CasePredictor()
     gpu = torch.device("cuda")
     assert predictor._batches(model, torch.rand(39, 1, 4, 4), gpu) == [16, 16, 4, 2, 1]

@@ -230,15 +230,20 @@ def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
     return [{"train": sorted({*names} - {*part}), "val": part} for part in held_out]
 
 
+def label_values(content: Mapping[str, Any], where: Path) -> dict[str, list[Any]]:
+    """``labels`` of a ``dataset.json``: the values of each name, of a region several."""
+    given = typed(content.get("labels"), dict, f"{where}: labels")
+    if given and all(key.isdecimal() for key in given):  # nnU-Net v1 and the Decathlon: value to name
+        given = {str(name): int(value) for value, name in given.items()}
+    return {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+
+
 def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
     """``labels``, ``regions`` and ``regions_class_order`` of a spec: every value is a class, regions are nnU-Net's.
 
     A class is named by the region that is made of it alone.
     """
-    given = typed(content.get("labels"), dict, f"{where}: labels")
-    if given and all(key.isdecimal() for key in given):  # nnU-Net v1 and the Decathlon: value to name
-        given = {str(name): int(value) for value, name in given.items()}
-    values = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    given, values = content.get("labels"), label_values(content, where)
     ignored = values.pop("ignore", [])
     every = [value for members in (*values.values(), ignored) for value in members]
     known = {*every} if all(type(value) is int for value in every) else set()
@@ -247,7 +252,7 @@ def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
             f"{where}: labels is {given}: expected background 0, and whole numbers that follow each other without a gap"
         )
     if len(ignored) > 1 or (ignored and ignored[0] != len(known) - 1):
-        raise UserError(f"{where}: ignore is {given['ignore']}, expected the highest of the labels")
+        raise UserError(f"{where}: ignore is {', '.join(map(str, ignored))}, expected the highest of the labels")
     regions = {name: members for name, members in values.items() if {*members} != {0}}
     single = {members[0]: name for name, members in values.items() if len({*members}) == 1}
     labels = {single.get(value, f"label {value}"): value for value in range(len(known) - len(ignored))}

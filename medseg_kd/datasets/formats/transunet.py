@@ -105,10 +105,14 @@ class TransUNet(Format):
             self._volume(source.name, source, "image")
         return self._load(source, "image")
 
+    def load_label(self, source: Path) -> Raw:
+        """Read the label of a slice or volume, in place of its image too, which need not be there."""
+        return self._load(source, "label")
+
     def _load(self, source: Path, *names: str) -> Raw:
         if source.suffix == ".npz":
             arrays = read_npz(source, names, ["spacing"])
-            return Raw(**{**arrays, "spacing": _numbers(arrays.get("spacing"))})
+            return Raw(arrays[names[0]], arrays.get("label"), _numbers(arrays.get("spacing")))
         with h5py.File(source, "r") as file:
             found = find_arrays(source, file, names)
             spacing = read_numbers(source, file, "spacing")
@@ -116,11 +120,11 @@ class TransUNet(Format):
                 spacing = read_array(source, *find_arrays(source, file, ["spacing"]))
             arrays = {name: read_array(source, array) for name, array in zip(names, found, strict=True)}
             geometry = _geometry(source, file)
-        if arrays["image"].ndim == 4:  # slices first on disk
+        if names[0] == "image" and arrays["image"].ndim == 4:  # slices first on disk
             arrays["image"] = arrays["image"].swapaxes(0, 1)
         elif self.axes == "HWS":
             arrays = {name: np.moveaxis(array, -1, 0) for name, array in arrays.items()}
-        return Raw(**arrays, spacing=_numbers(spacing), geometry=geometry)
+        return Raw(arrays[names[0]], arrays.get("label"), _numbers(spacing), geometry)
 
 
 def _listed(root: Path, name: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +31,7 @@ class Organ:
         voxel_size: along each axis of the array, in mm; ones where voxels are measured.
         pred_to_truth: (n,) distance of each surface voxel of P to the surface of T; empty where no measure needs it.
         truth_to_pred: (m,) the other way round.
+        surfels: what :func:`~medseg_kd.evaluation.surfels.surfel_distances` gives; empty where no measure needs it.
     """
 
     name: str
@@ -37,8 +39,9 @@ class Organ:
     true: int
     both: int
     voxel_size: tuple[float, ...]
-    pred_to_truth: np.ndarray
-    truth_to_pred: np.ndarray
+    pred_to_truth: np.ndarray = field(default_factory=partial(np.empty, 0))
+    truth_to_pred: np.ndarray = field(default_factory=partial(np.empty, 0))
+    surfels: tuple[np.ndarray, ...] = ()
 
     @property
     def status(self) -> str:
@@ -58,7 +61,7 @@ class Measure:
         absent: for each protocol (``transunet``: what the published code gives) the value of an organ that is
             ``missed``, a ``false_alarm`` or ``empty``. Not-a-number is not counted. A status that is left out is
             measured like a present organ.
-        needs: which of ``pred_to_truth`` and ``truth_to_pred`` it looks at, most of the time of a score.
+        needs: which of ``pred_to_truth``, ``truth_to_pred`` and ``surfels`` it looks at, most of the time of a score.
         measured_in: ``mm`` or ``voxel`` where it does not follow the protocol.
     """
 
@@ -67,7 +70,7 @@ class Measure:
     unit: ClassVar[str]
     higher_is_better: ClassVar[bool]
     absent: ClassVar[Mapping[str, Mapping[str, float]]]
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
     measured_in: str | None = None
 
     def __init_subclass__(cls) -> None:

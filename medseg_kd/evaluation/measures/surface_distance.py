@@ -9,21 +9,57 @@ from medseg_kd.errors import UserError
 from medseg_kd.evaluation.measures.base import Distance, Fraction, Organ
 from medseg_kd.registry import MEASURES
 
+CONVENTIONS = {"medpy": "MedPy", "monai": "MONAI", "deepmind": "DeepMind"}
+"""Of HD95: the libraries whose values it gives."""
+
 ROUNDING = 1 + 1e-9
 """A surface that is exactly the tolerance away is within it, whatever the last bit of its distance."""
 
 
 @MEASURES.register_module()
 class HD95(Distance):
-    """95th percentile (linear) of the distances of both directions *pooled in one list*, in voxels or mm, as in MedPy.
+    """95th percentile of the distances of the two surfaces, in voxels or mm, as one of three libraries defines it.
 
-    MONAI and DeepMind's surface-distance take the larger of two percentiles and give other numbers.
+    Args:
+        convention: ``medpy``: percentile (linear) of the distances of both directions *pooled in one list*. ``monai``:
+            the larger of the percentiles of the two directions (``compute_hausdorff_distance(percentile=95)``).
+            ``deepmind``: the same of surface elements between the voxels, weighed by their area
+            (``compute_robust_hausdorff`` of surface-distance). What an absent organ is worth, the protocol says.
+
+    Raises:
+        UserError: the convention is none of these.
     """
 
-    needs = ("pred_to_truth", "truth_to_pred")
+    def __init__(self, convention: str = "medpy") -> None:
+        if convention not in CONVENTIONS:
+            raise UserError(f"HD95: convention={convention!r}: expected one of {', '.join(CONVENTIONS)}")
+        self.convention = convention
+        self.needs = ("surfels",) if convention == "deepmind" else ("pred_to_truth", "truth_to_pred")
 
     def __call__(self, organ: Organ) -> float:
-        return float(np.percentile(np.concatenate([organ.pred_to_truth, organ.truth_to_pred]), 95))
+        ways = organ.pred_to_truth, organ.truth_to_pred
+        if self.convention == "medpy":
+            return float(np.percentile(np.concatenate(ways), 95))
+        if self.convention == "monai":
+            return max(map(_percentile_of_monai, ways))
+        to_truth, areas, to_pred, true_areas = organ.surfels
+        return max(_weighted_percentile(to_truth, areas), _weighted_percentile(to_pred, true_areas))
+
+    def __str__(self) -> str:
+        return self.title if self.convention == "medpy" else f"{self.title} ({CONVENTIONS[self.convention]})"
+
+
+def _percentile_of_monai(distances: np.ndarray) -> float:
+    """95th percentile (linear) of (n,) distances, at the place that MONAI takes: its product is float32's."""
+    last = len(distances) - 1
+    return float(np.quantile(distances, float(np.float32(0.95) * np.float32(last)) / max(last, 1)))
+
+
+def _weighted_percentile(distances: np.ndarray, areas: np.ndarray) -> float:
+    """The first of (n,) distances, in order, up to which 95 % of the area lies."""
+    order = np.lexsort((areas, distances))
+    share = np.cumsum(areas[order]) / np.sum(areas[order])
+    return float(distances[order[min(int(np.searchsorted(share, 0.95)), len(order) - 1)]])
 
 
 @MEASURES.register_module()
