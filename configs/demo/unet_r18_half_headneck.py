@@ -3,4 +3,7 @@ from mmengine.config import read_base
 with read_base():
     from .unet_r18_headneck import *
 
-model.update(network=dict(backbone=dict(base_channels=32, stem_channels=32)))
+max_iters = 1000
+train_cfg.update(max_iters=max_iters, val_interval=max_iters)
+param_scheduler[1].update(end=max_iters)
+model.update(network=dict(backbone=dict(base_channels=16, stem_channels=16)))
