@@ -3,17 +3,18 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import track
 
 T = TypeVar("T")
 
 
 def progress(items: Sequence[T], title: str, seconds: float = 5.0) -> Iterator[T]:
     """Yields the items and shows on stderr how many are done, in a log at most every so many ``seconds``."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and find_spec("rich"):
+        from rich.console import Console
+        from rich.progress import track
+
         yield from track(items, title, console=Console(stderr=True))
         return
     start = last = time.monotonic()

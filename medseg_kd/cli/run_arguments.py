@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from mmengine.config import Config, DictAction
 
 from medseg_kd.configuration import load_run
-from medseg_kd.inference.decoding import DECODINGS
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,19 +23,6 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
-
-
-def add_prediction_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add how test.py and predict.py come from a network to labels."""
-    parser.add_argument(
-        "--tta", action="store_true", help="average over the flips and right angles that the training showed"
-    )
-    parser.add_argument(
-        "--decode",
-        choices=DECODINGS,
-        default=DECODINGS[0],
-        help="rankseg: the labels of the largest expected Dice of each slice (needs rankseg; default: %(default)s)",
-    )
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

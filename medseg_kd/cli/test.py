@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from medseg_kd.cli.run_arguments import add_prediction_arguments, add_run_arguments, load_config, parse
+from medseg_kd.cli.prediction_arguments import add_prediction_arguments
+from medseg_kd.cli.run_arguments import add_run_arguments, load_config, parse
 from medseg_kd.configuration import choose_checkpoint, set_test
 from medseg_kd.engine import Runner, WorstSlicesHook
 from medseg_kd.errors import UserError

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from medseg_kd.datasets.checks.splits import Part
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.formats import Case, Format, open_folder
-from medseg_kd.datasets.formats.base import paths_of
+from medseg_kd.datasets.integrity import paths_of
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice, load_slice
 from medseg_kd.errors import UserError, some

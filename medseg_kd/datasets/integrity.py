@@ -12,13 +12,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from medseg_kd.datasets.headers import checked_bytes
 from medseg_kd.datasets.text_headers import TEXT_HEADERS, check_voxels, read_text_header
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, first_line
 
+_Source = TypeVar("_Source")
+_Content = TypeVar("_Content")
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _VOXELS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
@@ -62,6 +65,37 @@ def packed_sum(path: Path) -> Callable[[np.ndarray], bool] | None:
         return said == struct.pack("<II", *found)
 
     return None if kind.kind == "f" else holds
+
+
+def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
+    """What a reader makes of a file, with one error for all the ways in which a file can be damaged."""
+    if irregular := [path for path in paths_of(source) if not path.is_file()]:
+        raise UserError(f"{irregular[0]} is no file that can be read: it is a folder, a device or not there")
+    try:
+        return read(source)
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise MemoryError(f"{shown(source)}: {first_line(error)}") from error
+    # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
+    except Exception as error:
+        if isinstance(error, (PermissionError, BlockingIOError)):
+            problem = f"opened ({error}). Check its permissions, and that no other program holds it"
+        else:
+            problem = f"read ({first_line(error)}). The file is damaged or cut short: copy or prepare it again"
+        raise UserError(f"{shown(source)} cannot be {problem}") from error
+
+
+def paths_of(source: Any) -> list[Path]:
+    """The files of a source, as far as it tells them."""
+    if isinstance(source, tuple):
+        return [path for each in source for path in paths_of(each)]
+    return [source] if isinstance(source, Path) else []
+
+
+def shown(source: Any) -> str:
+    """A source in messages: its first file, or all that it has to say."""
+    return str(next(iter(paths_of(source)), source))
 
 
 def check_whole(path: Path, size: int | None = None) -> None:

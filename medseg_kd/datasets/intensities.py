@@ -14,14 +14,29 @@ from medseg_kd.errors import UserError
 class Intensity:
     """Base of the rules: called with all values of one channel of a case (or of a single image), it gives float32.
 
-    Where it is ``bounded``, they lie in [0, 1].
+    Attributes:
+        bounded: They lie in [0, 1].
+        fixed: The :meth:`numbers` are the same for all images.
     """
 
     bounded: ClassVar[bool] = True
+    fixed: ClassVar[bool] = True
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Apply the rule to finite values of any shape; an error where they cannot be what it is made for."""
-        raise NotImplementedError
+        self.check(values)
+        low, high, shift, scale = map(np.float32, self.numbers(values))
+        scaled = np.clip(values, low, high, dtype=np.float32)
+        scaled -= shift
+        scaled /= scale
+        return scaled
+
+    def check(self, values: np.ndarray) -> None:
+        """Raise an error for values that cannot be what the rule is made for."""
+
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
+        """(low, high, shift, scale) for the values of an image: they are clipped to [low, high], shifted, divided."""
+        return -math.inf, math.inf, 0.0, 1.0
 
     def to_json(self) -> dict[str, Any]:
         """The rule in plain containers: ``type`` and its numbers."""
@@ -31,9 +46,6 @@ class Intensity:
 @dataclass(frozen=True)
 class Stored(Intensity):
     """Values that lie in [0, 1] already; by which rule is not known."""
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray(values, np.float32)
 
 
 @dataclass(frozen=True)
@@ -49,17 +61,16 @@ class Window(Intensity):
         if not -math.inf < self.low < self.high < math.inf:
             raise UserError(f"window {self.low:g} {self.high:g}: expected a number and a larger one, as in -125 275")
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def check(self, values: np.ndarray) -> None:
         lowest, highest = float(values.min()), float(values.max())
         if highest <= self.low or lowest >= self.high:
             raise UserError(
                 f"all values ({lowest:g} to {highest:g}) lie outside the window {self.low:g} {self.high:g}. Expected "
                 "Hounsfield units; give the window of this data"
             )
-        scaled = np.clip(values, self.low, self.high, dtype=np.float32)
-        scaled -= np.float32(self.low)
-        scaled /= np.float32(self.high - self.low)
-        return scaled
+
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
+        return self.low, self.high, self.low, self.high - self.low
 
 
 @dataclass(frozen=True)
@@ -72,16 +83,20 @@ class ZScore(Intensity):
 
     nonzero: bool = False
     bounded: ClassVar[bool] = False
+    fixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.nonzero, bool):
             raise UserError(f"nonzero is {self.nonzero!r}: expected True or False")
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
+        scaled = super().__call__(values)
+        return np.where(values != 0, scaled, np.float32(0)) if self.nonzero else scaled
+
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
         counted = values[values != 0] if self.nonzero else values
         mean, deviation = (counted.mean(dtype=float), counted.std(dtype=float)) if counted.size else (0.0, 0.0)
-        scaled = (np.asarray(values, np.float32) - np.float32(mean)) / np.float32(max(deviation, 1e-8))
-        return np.where(values != 0, scaled, np.float32(0)) if self.nonzero else scaled
+        return -math.inf, math.inf, mean, max(deviation, 1e-8)
 
 
 @dataclass(frozen=True)
@@ -90,27 +105,30 @@ class Percentiles(Intensity):
 
     low: float = 0.5
     high: float = 99.5
+    fixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 100:
             raise UserError(f"percentiles {self.low} and {self.high}: expected two of 0 to 100, the larger one second")
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        low, high = (np.float32(value) for value in np.percentile(values, (self.low, self.high)))
-        return (np.clip(values, low, high, dtype=np.float32) - low) / max(high - low, np.float32(1e-8))
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
+        low, high = np.percentile(values, (self.low, self.high)).tolist()
+        return low, high, low, max(high - low, 1e-8)
 
 
 @dataclass(frozen=True)
 class RGB8(Intensity):
     """Bytes divided by 255: a channel of a photograph, or an 8-bit grey image."""
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def check(self, values: np.ndarray) -> None:
         if values.dtype != np.uint8:
             raise UserError(
                 f"pixels are {values.dtype}, but the channel's rule is RGB8, which takes bytes. Name a rule for these "
                 "values, such as dict(type='Window', low=0, high=4095) or 'Percentiles'"
             )
-        return values.astype(np.float32) / np.float32(255)
+
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
+        return 0.0, 255.0, 0.0, 255.0
 
 
 RULES: dict[str, type[Intensity]] = {rule.__name__: rule for rule in (Stored, Window, ZScore, Percentiles, RGB8)}

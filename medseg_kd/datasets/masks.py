@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, numbered, opened, tells_slice, visible
-from medseg_kd.datasets.formats.images import read_label
+from medseg_kd.datasets.formats.base import Case, numbered, tells_slice, visible
 from medseg_kd.datasets.formats.transunet import TransUNet
+from medseg_kd.datasets.image_files import read_label
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.pairs import natural
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.volumes import MAX_LABEL, VOLUMES, Header, read_header, read_mask

@@ -161,6 +161,17 @@ def _is_black_and_white(values: Sequence[float], spec: DataSpec) -> bool:
     return spec.num_classes == 2 and spec.ignore_label is None and list(values) in ([255], [0, 255])
 
 
+def stack_neighbours(planes: np.ndarray, around: int) -> np.ndarray:
+    """Each slice of (S, C, H, W) with so many ``around`` it, (S, (2 * around + 1) * C, H, W).
+
+    Beyond the ends of a case its last slice stands in.
+    """
+    if not around:
+        return planes
+    places = np.arange(len(planes))[:, None] + np.arange(-around, around + 1)
+    return planes[places.clip(0, len(planes) - 1)].reshape(len(planes), -1, *planes.shape[2:])
+
+
 def _given(values: np.ndarray, bounded: bool) -> np.ndarray:
     """Values that an intensity rule gave, in [0, 1] where it is bounded."""
     lowest, highest = float(values.min()), float(values.max())

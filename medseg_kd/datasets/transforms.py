@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from scipy.ndimage import zoom
-from torch import Tensor
 
+from medseg_kd.datasets.pixels import stack_neighbours
 from medseg_kd.errors import UserError
 from medseg_kd.registry import TRANSFORMS
 
@@ -94,7 +94,7 @@ class LoadCase(BaseTransform):
         pixels = reader.read_case(results["case"])
         image = pixels.image if results["size"] is None else zoom_planes(pixels.image, results["size"], 3)
         return {
-            "inputs": stack_neighbours(torch.from_numpy(np.ascontiguousarray(image)), reader.spec.neighbours),
+            "inputs": torch.from_numpy(np.ascontiguousarray(stack_neighbours(image, reader.spec.neighbours))),
             "labels": None if pixels.label is None else torch.from_numpy(np.ascontiguousarray(pixels.label)),
             "meta": {
                 "case_name": results["case_name"],
@@ -103,14 +103,6 @@ class LoadCase(BaseTransform):
                 "ori_shape": tuple(pixels.image.shape[2:]),
             },
         }
-
-
-def stack_neighbours(volume: Tensor, around: int) -> Tensor:
-    """Each slice of (S, C, H, W) with its neighbours, (S, (2 * around + 1) * C, H, W), as in :class:`LoadSlice`."""
-    if not around:
-        return volume
-    ends = (volume[:1].expand(around, -1, -1, -1), volume, volume[-1:].expand(around, -1, -1, -1))
-    return torch.cat(ends).unfold(0, 2 * around + 1, 1).permute(0, 4, 1, 2, 3).flatten(1, 2)
 
 
 def zoom_planes(planes: np.ndarray, size: tuple[int, int], order: int) -> np.ndarray:

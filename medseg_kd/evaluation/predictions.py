@@ -1,17 +1,14 @@
 """Predictions of the test loop as NIfTI files."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import SimpleITK as sitk  # noqa: N813
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from ..errors import UserError, last_line
-from ..files import whole_file
+from ..mask_files import image_of, write_image
 from ..registry import METRICS
 
 DEFAULTS = {"spacing": "1 mm", "geometry": "origin (0, 0, 0) and LPS axes"}
@@ -56,34 +53,3 @@ class PredictionWriter(BaseMetric):
                 said.append(f"the data tell no {key} of {', '.join(cases)}: written with {default}")
         print_log("; ".join(said), logger="current")
         return {}
-
-
-def image_of(sample: Mapping[str, Any]) -> sitk.Image:
-    """The prediction of a case with its geometry."""
-    image = sitk.GetImageFromArray(np.asarray(sample["pred_sem_seg"]["data"], np.uint8))
-    spacing, geometry = sample.get("spacing"), sample.get("geometry")
-    try:
-        if spacing is not None:
-            image.SetSpacing(spacing[::-1])
-        if geometry is not None:
-            image.SetOrigin(geometry["origin"])
-            image.SetDirection(geometry["direction"])
-            if geometry.get("orientation"):
-                image = sitk.DICOMOrient(image, geometry["orientation"])
-    except (RuntimeError, TypeError) as error:
-        raise UserError(
-            f"case {sample['case_name']}: spacing {spacing} and geometry {geometry} cannot be written ({error}). "
-            "Expected three spacings, an origin of three numbers and nine direction cosines; prepare the case again"
-        ) from error
-    return image
-
-
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Write a file, whole or not at all."""
-    try:
-        with whole_file(path) as draft:
-            sitk.WriteImage(image, str(draft), useCompression=True)
-    except RuntimeError as error:  # ITK's
-        raise UserError(
-            f"cannot write {path}: {last_line(error)}. Free some disk space or choose another --work-dir"
-        ) from error

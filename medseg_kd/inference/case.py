@@ -86,7 +86,7 @@ class CasePredictor:
         """Labels (n, H, W) uint8, on the device, of slices (n, C, H, W)."""
         slices = slices.to(device, torch.float32, non_blocking=True)
         if self._plain and keep is None:
-            return model.decode(_logits(model, slices, model.data_preprocessor.resize(slices)))
+            return model.decode(slice_logits(model, slices))
         probabilities = _mean(_mean(self._probabilities(each, slices)) for each in (model, *self.others))
         if keep is not None:
             keep(probabilities)
@@ -98,6 +98,11 @@ class CasePredictor:
         views = views_of(model, shown.shape[-2] == shown.shape[-1]) if self.tta else []
         for turns, mirrored in [(0, False), *views]:
             yield model.probabilities(_logits(model, slices, shown, turns, mirrored))
+
+
+def slice_logits(model: Any, slices: Tensor) -> Tensor:
+    """Logits (n, classes, H, W) of slices (n, C, H, W), at their size."""
+    return _logits(model, slices, model.data_preprocessor.resize(slices))
 
 
 def _logits(model: Any, slices: Tensor, shown: Tensor, turns: int = 0, mirrored: bool = False) -> Tensor:

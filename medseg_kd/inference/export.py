@@ -3,25 +3,25 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.label_tables import LABEL_TABLES, write_label_tables
-from medseg_kd.evaluation.predictions import write_image
 from medseg_kd.files import remove_drafts, whole_file
-from medseg_kd.inference.case import Keep
 from medseg_kd.inference.cases import case_name, find_cases
 from medseg_kd.inference.dicom_seg import load_highdicom, write_segmentation
+from medseg_kd.inference.file_predictor import FilePredictor
 from medseg_kd.inference.prediction import Prediction, lay_back
-from medseg_kd.inference.predictor import Predictor
-from medseg_kd.inference.probabilities import probabilities_file
 from medseg_kd.inference.source import Source
+from medseg_kd.mask_files import write_image
 from medseg_kd.progress import progress
+
+if TYPE_CHECKING:
+    from medseg_kd.inference.case import Keep
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: FilePredictor,
     inputs: Sequence[str | Path],
     out: Path,
     probabilities: bool = False,
@@ -81,10 +81,12 @@ def predict_files(
     return failed
 
 
-def _predict(predictor: Predictor, source: Source, paths: Mapping[str, Path]) -> None:
+def _predict(predictor: FilePredictor, source: Source, paths: Mapping[str, Path]) -> None:
     """Predict an input, and write what has a path."""
     kept: AbstractContextManager[Keep | None] = nullcontext()
     if "probabilities" in paths:
+        from medseg_kd.inference.probabilities import probabilities_file
+
         kept = probabilities_file(paths["probabilities"], source, predictor.outputs)
     with kept as keep:
         predicted = lay_back(predictor.labels(source, keep), source)
@@ -97,6 +99,8 @@ def _write(predicted: Prediction, path: Path) -> None:
     """Write a mask, whole or not at all."""
     if predicted.image is not None:
         return write_image(predicted.image, path)
+    from PIL import Image
+
     with whole_file(path) as draft:
         Image.fromarray(predicted.labels).save(draft)
     return None

@@ -6,8 +6,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.errors import UserError
-from medseg_kd.evaluation.predictions import image_of
 from medseg_kd.inference.source import Source
+from medseg_kd.mask_files import image_of
 
 
 @dataclass(frozen=True)

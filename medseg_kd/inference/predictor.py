@@ -1,27 +1,26 @@
 """From a checkpoint and a file to a mask on the file's own grid."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from medseg_kd.datasets.pixels import to_pixels
+from medseg_kd.datasets.pixels import stack_neighbours, to_pixels
 from medseg_kd.datasets.spec import DataSpec
-from medseg_kd.datasets.transforms import stack_neighbours, zoom_planes
-from medseg_kd.datasets.volumes import ORIENTATION, ORIENTATIONS
+from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.inference.case import Keep, predict_with
-from medseg_kd.inference.prediction import Prediction, lay_back
+from medseg_kd.inference.file_predictor import FilePredictor, saved_spec
 from medseg_kd.inference.saved_model import saved_config, saved_model
-from medseg_kd.inference.source import Source, read_source
+from medseg_kd.inference.source import Source
 from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
 
 
-class Predictor:
+class Predictor(FilePredictor):
     """A trained segmentor and what its images are: called with an input, it gives a :class:`Prediction`.
 
     Args:
@@ -45,9 +44,8 @@ class Predictor:
                 raise UserError(
                     f"the model has {own} {what}, its data have {its}: one of the two belongs to another run"
                 )
-        if spec.orientation is not None and spec.orientation not in ORIENTATIONS:
-            raise UserError(f"orientation {spec.orientation!r}: expected three directions, such as {ORIENTATION}")
-        self.model, self.spec, self.size, self.axes = model, spec, size, axes
+        super().__init__(spec, axes)
+        self.model, self.size = model, size
         predict_with(model)
 
     @property
@@ -77,6 +75,7 @@ class Predictor:
         """The predictor of a checkpoint or run folder, which is all that is needed; nothing in it is run as code.
 
         Args:
+            path: Also a ``.safetensors`` file of ``tools/export.py``.
             device: None takes a GPU where there is one.
             orientation: Of the slices that the model was trained on, such as ``LPS``, where their data did not tell.
             ensemble: Further checkpoints of the same images and classes; the probabilities of all are averaged.
@@ -95,11 +94,7 @@ class Predictor:
                 f"{where} does not say what its images are (no meta['spec']): it is no checkpoint of train.py, or "
                 "one of data that do not tell. Predict with `python test.py CONFIG CHECKPOINT --save-predictions`"
             )
-        spec = DataSpec.from_json(meta["spec"], f"{where}: spec")
-        if orientation is not None:
-            if spec.orientation not in (None, orientation):
-                raise UserError(f"{where} was trained on slices in {spec.orientation}, not in {orientation}")
-            spec = replace(spec, orientation=orientation)
+        spec = saved_spec(meta["spec"], where, orientation)
         config = saved_config(meta.get("cfg"), where)
         data = config.get("test_dataloader", {}).get("dataset", {})
         model = saved_model(config.get("model"), checkpoint["state_dict"], where)
@@ -126,41 +121,15 @@ class Predictor:
             *(f"{name}: {own} and {its}" for name, own, its in settings if own != its),
         ]
 
-    def __call__(
-        self,
-        source: str | Path | Sequence[str | Path] | np.ndarray,
-        spacing: tuple[float, ...] | None = None,
-        series: str | None = None,
-    ) -> Prediction:
-        """Predict one input.
-
-        Args:
-            source: A volume (NIfTI, MHA, NRRD; a file for each channel), the folder of a DICOM series, a case or slice
-                as ``prepare_slices.py`` writes it (h5, npz), an image (PNG, JPEG, BMP, TIFF), or an array, (S, H, W) or
-                (H, W), a channel axis before them where there are several, oriented as the slices that the model was
-                trained on. Values are those of the files, before any intensity rule, but in h5 and npz.
-            spacing: (z, y, x) in mm, of an array.
-            series: UID of the series, where a folder holds several.
-
-        Raises:
-            UserError: The input cannot be read, or is not what the model was trained on.
-        """
-        read = self.read(source, spacing, series)
-        return lay_back(self.labels(read), read)
-
-    def read(self, source: Any, spacing: tuple[float, ...] | None = None, series: str | None = None) -> Source:
-        """Read an input without predicting it; arguments and errors are those of a call."""
-        return read_source(source, self.spec, self.axes, spacing, series)
-
     def labels(self, source: Source, keep: Keep | None = None) -> np.ndarray:
-        """Labels (S, H, W) uint8 of the slices of an input that was read; ``keep`` takes their probabilities."""
+        """See :meth:`FilePredictor.labels`."""
+        shape = source.raw.image.shape
+        return self.model.predictor(self.model, self.slices(source), (shape[-2], shape[-1]), keep).numpy()
+
+    def slices(self, source: Source) -> Tensor:
+        """What the model takes of an input, (S, C, H, W)."""
         image = to_pixels(source.raw, self.spec, source.ndim, source.where, source.prepared).image
-        if source.ndim == 2 and self.spec.neighbours:
-            raise UserError(
-                f"{source.where}: the model takes each slice with {self.spec.neighbours} above and below it: give it "
-                "the whole volume"
-            )
+        self.check_neighbours(source)
         planes = image[None] if source.ndim == 2 else image
         shown = planes if self.size is None else zoom_planes(planes, self.size, 3)
-        volume = stack_neighbours(torch.from_numpy(np.ascontiguousarray(shown)), self.spec.neighbours)
-        return self.model.predictor(self.model, volume, planes.shape[2:], keep).numpy()
+        return torch.from_numpy(np.ascontiguousarray(stack_neighbours(shown, self.spec.neighbours)))

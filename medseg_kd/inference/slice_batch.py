@@ -1,8 +1,10 @@
 """How many slices of a case go through a network together: always a power of two."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 ON_CPU, PIXELS_ON_CPU = 8, 1 << 17
 """On the CPU as many slices as have these pixels, whose maps stay in the cache; one where it has more."""
@@ -16,11 +18,13 @@ def on_cpu(pixels: int) -> int:
     return max(1, _power_of_two(min(ON_CPU, PIXELS_ON_CPU // pixels)))
 
 
-def probe(device: torch.device, predict: Callable[[], object], slices: int) -> int:
+def probe(device: "torch.device", predict: Callable[[], object], slices: int) -> int:
     """Slices that fit on a GPU together, by the memory that ``predict`` takes for a few ``slices``.
 
     It runs twice: the first run also tries convolution algorithms, whose work space would count.
     """
+    import torch
+
     predict()
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)

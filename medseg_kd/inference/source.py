@@ -8,13 +8,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.datasets.dicom import read_series
-from medseg_kd.datasets.formats.base import opened
-from medseg_kd.datasets.formats.images import read_pixels
-from medseg_kd.datasets.formats.transunet import TransUNet
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.volumes import VOLUMES, Header, check_grids, read_image, to_raw
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, first_line
 
 PREPARED = (".npy.h5", ".h5", ".npz")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -81,6 +79,8 @@ def read_source(
     if name.endswith(PREPARED):
         return _read_prepared(paths[0], spec, axes)
     if name.endswith(IMAGES):
+        from medseg_kd.datasets.image_files import read_pixels
+
         pixels = opened(paths[0], lambda path: read_pixels(path, len(spec.channels)))
         return Source(Raw(pixels, None), 2, paths[0])
     known = ", ".join((*VOLUMES, *PREPARED[1:], *IMAGES))
@@ -101,6 +101,13 @@ def _volume(
 
 def _read_prepared(path: Path, spec: DataSpec, axes: str | None) -> Source:
     """Read a slice or case of TransUNet's layout, once its folder does not tell that it is of other images."""
+    try:
+        from medseg_kd.datasets.formats.transunet import TransUNet
+    except ImportError as error:
+        raise UserError(
+            f"{path}: prepared cases are read where all of medseg_kd is installed ({first_line(error)}). Give it the "
+            "volume that the case was prepared from"
+        ) from error
     found = TransUNet(path.parent.parent, axes)
     if differences := spec.differences(replace(spec, **found.told())):
         raise UserError(f"{path}: not the images that the model was trained on:\n  " + "\n  ".join(differences))

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from medseg_kd.datasets.formats.base import opened
 from medseg_kd.datasets.hdf5 import find_arrays, read_array, read_numbers, read_word
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.errors import UserError
 
 GOOD = np.random.default_rng(0).random((3, 7, 5)).astype(np.float32)

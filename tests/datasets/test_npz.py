@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg_kd.datasets.formats.base import opened
 from medseg_kd.datasets.headers import VARIABLE
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.npz import read_npz
 from medseg_kd.errors import UserError
 

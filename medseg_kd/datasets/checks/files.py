@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from medseg_kd.datasets.checks.findings import Checks, Finding
-from medseg_kd.datasets.formats.base import Format, opened
+from medseg_kd.datasets.formats.base import Format
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.intensities import RGB8, Stored, Window
 from medseg_kd.datasets.pixels import Raw, to_pixels
 from medseg_kd.errors import UserError

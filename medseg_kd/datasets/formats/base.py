@@ -2,30 +2,29 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.utils.misc import get_object_from_string
 
+from medseg_kd.datasets.integrity import opened, shown
 from medseg_kd.datasets.intensities import Intensity, Stored
 from medseg_kd.datasets.manifest import NAME, read_manifest, spec_parts
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, combine, parts_of_config
-from medseg_kd.errors import UserError, first_line
+from medseg_kd.errors import UserError
 from medseg_kd.registry import FORMATS, check_arguments
 
 SPLITS = ("train", "val", "test")
 KEPT_BYTES = 1 << 30
 """Volumes that a process keeps while it reads their slices."""
 _SLICE_NAME = re.compile(r"^(?P<case>.+?)_slice_?(?P<index>\d+)$")
-_Source = TypeVar("_Source")
-_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Case:
         ordered = sorted(numbered, key=lambda each: each[0])
         for (index, one), (following, other) in pairwise(ordered):
             if index == following:
-                raise UserError(f"case {name} has slice {index} more than once: {_shown(one)} and {_shown(other)}")
+                raise UserError(f"case {name} has slice {index} more than once: {shown(one)} and {shown(other)}")
         indices, sources = zip(*ordered, strict=True)
         return cls(name, len(indices), slices=sources, indices=indices, labelled=labelled)
 
@@ -167,7 +166,7 @@ class Format:
         return Pixels(image, np.stack(labels) if labels else None, slices[0].spacing)
 
     def _pixels(self, source: Any, ndim: int) -> Pixels:
-        return to_pixels(opened(source, self.load), self.spec, ndim, _shown(source), self.prepared)
+        return to_pixels(opened(source, self.load), self.spec, ndim, shown(source), self.prepared)
 
 
 def visible(paths: Iterable[Path]) -> list[Path]:
@@ -187,25 +186,6 @@ def numbered(path: Path, case: str | None = None) -> tuple[str, int]:
 def tells_slice(path: Path) -> bool:
     """Whether a name has the form ``<case>_slice<number>``."""
     return bool(_SLICE_NAME.match(path.stem))
-
-
-def opened(source: _Source, read: Callable[[_Source], _Content]) -> _Content:
-    """What a reader makes of a file, with one error for all the ways in which a file can be damaged."""
-    if irregular := [path for path in paths_of(source) if not path.is_file()]:
-        raise UserError(f"{irregular[0]} is no file that can be read: it is a folder, a device or not there")
-    try:
-        return read(source)
-    except UserError:
-        raise
-    except MemoryError as error:
-        raise MemoryError(f"{_shown(source)}: {first_line(error)}") from error
-    # Pillow, h5py, NumPy, zipfile and ITK have no common base for what they raise on damaged content.
-    except Exception as error:
-        if isinstance(error, (PermissionError, BlockingIOError)):
-            problem = f"opened ({error}). Check its permissions, and that no other program holds it"
-        else:
-            problem = f"read ({first_line(error)}). The file is damaged or cut short: copy or prepare it again"
-        raise UserError(f"{_shown(source)} cannot be {problem}") from error
 
 
 def find_format(
@@ -279,15 +259,3 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
             return kind
     looked = "\n".join(f"  {kind.name}: {kind.files}" for kind in wanted)
     raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
-
-
-def paths_of(source: Any) -> list[Path]:
-    """The files of a source, as far as it tells them."""
-    if isinstance(source, tuple):
-        return [path for each in source for path in paths_of(each)]
-    return [source] if isinstance(source, Path) else []
-
-
-def _shown(source: Any) -> str:
-    """A source in messages: its first file, or all that it has to say."""
-    return str(next(iter(paths_of(source)), source))

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format, opened, visible
-from medseg_kd.datasets.formats.images import read_label, read_pixels
+from medseg_kd.datasets.formats.base import Case, Format, visible
 from medseg_kd.datasets.formats.nifti import Files, volume_cases
+from medseg_kd.datasets.image_files import read_label, read_pixels
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.intensities import RGB8, Intensity, Percentiles, Stored, ZScore
 from medseg_kd.datasets.listings import is_plain_name, read_json, typed
 from medseg_kd.datasets.pixels import Raw

@@ -12,8 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from medseg_kd.datasets.formats.base import Case, Format, numbered, opened, visible
+from medseg_kd.datasets.formats.base import Case, Format, numbered, visible
 from medseg_kd.datasets.hdf5 import find_arrays, read_array, read_numbers, read_word
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.listings import is_plain_name, read_text
 from medseg_kd.datasets.npz import read_npz
 from medseg_kd.datasets.pixels import Raw
