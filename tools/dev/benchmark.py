@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import benchmark_distill
 import benchmark_evaluate
 import benchmark_network
+import benchmark_predict
 import benchmark_train
 from medseg_kd.cli import run
 from medseg_kd.errors import UserError
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmark_train.add(
         commands.add_parser("train", help="whole training steps beside MMSegmentation's and a bare loop")
     )
+    benchmark_predict.add(commands.add_parser("predict", help="from a volume to its mask: checkpoint and exports"))
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 
