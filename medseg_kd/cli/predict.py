@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg_kd.cli.run_arguments import add_prediction_arguments
-from medseg_kd.inference import Predictor
+from medseg_kd.cli.prediction_arguments import add_prediction_arguments
 from medseg_kd.inference.export import predict_files
+from medseg_kd.inference.loading import load_predictor
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "BMP, TIFF). Masks lie on the grid of their input; labels.json, labels.txt (ITK-SNAP) and labels.ctbl (Slicer) "
         "beside them name the classes. Nothing in a checkpoint is run as code.",
     )
-    parser.add_argument("checkpoint", help="checkpoint of train.py, or run folder (its last checkpoint)")
+    parser.add_argument("checkpoint", help="checkpoint, run folder (its last checkpoint), or file of export.py")
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="file, folder of files or of a DICOM series, or list of them (.txt)"
     )
@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--series", metavar="UID", help="series to take where a folder holds several")
     args = parser.parse_args(argv)
-    predictor = Predictor.from_checkpoint(
-        args.checkpoint, args.device, args.orientation, args.ensemble, args.tta, args.decode
-    )
+    predictor = load_predictor(args.checkpoint, args.device, args.orientation, args.ensemble, args.tta, args.decode)
     failed = predict_files(predictor, args.inputs, args.out, args.probabilities, args.dicom_seg, args.series)
     for name, reason in failed.items():
         print(f"not predicted: {name}\n  {reason}", file=sys.stderr)

@@ -13,6 +13,7 @@ from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.registry import MODELS, MONAI, TASK_UTILS
 
+_PARTS = ("model", "test_dataloader")
 _START = ("init_cfg", "pretrained", "pretrained_url", "checkpoint", "checkpoint_path", "_scope_")
 """Arguments that say where training starts from: the checkpoint has all weights."""
 _ELSEWHERE = re.compile(r"[/\\:]|\.(pth|pt|pkl|py|ya?ml|json|ckpt|bin)$")
@@ -20,13 +21,15 @@ _ELSEWHERE = re.compile(r"[/\\:]|\.(pth|pt|pkl|py|ya?ml|json|ckpt|bin)$")
 
 
 def saved_config(text: Any, where: str) -> dict[str, Any]:
-    """``model`` and ``test_dataloader`` of a config that was written as text, as plain containers.
+    """``model`` and ``test_dataloader`` of a config that was written as text, or is plain already, as plain containers.
 
-    It is read, never run: only literals and ``dict(...)`` are understood.
+    Text is read, never run: only literals and ``dict(...)`` are understood.
 
     Raises:
         UserError: There is none, or a value is anything else.
     """
+    if isinstance(text, Mapping):
+        return {name: text[name] for name in _PARTS if name in text}
     try:
         assigned = {
             target.id: node.value
@@ -35,7 +38,7 @@ def saved_config(text: Any, where: str) -> dict[str, Any]:
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        return {name: _value(assigned[name]) for name in ("model", "test_dataloader") if name in assigned}
+        return {name: _value(assigned[name]) for name in _PARTS if name in assigned}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise UserError(
             f"{where}: the config in it is not one of plain values ({first_line(error)}), and is not run. Predict with "

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError, WriteError, did_you_mean, first_line
 from medseg_kd.files import sync_folder, whole_file
 from medseg_kd.models.checkpoint_content import check_archive, check_content, check_finite, check_mapping
+from medseg_kd.models.safetensors_file import read_safetensors
 
 _NUMBERED = re.compile(r"^(iter|epoch)_(\d+)\.pth$")
 _LONGEST_PATH = 4096
@@ -59,6 +60,8 @@ def read_unchecked(path: str | os.PathLike, map_location: Any = "cpu") -> dict[s
     address = _address(name) if "://" in name else None
     if address is None and not os.path.isfile(name):
         raise UserError(f"checkpoint not found: {name}")
+    if address is None and name.endswith(".safetensors"):
+        return read_safetensors(name, map_location)
     options: dict[str, Any] = {"map_location": map_location, "weights_only": True}
     try:
         if address is None:

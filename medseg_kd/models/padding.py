@@ -1,7 +1,5 @@
 """Sizes that a network takes, and padding to them on the right and at the bottom, so that coordinates stay."""
 
-import math
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,7 +16,9 @@ def pad_to(x: Tensor, size: tuple[int, int], value: float) -> Tensor:
 
 def divisible_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
     """The smallest (height, width) not below ``size`` that ``divisor`` divides."""
-    return math.ceil(size[0] / divisor) * divisor, math.ceil(size[1] / divisor) * divisor
+    # Not by a negative quotient: ONNX rounds it towards 0.
+    rows, columns = ((side + divisor - 1) // divisor for side in size)
+    return rows * divisor, columns * divisor
 
 
 def check_divisible(x: Tensor, divisor: int, network: str) -> None:
