@@ -6,9 +6,9 @@ with read_base():
     from .._base_.models.resnet_v1c_d8 import *
     from .._base_.schedules.schedule_40k import *
 
-from medseg_kd.models import UNet
+from medseg_kd.models import InstanceNorm2d, UNet
 
-norm_cfg = dict(type="IN")
+norm_cfg = dict(type=InstanceNorm2d)
 model.update(
     network=dict(
         type=UNet,

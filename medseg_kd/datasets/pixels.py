@@ -146,7 +146,7 @@ def mending(values: Sequence[float], spec: DataSpec) -> str:
         source = "btcv" if max(values) <= 13 else "totalsegmentator"
         return (
             f"They look like the organs of {source}: convert the volumes with tools/prepare_slices.py --label-map "
-            f"{source}"
+            f"{source}, or name all classes in dataset.spec"
         )
     if len(values) <= count and max(values) <= 255 and 0 in values:
         places = [f"{value:g} as {place}" for place, value in enumerate(values) if value != place]

@@ -21,13 +21,36 @@ _LONGEST = 400
 """Characters of a line, which nine numbers in full precision do not reach."""
 _LONGEST_REMARK = 1 << 16
 _FIELD = re.compile(r"\s*([^:=]+?)\s*[:=]\s*(.*?)\s*")
-_SIZES = {
-    **dict.fromkeys(("ndims", "dimension"), re.compile("[1-4]")),
-    **dict.fromkeys(("dimsize", "sizes"), re.compile(r"\d{1,9}( +\d{1,9}){0,3}")),
+_NUMBER = r"[-+]?(?:\d{1,25}(?:\.\d{0,25})?|\.\d{1,25})(?:[eE][-+]?\d{1,3})?"
+_NUMBERS = rf"{_NUMBER}(?: +{_NUMBER}){{0,8}}"
+_VECTOR = rf"(?:none|\({_NUMBER}(?:, *{_NUMBER}){{0,3}}\))"
+_VECTORS = rf"{_VECTOR}(?: +{_VECTOR}){{0,3}}"
+_WORDS = r"[\w?*-]{1,40}(?: +[\w?*-]{1,40}){0,3}"
+_QUOTED = r'"[^"\\]{0,60}"(?: +"[^"\\]{0,60}"){0,3}'
+_SIZES = r"\d{1,9}(?: +\d{1,9}){0,3}"
+_NRRD = {
+    **dict.fromkeys(("encoding", "datafile", "byteskip", "lineskip"), ".{1,200}"),
+    "dimension": "[1-4]",
+    "spacedimension": "[1-4]",
+    "sizes": _SIZES,
+    "type": _WORDS,
+    "space": _WORDS,
+    **dict.fromkeys(("kinds", "centers", "centerings", "endian"), _WORDS),
+    **dict.fromkeys(("spaceorigin", "spacedirections", "measurementframe"), _VECTORS),
+    **dict.fromkeys(("spacings", "thicknesses", "axismins", "axismaxs", "min", "max", "oldmin", "oldmax"), _NUMBERS),
+    **dict.fromkeys(("labels", "units", "spaceunits"), _QUOTED),
+    **dict.fromkeys(("content", "sampleunits"), "[^%]{0,100}"),
 }
-_NEEDED = ("NDims", "DimSize", "ElementType", "ElementDataFile")
+"""Fields, in small letters and without blanks, and what they hold: of all others, and other values, ITK may crash."""
+_META = {
+    "ndims": "[1-4]",
+    "dimsize": _SIZES,
+    "elementtype": "MET_[A-Z_]{1,40}",
+    **dict.fromkeys(("elementspacing", "elementsize", "offset", "position", "origin", "centerofrotation"), _NUMBERS),
+    **dict.fromkeys(("transformmatrix", "rotation", "orientation"), _NUMBERS),
+}
+_NEEDED = {"NDims", "DimSize", "ElementType", "ElementDataFile"}
 _SKIPS = ("lineskip", "byteskip", "headersize")
-_TOLD = ("datafile", "elementdatafile", "encoding", "compresseddata", "compresseddatasize", "binarydata")
 
 
 @dataclass(frozen=True)
@@ -45,19 +68,18 @@ def read_text_header(file: BufferedIOBase, path: Path) -> TextHeader:
     Raises:
         UserError: ITK must not see it, or cannot read the voxels.
     """
+    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     told: dict[str, str] = {}
-    missing = {*_NEEDED}
-    for field, value in _fields(file, path):
+    missing = set() if nrrd else {*_NEEDED}
+    for field, value in _fields(file, path, nrrd):
         missing.discard(field)
         name = field.lower()
-        if name in (*_TOLD, *_SKIPS, *_SIZES):
-            if name in told:
-                raise UserError(f"{path}: its header tells {name} twice. Save it anew")
-            told[name] = value
-    if wrong := [name for name, pattern in _SIZES.items() if name in told and not pattern.fullmatch(told[name])]:
-        raise UserError(f"{path}: {wrong[0]} in its header is {told[wrong[0]]!r}, expected a volume. Save it anew")
-    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-    if missing and not nrrd:
+        if name in told and (nrrd or name in (*_META, "elementdatafile", "compresseddata", "compresseddatasize")):
+            raise UserError(f"{path}: its header tells {name} twice. Save it anew")
+        if not re.fullmatch(_NRRD.get(name, "(?!)") if nrrd else _META.get(name, ".{0,100}"), value):
+            raise UserError(f"{path}: {field[:40]} in its header is {value!r:.60}, which is unusual. Save it anew")
+        told[name] = value
+    if missing:
         raise UserError(f"cannot read {path}: its header lacks {min(missing)}. Save it anew")
     encoding = told.get("encoding", "").lower()
     packed = encoding in ("gzip", "gz") if nrrd else told.get("compresseddata", "").lower() == "true"
@@ -93,21 +115,22 @@ def check_voxels(path: Path, size: int) -> None:
         raise EOFError("CompressedDataSize in the header is not that of the voxels")
 
 
-def _fields(file: BufferedIOBase, path: Path) -> Iterator[tuple[str, str]]:
+def _fields(file: BufferedIOBase, path: Path, nrrd: bool) -> Iterator[tuple[str, str]]:
     """Names, without blanks, and values of a header, up to its end."""
     for number in range(_MOST_LINES):
         line = file.readline(_LONGEST_REMARK).decode(errors="replace").rstrip("\r\n").replace("\t", " ")
-        is_remark = line.startswith("#") or line.partition(":")[2].startswith("=")
-        match = _FIELD.fullmatch(line)
-        if is_remark or (number == 0 and line.startswith("NRRD")):
+        if nrrd and (
+            line.startswith("#") or line.partition(":")[2].startswith("=") or (not number and line[:4] == "NRRD")
+        ):
             continue
         if not line.strip() and number:
             return
+        match = _FIELD.fullmatch(line)
         if not match or len(line) > _LONGEST or not line.isprintable():
             break
         name = match[1].replace(" ", "")
         yield name, match[2]
-        if name.lower() == "elementdatafile":
+        if name.lower() == "elementdatafile" and not nrrd:
             return
     raise UserError(f"cannot read {path}: damaged, its header is not one of MetaImage or NRRD. Copy or save it again")
 

@@ -13,8 +13,10 @@ from medseg_kd.distill.distiller import Distiller, build_distiller
 from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.teacher import Teacher
 from medseg_kd.errors import UserError
+from medseg_kd.models.base import parse_losses
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
+from medseg_kd.models.norms import batches_counted_together
 from medseg_kd.registry import MODELS
 
 
@@ -124,10 +126,15 @@ class Distillation(BaseModel):
                     losses = self.student(inputs, labels, mode="loss")
                 else:
                     self.student(inputs, mode="tensor")
-            distilled = self.distiller.compute_distill_losses(labels)
+            with batches_counted_together(self.distiller):
+                distilled = self.distiller.compute_distill_losses(labels)
         finally:
             self.distiller.clear()
         return {**losses, **{f"distill.{name}": value for name, value in distilled.items()}}
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :func:`~medseg_kd.models.base.parse_losses`."""
+        return parse_losses(self, losses)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """What a checkpoint holds: the student under ``state_dict``, without prefix, and the ``connectors``."""

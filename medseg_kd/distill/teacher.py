@@ -15,6 +15,7 @@ from medseg_kd.distill.recorders import RecorderManager
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_checkpoint
 from medseg_kd.models.mmseg_adapter import build_segmentor
+from medseg_kd.models.networks.resnet_v2 import StdConv2d
 from medseg_kd.models.precision import native_dtype, native_dtype_reason
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -97,9 +98,12 @@ class Teacher:
         device = next(self.model.parameters()).device
         if self._dtype == "auto" and device.type != "cpu":
             print_log(f"The teacher runs in {native_dtype_reason(device)}", "current")
-        if not self._is_given and (dtype := self._computed_in(device)) is not None:
+        if not self._is_given:
+            dtype = self._computed_in(device)
             for module in self.model.modules():
-                if type(module) in _CAST:
+                if isinstance(module, StdConv2d):
+                    module.fix(dtype)
+                elif dtype is not None and type(module) in _CAST:
                     module.to(dtype)
         self._is_ready = True
 

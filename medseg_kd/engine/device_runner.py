@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from medseg_kd.configuration import native_precision
 from medseg_kd.datasets.cached_slices import cached_loader
+from medseg_kd.engine.activations import checkpoint_activations
 from medseg_kd.engine.agreement import owner_of
 from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.finite import FiniteLossHook
@@ -92,6 +93,13 @@ class DeviceRunner(mmengine.runner.Runner):
         sync_bn = self.cfg.get("sync_bn")
         # SyncBN exists on GPUs only.
         return model if sync_bn is None or get_device() == "cpu" else convert_sync_batchnorm(model, sync_bn)
+
+    def _init_model_weights(self) -> None:
+        """Initialise the weights; then checkpoint the activations that the config names, and not as MMEngine would."""
+        super()._init_model_weights()
+        if names := self.cfg.get("activation_checkpointing"):
+            checkpoint_activations(self.bare_model, names)
+            self.cfg.activation_checkpointing = None
 
     def _distributed_model(self) -> nn.Module:
         """The model in its data-parallel wrapper."""

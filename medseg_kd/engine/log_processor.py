@@ -18,8 +18,8 @@ except ImportError:  # Windows
 
 @LOG_PROCESSORS.register_module()
 class TrainLogProcessor(LogProcessor):
-    """Iteration, loss and its terms, norm of the gradients of the last update, learning rate, time, images a second
-    (of all processes), share of the time spent waiting for data, memory, time left.
+    """Iteration, loss and its terms, norm of the gradients of the last update, learning rate, time, images and
+    megapixels a second (of all processes), share of the time spent waiting for data, memory, time left.
 
     Args:
         window_size: Iterations that the shown values are averaged over.
@@ -42,6 +42,10 @@ class TrainLogProcessor(LogProcessor):
         tag["data_share"] = tag["data_time"] / max(tag["time"], 1e-9)
         batch_size = runner.train_dataloader.batch_size or math.nan  # None where a batch sampler decides
         tag["images_per_second"] = batch_size * get_world_size() / max(tag["time"], 1e-9)
+        speed = f"{tag['images_per_second']:.1f} images/s"
+        if pixels := getattr(runner.bare_model.data_preprocessor, "pixels", 0):
+            tag["megapixels_per_second"] = pixels * get_world_size() / max(tag["time"], 1e-9) / 1e6
+            speed += f", {tag['megapixels_per_second']:.2f} Mpx/s"
         terms = {key: value for key, value in tag.items() if "loss" in key and key != "loss"}
         shown = [
             f"[{runner.iter + 1:>{len(str(runner.max_iters))}}/{runner.max_iters}]",
@@ -49,7 +53,7 @@ class TrainLogProcessor(LogProcessor):
             f"({', '.join(f'{key} {value:.4f}' for key, value in terms.items())})",
             *([f"grad_norm {tag['grad_norm']:.3g}"] if "grad_norm" in tag else []),
             f"lr {tag['lr']:.2e}",
-            f"{1e3 * tag['time']:.1f} ms/iter ({tag['images_per_second']:.1f} images/s)",
+            f"{1e3 * tag['time']:.1f} ms/iter ({speed})",
             f"data wait {tag['data_share']:.0%}",
             f"memory {tag['memory']} MB",
             f"eta {datetime.timedelta(seconds=int(runner.message_hub.get_info('eta')))}",

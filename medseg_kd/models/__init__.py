@@ -3,6 +3,8 @@
 from medseg_kd.models.augmentation import RandomRotateFlip
 from medseg_kd.models.losses import CrossEntropyLoss, RegionLoss, SoftDiceLoss
 from medseg_kd.models.networks import FCN, AttentionUNet, FineResNetV1c, MedNeXt, MISSFormer, SwinUNETR, TransUNet, UNet
+from medseg_kd.models.nnunet_augmentation import NnUNetAugmentation
+from medseg_kd.models.norms import InstanceNorm2d
 from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.pretrained import Pretrained
 from medseg_kd.models.region_segmentor import RegionSegmentor
@@ -13,8 +15,10 @@ __all__ = [
     "AttentionUNet",
     "CrossEntropyLoss",
     "FineResNetV1c",
+    "InstanceNorm2d",
     "MISSFormer",
     "MedNeXt",
+    "NnUNetAugmentation",
     "Pretrained",
     "RandomRotateFlip",
     "RegionLoss",

@@ -1,4 +1,4 @@
-"""Random rotation and flip of a whole batch on its device."""
+"""Random rotation and flip of a whole batch on its device, in one resampling."""
 
 import torch
 import torch.nn.functional as F
@@ -41,45 +41,94 @@ class RandomRotateFlip(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Augment (N, C, H, W) images and their (N, H, W) labels alike, in float32 whatever autocast says."""
-        height, width = labels.shape[-2:]
-        plan = self._plan(len(images), square=height == width)
-        # Pinned, or the copy to a GPU would wait for it.
-        plan = (plan.pin_memory() if images.is_cuda else plan).to(images.device, non_blocking=True)
-        free, turns = plan[:, 4].bool(), plan[:, :4, None, None]
-        with torch.autocast(images.device.type, enabled=False):
-            # Where each pixel comes from, in pixels: exact for right angles, as offsets from the centre are halves.
-            x = torch.arange(width, device=images.device) - (width - 1) / 2
-            y = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
-            source_x = turns[:, 0] * x + turns[:, 1] * y + (width - 1) / 2
-            source_y = turns[:, 2] * x + turns[:, 3] * y + (height - 1) / 2
-            column, row = source_x.round(), source_y.round()
-            outside = ((column < 0) | (column >= width) | (row < 0) | (row >= height)).flatten(1)
-            nearest = (row * width + column).long().flatten(1).masked_fill(outside, 0)
-            moved = images.flatten(2).gather(2, nearest[:, None].expand(-1, images.shape[1], -1)).view_as(images)
-            grid = torch.stack(((2 * source_x + 1) / width - 1, (2 * source_y + 1) / height - 1), dim=-1)
-            turned = F.grid_sample(images.float(), grid, mode="bilinear", align_corners=False).to(images.dtype)
-        labels = labels.flatten(1).gather(1, nearest).masked_fill(outside, 0).view_as(labels)
-        return torch.where(free[:, None, None, None], turned, moved), labels
+        matrix, exact = self._plan(len(images), square=labels.shape[-2] == labels.shape[-1])
+        return resample(images, labels, matrix, exact)
 
-    def _plan(self, count: int, square: bool) -> Tensor:
-        """Draw what happens to each slice, on the CPU.
-
-        Returns:
-            (N, 5) float32: the matrix from an output pixel's place to its source's, (x, y) from the slice's centre, row
-            by row; and whether it is a free rotation.
-        """
-        if self.shared_seed is None:
-            draws = torch.rand(count, 5)
-        else:
-            rank, processes = get_dist_info()
-            generator = torch.Generator().manual_seed(self.shared_seed)
-            draws = torch.rand(count * processes, 5, generator=generator)[rank::processes]  # as the sampler takes turns
-        flip, turns, axis, rotate, angle = draws.double().unbind(1)
+    def _plan(self, count: int, square: bool) -> tuple[Tensor, Tensor]:
+        """Draw what happens to each slice: the first two arguments of :func:`resample` after the slices."""
+        flip, turns, axis, rotate, angle = Draws(count, self.shared_seed)(5).double().unbind(1)
         flipped = flip < self.flip_prob
         free = ~flipped & (rotate < self.rotate_prob)
         right_angle = (turns * 4).floor() * 90 if square else (turns * 2).floor() * 180
         degrees = torch.where(flipped, right_angle, (2 * angle - 1) * self.degree * free)
-        cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
-        along_x = 1 - 2 * (flipped & (axis < 0.5)).double()
-        along_y = 1 - 2 * (flipped & (axis >= 0.5)).double()
-        return torch.stack((cos * along_x, -sin * along_y, sin * along_x, cos * along_y, free), dim=1).float()
+        along = 1 - 2 * torch.stack((flipped & (axis < 0.5), flipped & (axis >= 0.5)), dim=1).double()
+        return rotation(degrees) * along[:, None], ~free
+
+
+class Draws:
+    """Random numbers in [0, 1) for each slice of a batch, drawn on the CPU.
+
+    Args:
+        count: Slices of this process.
+        shared_seed: The numbers are this process's part of those of all processes; None: of the global generator.
+    """
+
+    def __init__(self, count: int, shared_seed: int | None) -> None:
+        self.count, self.rank, self.processes = count, 0, 1
+        self.generator: torch.Generator | None = None
+        if shared_seed is not None:
+            self.rank, self.processes = get_dist_info()
+            self.generator = torch.Generator().manual_seed(shared_seed)
+
+    def __call__(self, *shape: int) -> Tensor:
+        """(count, *shape), float32."""
+        drawn = torch.rand(self.count * self.processes, *shape, generator=self.generator)
+        return drawn[self.rank :: self.processes]  # as the sampler takes turns
+
+
+def rotation(degrees: Tensor) -> Tensor:
+    """(N, 2, 2) matrices that turn (x, y) by (N,) angles."""
+    cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
+    return torch.stack((cos, -sin, sin, cos), dim=1).unflatten(1, (2, 2))
+
+
+def resample(
+    images: Tensor,
+    labels: Tensor,
+    matrix: Tensor,
+    exact: Tensor,
+    shift: Tensor | None = None,
+    bend: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Move each slice of a batch, all that happens to it in one step: images bilinear, labels nearest, outside 0.
+
+    What to do is told on the CPU and sent to the slices' device without waiting; nothing is read back.
+
+    Args:
+        images: (N, C, H, W).
+        labels: (N, H, W) of any type, with values below 2^24.
+        matrix: (N, 2, 2), from an output pixel's place to its source's: (x, y) in pixels from the slice's centre.
+        exact: (N,) bool: whether pixels come from pixels, so that values stay as they are.
+        shift: (N, 2) pixels (x, y) that are added to it.
+        bend: (N, 2, k, k) pixels on a coarse grid, corner to corner, that are added after bicubic interpolation.
+    """
+    height, width = labels.shape[-2:]
+    half = torch.tensor((width, height), dtype=torch.float64) / 2  # grid_sample's unit
+    moved = torch.zeros(len(matrix), 2) if shift is None else shift
+    columns = (matrix * half / half[:, None], (moved / half)[..., None], exact[:, None, None].expand(-1, 2, -1))
+    along_x, along_y, offset, is_exact = send(torch.cat(columns, dim=2), images.device)[:, None, None].unbind(-1)
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        x = torch.linspace(1 / width - 1, 1 - 1 / width, width, device=images.device)
+        y = x if height == width else torch.linspace(1 / height - 1, 1 - 1 / height, height, device=images.device)
+        grid = torch.addcmul(torch.addcmul(offset, along_x, x[:, None]), along_y, y[:, None, None])
+        if bend is not None:
+            bent = F.interpolate(
+                send(bend / half[:, None, None], images.device), (height, width), mode="bicubic", align_corners=True
+            )
+            grid = grid + bent.permute(0, 2, 3, 1)
+        # In float32 a pixel's place is exact to a thousandth of it, so that nearest finds the right one.
+        labels = _sample(labels[:, None], grid, "nearest")[:, 0]
+        bilinear, nearest = (_sample(images, grid, mode) for mode in ("bilinear", "nearest"))
+    return bilinear.lerp(nearest, is_exact[..., :1].to(images.dtype)), labels
+
+
+def send(drawn: Tensor, device: torch.device) -> Tensor:
+    """A small tensor of the CPU on a device, numbers as float32."""
+    drawn = drawn.float() if drawn.is_floating_point() else drawn
+    # Pinned, or the copy to a GPU would wait for it.
+    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)
+
+
+def _sample(planes: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """Values of (N, C, H, W) planes at the places of a grid."""
+    return F.grid_sample(planes.float(), grid, mode=mode, align_corners=False).to(planes.dtype)

@@ -1,9 +1,11 @@
 """What training, distillation and prediction ask of every segmentor."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -101,6 +103,19 @@ class SegmentorBase:
         """
         size = divisible_size((inputs.shape[-2], inputs.shape[-1]), divisor or self.size_divisor)
         return pad_to(inputs, size, 0), None if labels is None else pad_to(labels, size, self.ignore_index)
+
+
+def parse_losses(model: BaseModel, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """What MMEngine's ``parse_losses`` gives, without the mean of what is one number already.
+
+    Returns:
+        The sum of what has "loss" in its name, and all terms with the sum in front.
+    """
+    terms = [value for name, value in losses.items() if "loss" in name]
+    if not terms or not all(isinstance(value, Tensor) and value.ndim == 0 for value in losses.values()):
+        return BaseModel.parse_losses(model, losses)
+    total = functools.reduce(torch.add, terms)
+    return total, {"loss": total, **losses}
 
 
 def outputs_of(output: Any) -> tuple[Any, ...]:

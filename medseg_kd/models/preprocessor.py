@@ -28,6 +28,9 @@ class SlicePreprocessor(BaseDataPreprocessor):
         ignore_index: Label of padding.
         non_blocking: Overlap the copy to the GPU with computation (needs ``pin_memory=True`` in the loader).
         resampling: ``bilinear``.
+
+    Attributes:
+        pixels: Of the last batch.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class SlicePreprocessor(BaseDataPreprocessor):
         self.size = None if size is None else (size[0], size[1])
         self.augmentation = MODELS.build(augmentation) if augmentation else None
         self.ignore_index = ignore_index
+        self.pixels = 0
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepare a batch.
@@ -67,6 +71,7 @@ class SlicePreprocessor(BaseDataPreprocessor):
             return data
         with torch.autocast(self.device.type, enabled=False):
             inputs = self._stack(self.cast_data(data["inputs"]), self.resize, 0).float()
+            self.pixels = inputs.shape[0] * inputs.shape[2] * inputs.shape[3]
             labels = data["labels"]
             if labels is None or labels[0] is None:
                 return {**data, "inputs": inputs, "labels": None}

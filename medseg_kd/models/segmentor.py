@@ -9,8 +9,9 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
-from medseg_kd.models.base import SegmentorBase, outputs_of
+from medseg_kd.models.base import SegmentorBase, outputs_of, parse_losses
 from medseg_kd.models.losses import build_losses
+from medseg_kd.models.norms import batches_counted_together
 from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
 from medseg_kd.models.resizing import resize
 from medseg_kd.models.types import find_type
@@ -119,7 +120,8 @@ class Segmentor(SegmentorBase, BaseModel):
         In eval mode a network that gives its main output alone is measured on that.
         """
         padded, _ = self.pad(inputs)
-        outputs = self.native_logits(padded)
+        with batches_counted_together(self):
+            outputs = self.native_logits(padded)
         if len(outputs) != len(self.output_weights) and (self.training or len(outputs) > 1):
             raise UserError(
                 f"{type(self.network).__name__} gives {len(outputs)} outputs in training, but model.output_weights "
@@ -127,11 +129,12 @@ class Segmentor(SegmentorBase, BaseModel):
             )
         labels = labels.long()
         values: dict[str, Tensor] = {}
+        of_label: list[dict[str, Any]] = [{} for _ in self.losses]
         for index, (logits, weight) in enumerate(zip(outputs, self.output_weights, strict=False)):
             logits = _fit(logits.to(torch.promote_types(logits.dtype, torch.float32)), padded, inputs)
-            for loss, call in zip(self.losses, self.loss_calls, strict=True):
+            for loss, call, shared in zip(self.losses, self.loss_calls, of_label, strict=True):
                 name = f"aux{index}.{call.name}" if index else call.name
-                value = (weight * call.weight) * call(loss, logits, labels)
+                value = (weight * call.weight) * call(loss, logits, labels, shared)
                 values[name] = values[name] + value if name in values else value
         return values
 
@@ -139,7 +142,7 @@ class Segmentor(SegmentorBase, BaseModel):
         """See MMEngine's class."""
         if not losses:
             raise UserError("model.losses is empty: there is nothing to train on. Write losses=[dict(type=...)]")
-        return super().parse_losses(losses)
+        return parse_losses(self, losses)
 
 
 def _fit(logits: Tensor, padded: Tensor, inputs: Tensor) -> Tensor:

@@ -79,6 +79,9 @@ def test_volumes_that_are_read(tmp_path: Path, old: str, new: str, voxels: bytes
         ("encoding: raw", "encoding: ascii"),
         ("encoding: raw", "encoding: raw\nencoding: raw"),
         ("dimension: 3", "dimension: 99"),
+        ("encoding: raw", "units: " + "1" * 130 + "\nencoding: raw"),  # ends the process in ITK, as does the next
+        ("NDims", "BinaryDataByteOrderMSB = " + "1e308 " * 60 + "\nNDims"),
+        ("encoding: raw", "axis mins: " + "99999 " * 60 + "x\nencoding: raw"),
         ("encoding: raw", "kinds: " + "a" * 5000 + ":=\nencoding: raw"),  # runs over a buffer of ITK, ends the process
     ],
 )

@@ -3,15 +3,16 @@
 Fake tensors on a device of their own hold no values and refuse to meet those of the CPU, as on a GPU. What the host
 would wait for (a number read back, a copy that does not overlap) is listed, and so is the precision of what is
 computed. Prints JSON: for each config and precision ``waits``, ``dtypes`` (of convolutions and matrix products, by
-whose they are), and ``preprocessing`` (of what moves pixels).
+whose they are), ``preprocessing`` (of what moves pixels), ``launches`` (kernels of a step, by its parts, with one fused
+kernel for an attention as there is on a GPU) and ``saved`` (bytes that a step keeps for its backward pass, at 512x512).
 """
 
 import json
 import sys
 import traceback
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,45 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
+from medseg_kd.distill.teacher import _CAST as CAST
+from medseg_kd.engine.tuning import with_fused_optimizer
+from medseg_kd.models.networks.resnet_v2 import StdConv2d
+
 ROOT = Path(__file__).parents[2]
-SIZE = 64
-LOWER = "conv2d conv_transpose2d linear matmul mm bmm addmm baddbmm scaled_dot_product_attention"
+SIZE = 512
+LOWER = "conv2d conv_transpose2d linear matmul mm bmm addmm baddbmm"
 UPPER = (
-    "softmax.int log_softmax.int layer_norm group_norm instance_norm nll_loss mse_loss norm.Scalar pow.Tensor_Scalar"
+    "softmax.int log_softmax.int layer_norm group_norm nll_loss mse_loss norm.Scalar pow.Tensor_Scalar "
+    "upsample_bilinear2d upsample_nearest2d"
 )
-WIDEST = "cat stack"
-"""What PyTorch's autocast on CUDA runs in 16 bits, in 32, and in the widest of its arguments: as far as we use it."""
+"""What PyTorch's autocast on CUDA runs in 16 bits and in 32: as far as we use it."""
 _KEPT: list[torch.library.Library] = []
 """What they registered goes with them."""
-_in_attention = False
 aten = torch.ops.aten
 COMPUTED = (aten.convolution, aten.mm, aten.bmm, aten.addmm)
 MOVED = (aten.grid_sampler_2d, aten._upsample_bilinear2d_aa, aten.affine_grid_generator)
+FREE = (aten._local_scalar_dense, aten._unsafe_view, aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty)
+"""What launches nothing, beside views."""
+
+
+class FusedAttention(torch.autograd.Function):
+    """Attention as a GPU has it, one kernel in each direction; PyTorch gives other devices its parts."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(*tensors, output := tensors[0] + 0)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradient + 0
+        return tuple(None if each is None else torch.empty_like(each) for each in ctx.saved_tensors[:4])
+
+
+def attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0) -> torch.Tensor:
+    """In place of PyTorch's."""
+    dtype = torch.get_autocast_dtype("gpu") if torch.is_autocast_enabled("gpu") else query.dtype
+    return FusedAttention.apply(*(each if each is None else each.to(dtype) for each in (query, key, value, attn_mask)))
 
 
 def set_up() -> FakeTensorMode:
@@ -49,6 +75,7 @@ def set_up() -> FakeTensorMode:
     torch.nn.Module._apply = lambda self, fn, recurse=True: move(
         self, lambda t: fn(t if isinstance(t, FakeTensor) else mode.from_tensor(t)), recurse
     )
+    torch.nn.functional.scaled_dot_product_attention = attention
     key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
     others, library = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     others.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
@@ -62,7 +89,7 @@ def set_up() -> FakeTensorMode:
             floats = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor) and t.is_floating_point()]
             dtype = choose(floats)
             args, kwargs = tree_map(lambda t: t.to(dtype) if any(t is one for one in floats) else t, (args, kwargs))
-            with torch._C._ExcludeDispatchKeyGuard(key), inside(name.startswith("scaled_dot_product")):
+            with torch._C._ExcludeDispatchKeyGuard(key):
                 return operator(*args, **kwargs)
 
         library.impl(operator, cast, "AutocastPrivateUse1")
@@ -70,20 +97,10 @@ def set_up() -> FakeTensorMode:
     for names, choose in (
         (LOWER, lambda floats: torch.get_autocast_dtype("gpu")),
         (UPPER, lambda floats: torch.float32),
-        (WIDEST, lambda floats: max((t.dtype for t in floats), key=lambda dtype: dtype.itemsize)),
     ):
         for name in names.split():
             policy(name, choose)
     return mode
-
-
-@contextmanager
-def inside(attention: bool) -> Iterator[None]:
-    """Attention is one kernel on a GPU; here it falls into products of float32, which do not count."""
-    global _in_attention
-    before, _in_attention = _in_attention, _in_attention or attention
-    yield
-    _in_attention = before
 
 
 class Observer(TorchDispatchMode):
@@ -94,8 +111,9 @@ class Observer(TorchDispatchMode):
         self.waits: list[str] = []
         self.dtypes: dict[str, set[str]] = defaultdict(set)
         self.preprocessing: set[str] = set()
-        self.whose = "student"
-        self.training = True
+        self.launches: Counter[str] = Counter()
+        self.saved: dict[int, torch.UntypedStorage] = {}
+        self.part = "preprocessing"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -110,14 +128,29 @@ class Observer(TorchDispatchMode):
         if (reads and "gpu" in devices) or (copies and not (kwargs.get("non_blocking") or True in args[2:])):
             line = [f for f in traceback.extract_stack()[:-1] if "/torch/" not in f.filename][-1]
             self.waits.append(f"{packet.__name__}: {Path(line.filename).name}:{line.lineno} {line.line}")
-        backward = torch._C._current_graph_task_id() != -1
-        if packet in COMPUTED and self.training and not (backward or _in_attention):
-            self.dtypes[self.whose] |= {str(t.dtype) for t in tensors if t.is_floating_point()}
+        if packet in COMPUTED and self.part in ("student", "teacher"):
+            self.dtypes[self.part] |= {str(t.dtype) for t in tensors if t.is_floating_point()}
         if packet in MOVED:
             self.preprocessing |= {str(t.dtype) for t in tensors if t.is_floating_point()}
         if reads:
             return 0.3 if args[0].is_floating_point() else 1
-        return func(*args, **kwargs)
+        # Fused optimizers change what they are given and know no fake tensors.
+        result = None if packet.__name__.startswith("_fused_") else func(*args, **kwargs)
+        views = any(each.alias_info and not each.alias_info.is_write for each in func._schema.returns)
+        on_device = any(t.device.type == "gpu" for t in tree_leaves(result) if isinstance(t, torch.Tensor))
+        if packet not in FREE and not views and (on_device or (result is None and "gpu" in devices)):
+            self.launches[self.part] += 1
+        return result
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Note what autograd saves."""
+        storage = tensor.untyped_storage()
+        self.saved[storage._cdata] = storage
+        return tensor
+
+    def during(self, part: str) -> Callable[..., None]:
+        """A hook that says what the step does from here on."""
+        return lambda *_: setattr(self, "part", part)
 
 
 def build(path: str, mode: FakeTensorMode) -> tuple[Config, BaseModel]:
@@ -133,19 +166,29 @@ def build(path: str, mode: FakeTensorMode) -> tuple[Config, BaseModel]:
 
 
 def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, Any]:
-    """Two training steps and a prediction of a config's model, at a small size."""
+    """Two training steps and a prediction of a config's model."""
     observer = Observer()
     model.train()
     for teacher in getattr(model, "teachers", ()):
-        teacher._is_ready = True  # its weights make no difference to fake tensors
-        teacher.model.register_forward_pre_hook(lambda *_: setattr(observer, "whose", "teacher"))
-        if hasattr(teacher.model, "network"):
-            teacher.model.network.register_forward_pre_hook(lambda *_: setattr(observer, "whose", "teacher"))
+        teacher._dtype, teacher._is_ready = precision, True  # its weights make no difference to fake tensors
+        for module in teacher.model.modules():
+            if isinstance(module, StdConv2d):
+                with mode:
+                    module.fix(precision)
+            elif type(module) in CAST:
+                for name, weight in module.named_parameters(recurse=False):
+                    setattr(module, name, torch.nn.Parameter(weight.to(precision), requires_grad=False))
+        running = getattr(teacher.model, "network", teacher.model)
+        running.register_forward_pre_hook(observer.during("teacher"))
+        running.register_forward_hook(observer.during("losses"))
     student = getattr(model, "student", model)
-    student.register_forward_pre_hook(lambda *_: setattr(observer, "whose", "student"))
+    running = getattr(student, "network", student)
+    running.register_forward_pre_hook(observer.during("student"))
+    running.register_forward_hook(observer.during("losses"))
     autocast = nullcontext() if precision == torch.float32 else torch.autocast("gpu", precision)
+    own = {each.untyped_storage()._cdata for each in (*model.parameters(), *model.buffers())}
     with mode, observer:
-        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+        optimizer = build_optim_wrapper(model, with_fused_optimizer(cfg.optim_wrapper, torch.device("cuda")))
         observer.waits.clear()
         for flip in (0.0, 1.0):  # free rotation, right angles
             augmentation = model.data_preprocessor.augmentation
@@ -156,20 +199,30 @@ def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.
                 "labels": torch.zeros(2, SIZE, SIZE, dtype=torch.uint8),
                 "meta": [{}, {}],
             }
-            with autocast:
+            observer.launches.clear()
+            observer.saved.clear()
+            observer.part = "preprocessing"
+            with autocast, torch.autograd.graph.saved_tensors_hooks(observer.keep, lambda tensor: tensor):
                 data = model.data_preprocessor(batch, True)
                 assert data["inputs"].device.type == data["labels"].device.type == "gpu"
+                observer.part = "losses"
                 losses = model(**data, mode="loss")
-            total, log = model.parse_losses(losses)
+                total, log = model.parse_losses(losses)
             assert all(value.device.type == "gpu" and value.dtype == torch.float32 for value in log.values())
-            optimizer.update_params(total)
-        waits, observer.training = list(dict.fromkeys(observer.waits)), False
+            observer.part = "backward"
+            optimizer.backward(total)
+            observer.part = "optimizer"
+            optimizer.step()
+            optimizer.zero_grad()
+        found = {
+            "waits": list(dict.fromkeys(observer.waits)),
+            "dtypes": {whose: sorted(dtypes) for whose, dtypes in observer.dtypes.items()},
+            "preprocessing": sorted(observer.preprocessing),
+            "launches": dict(observer.launches),
+            "saved": sum(storage.nbytes() for key, storage in observer.saved.items() if key not in own),
+        }
         model.eval().val_step({"inputs": [torch.zeros(3, 1, SIZE, SIZE)], "labels": [None], "meta": [{}]})
-    return {
-        "waits": waits,
-        "dtypes": {whose: sorted(found) for whose, found in observer.dtypes.items()},
-        "preprocessing": sorted(observer.preprocessing),
-    }
+    return found
 
 
 def main() -> None:

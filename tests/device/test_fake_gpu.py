@@ -20,7 +20,43 @@ STEPPED = [
     ),
 ]
 
+BOUNDS = {
+    "configs/fcn/fcn_r18_d8_40k_synapse.py": ((300, 350), (623, 385)),
+    "configs/fcn/fcn_r50_d8_40k_synapse.py": ((497, 628), (2251, 1269)),
+    "configs/unet/unet_r18v1c_d8_40k_synapse.py": ((340, 400), (743, 446)),
+    "configs/unet/unet_r50_s4_d8_40k_synapse.py": ((540, 660), (2735, 1519)),
+    "configs/attn_unet/attn_ma_unet_r18v1c_synapse_40k.py": ((435, 589), (914, 564)),
+    "configs/medical_seg/mednext_40k_synapse.py": ((407, 866), (6390, 3615)),
+    "configs/medical_seg/missformer_40k_synapse.py": ((1221, 2351), (3160, 2438)),
+    "configs/medical_seg/transunet_40k_synapse.py": ((1007, 1631), (2898, 2411)),
+    "configs/medical_seg/swin_unetr_base_40k_synapse.py": ((714, 1148), (3467, 3000)),
+    "configs/distill/DIST/dist_unet_r50_unet_r18_40k_synapse.py": ((658, 743), (749, 452)),
+    "configs/distill/at/at_unet_r50_unet_r18_40k_synapse.py": ((751, 845), (744, 483)),
+    "configs/distill/cwd/cwd_unet_r50_unet_r18_40k_synapse.py": ((568, 653), (745, 448)),
+    "configs/distill/dkd/dkd_unet_r50_unet_r18_40k_synapse.py": ((610, 695), (810, 513)),
+    "configs/distill/kd/kd_unet_r50_unet_r18_40k_synapse.py": ((557, 642), (745, 448)),
+    "configs/distill/reviewkd/reviewkd_fcn_r50_fcn_r18_40k_synapse.py": ((777, 892), (985, 647)),
+    "configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py": ((942, 1180), (742, 464)),
+    "configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py": ((1026, 1304), (1011, 636)),
+    "configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py": ((834, 965), (1105, 708)),
+}
+"""Launches from batch to optimizer, and MB kept for the backward pass, each in float32 and bf16."""
+PARTS = (
+    ("configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py", "teacher", 215),
+    ("configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py", "teacher", 400),
+    ("configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py", "teacher", 470),
+    ("configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py", "losses", 245),
+)
+"""Launches of a part in bf16; the losses with the student's own and the connectors."""
 
+STRONGER = """
+from mmengine.config import read_base
+
+with read_base():
+    from .configs.fcn.fcn_r18_d8_40k_synapse import *
+
+model.update(data_preprocessor=dict(augmentation=dict(type="NnUNetAugmentation", elastic_prob=0.2)))
+"""
 WAITING = """
 from mmengine.config import read_base
 
@@ -43,9 +79,17 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def found(waiting: str) -> dict[tuple[str, str], dict]:
+def stronger(waiting: str) -> str:
+    """A config with nnU-Net's augmentation."""
+    path = Path(waiting).with_name("stronger.py")
+    path.write_text(STRONGER)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def found(waiting: str, stronger: str) -> dict[tuple[str, str], dict]:
     """What the steps showed, by config and precision; all in one process, which PyTorch cannot leave as it was."""
-    command = [sys.executable, "-m", "tests.device.fake_gpu", *STEPPED, waiting]
+    command = [sys.executable, "-m", "tests.device.fake_gpu", *STEPPED, waiting, stronger]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -61,6 +105,26 @@ def test_a_step_stays_on_the_device(found: dict, config: str, precision: str) ->
     assert step["dtypes"]["student"] == [precision]
     assert step["dtypes"].get("teacher", [precision]) == [precision]
     assert ("teacher" in step["dtypes"]) == ("/distill/" in config)
+
+
+@pytest.mark.parametrize("config", STEPPED)
+def test_a_step_launches_and_keeps_no_more_than_it_did(found: dict, config: str) -> None:
+    """Upper bounds, at batch 2 and 512x512: lower them when a step gets better."""
+    for precision, launches, megabytes in zip(("float32", "bfloat16"), *BOUNDS[config], strict=True):
+        step = found[config, f"torch.{precision}"]
+        assert sum(step["launches"].values()) <= launches, step["launches"]
+        assert step["saved"] / 2**20 <= megabytes
+
+
+def test_teachers_and_losses_launch_few_kernels(found: dict) -> None:
+    for config, part, bound in PARTS:
+        assert found[config, "torch.bfloat16"]["launches"][part] <= bound, (config, part)
+
+
+def test_the_stronger_augmentation_does_not_wait(found: dict, stronger: str) -> None:
+    step = found[stronger, "torch.bfloat16"]
+    assert step["waits"] == [] and step["preprocessing"] == ["torch.float32"]
+    assert 50 < step["launches"]["preprocessing"] <= 130  # all of it at once
 
 
 def test_waiting_is_seen(found: dict, waiting: str) -> None:

@@ -169,7 +169,7 @@ def test_every_step_of_putting_an_earlier_run_aside_can_be_the_last(phantom, tmp
     whole = undisturbed[0] / "plain"
     before = {path.name: path.read_bytes() for path in whole.glob("*.pth")}
     ends = set()
-    for step in range(1, _STEPS):
+    for step in range(1, 31):  # as far as into the second checkpoint
         folder = Path(shutil.copytree(whole, tmp_path / str(step)))
         assert _end(_start(phantom, folder, None, step, True)) in (0, -signal.SIGKILL)
         checkpoint, damaged = last_whole_checkpoint(folder)

@@ -174,9 +174,11 @@ def test_the_log_shows_the_peak_of_the_gpus_memory(run, phantom, tmp_path, monke
         get_info=lambda name: 1,
     )
     loader = SimpleNamespace(batch_size=3)
-    runner = SimpleNamespace(message_hub=hub, iter=0, max_iters=4, _train_loop=None, train_dataloader=loader)
+    model = SimpleNamespace(data_preprocessor=SimpleNamespace(pixels=2_000_000))
+    told = dict(message_hub=hub, train_dataloader=loader, bare_model=model)
+    runner = SimpleNamespace(iter=0, max_iters=4, _train_loop=None, **told)
     tag, line = TrainLogProcessor().get_log_after_iter(runner, 0, "train")
-    assert tag["memory"] == 1234 and "memory 1234 MB" in line and "1000.0 ms/iter (3.0 images/s)" in line
+    assert tag["memory"] == 1234 and "memory 1234 MB" in line and "1000.0 ms/iter (3.0 images/s, 2.00 Mpx/s)" in line
 
 
 @pytest.mark.parametrize(("device", "kind"), [("meta", torch.nn.SyncBatchNorm), ("cpu", torch.nn.BatchNorm2d)])

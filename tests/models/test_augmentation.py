@@ -60,7 +60,9 @@ def test_the_rotation_is_that_of_scipy(size, monkeypatch):
     """About the centre, by the angle drawn, isotropic also where the slice is not square."""
     images, labels = blobs(1, *size)
     for draw, degrees in ((0.0, -20.0), (0.75, 10.0)):
-        monkeypatch.setattr(torch, "rand", lambda n, k, draw=draw: torch.tensor([[0.9, 0, 0, 0, draw]]).expand(n, k))
+        monkeypatch.setattr(
+            torch, "rand", lambda n, k, generator, draw=draw: torch.tensor([[0.9, 0, 0, 0, draw]]).expand(n, k)
+        )
         turned, turned_label = RandomRotateFlip(rotate_prob=1.0, flip_prob=0.5)(images, labels)
         theirs = scipy.ndimage.rotate(images[0, 0].numpy(), degrees, reshape=False, order=1)
         np.testing.assert_allclose(turned[0, 0].numpy(), theirs, atol=2e-3)

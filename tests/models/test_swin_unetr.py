@@ -60,6 +60,21 @@ def test_a_block_is_monais(size, shifted):
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+def test_what_prediction_laid_out_serves_training_and_another_size_its_own(shifted):
+    torch.manual_seed(0)
+    kept = SwinBlock(8, 2, 7, shifted, 0.0, 0.0, 0.0)
+    for height, width in ((14, 20), (14, 20), (5, 14), (14, 20)):
+        fresh = SwinBlock(8, 2, 7, shifted, 0.0, 0.0, 0.0)
+        fresh.load_state_dict(kept.state_dict())
+        x = torch.randn(2, height, width, 8)
+        with torch.inference_mode():
+            kept(x)
+        results = [block(x) for block in (kept, fresh)]
+        assert torch.equal(*results)
+        results[0].sum().backward()
+
+
 def test_drop_path_grows_with_depth():
     blocks = [m for m in SwinUNETR(9, feature_size=12, drop_path_rate=0.7).modules() if isinstance(m, SwinBlock)]
     assert [block.drop_path.drop_prob for block in blocks] == pytest.approx([i / 10 for i in range(8)])

@@ -91,6 +91,16 @@ class TestStdConv2d:
         conv, x = StdConv2d(5, 7, 3, stride=2), torch.rand(2, 5, 9, 8)
         torch.testing.assert_close(conv(x), F.conv2d(x, conv.standardised(), stride=2, padding=1))
 
+    @pytest.mark.parametrize("conv", [StdConv2d(4, 8, 3), GreyStdConv2d(8, 7, 2)], ids=["conv", "grey"])
+    def test_fixed_filters_give_the_same_and_are_no_part_of_the_weights(self, conv):
+        x, names = torch.rand(2, 1 if isinstance(conv, GreyStdConv2d) else 4, 9, 9), list(conv.state_dict())
+        expected = conv(x)
+        conv.fix(None)
+        assert torch.equal(conv(x), expected)
+        assert list(conv.state_dict()) == names
+        conv.fix(torch.bfloat16)
+        assert conv.fixed.dtype == torch.bfloat16 and conv.weight.dtype == torch.float32
+
     def test_a_grey_stem_sums_after_it_has_standardised(self):
         grey, colour = GreyStdConv2d(8, 7, 2), StdConv2d(3, 8, 7, 2)
         grey.load_state_dict(colour.state_dict())

@@ -129,7 +129,7 @@ def _rows(path: str, arguments: argparse.Namespace, folder: Path, device: torch.
     memory = {}
     kinds = (OURS, NO_GRAPH) if device.type == "cuda" else (OURS,)
     for kind in kinds:
-        held = _held(cfg, folder / str(len(advance)), {"cuda_graph": "auto" if kind == OURS else False})
+        held = held_run(cfg, folder / str(len(advance)), {"cuda_graph": "auto" if kind == OURS else False})
         advance[kind] = held.train_loop.advance
     shape = next(iter(held.train_loop.dataloader))["inputs"].shape
     size = tuple(arguments.size or shape[-2:])
@@ -165,7 +165,7 @@ def _rows(path: str, arguments: argparse.Namespace, folder: Path, device: torch.
     ]
 
 
-def _held(cfg: Config, folder: Path, changes: dict[str, Any]) -> Runner:
+def held_run(cfg: Config, folder: Path, changes: dict[str, Any]) -> Runner:
     """A run that is ready to train."""
     cfg = cfg.copy()
     cfg.merge_from_dict(changes)

@@ -38,7 +38,8 @@ class DistillLoss(nn.Module):
         self._check(student, teacher)
         dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
         with torch.autocast(student.device.type, enabled=False):
-            return self.loss_weight * self.compute(student.to(dtype), teacher.detach().to(dtype), label)
+            loss = self.compute(student.to(dtype), teacher.detach().to(dtype), label)
+            return loss if self.loss_weight == 1 else self.loss_weight * loss
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """The loss without its weight, in float32 or better."""

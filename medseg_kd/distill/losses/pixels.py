@@ -24,6 +24,9 @@ def valid_pixels(label: Tensor | None, like: Tensor, ignore_index: int) -> Tenso
     size = like.shape[-2:]
     if label is None:
         return torch.ones(len(like), *size, dtype=torch.bool, device=like.device)
+    strides = [whole // part for whole, part in zip(label.shape[-2:], size, strict=True)]
+    if [stride * part for stride, part in zip(strides, size, strict=True)] == list(label.shape[-2:]):
+        label = label[..., :: strides[0], :: strides[1]]
     valid = label.long() != ignore_index  # in uint8, -1 and 255 are one
     if label.shape[-2:] == size:
         return valid

@@ -51,13 +51,21 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
         self.register_buffer("class_weight", _read(class_weight), persistent=False)
         self._mean_alone = reduction == "mean" and avg_non_ignore and not use_sigmoid and not use_mask
 
-    def forward(self, logits: Tensor, label: Tensor, ignore_index: int = 255, **others: Any) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        label: Tensor,
+        ignore_index: int = 255,
+        of_label: dict[str, Any] | None = None,
+        **others: Any,
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
             logits: (N, C, H, W).
             label: (N, H, W) class indices of any integer type.
             ignore_index: Label of pixels that take no part.
+            of_label: See :class:`LossCall`.
             others: Further arguments of MMSegmentation's class.
 
         Returns:
@@ -75,15 +83,17 @@ class CrossEntropyLoss(mmseg.models.losses.CrossEntropyLoss):
             return super().forward(logits, label, ignore_index=ignore_index, **others)
         dtype = torch.promote_types(logits.dtype, torch.float32)
         label = label.long()
-        valid = label != ignore_index
-        weight, counted = None, valid.sum()
-        if self.class_weight is not None:
-            weight = self.class_weight.to(dtype)
-            counted = (weight[label.masked_fill(~valid, 0)] * valid).sum()
+        of_label = {} if of_label is None else of_label
+        weight = None if self.class_weight is None else self.class_weight.to(dtype)
+        if "counted" not in of_label:
+            valid = label != ignore_index
+            counted = valid.sum() if weight is None else (weight[label.masked_fill(~valid, 0)] * valid).sum()
+            of_label["counted"] = count(counted, self.training, torch.finfo(dtype).tiny)
         # Not summed by the loss itself: on a GPU its sums are not deterministic.
         log_p = logits.log_softmax(1, dtype=dtype)
         values = nll_loss(log_p, label, weight, ignore_index=ignore_index, reduction="none")
-        return self.loss_weight * values.sum() / count(counted, self.training, torch.finfo(dtype).tiny)
+        total = values.sum() if self.loss_weight == 1 else self.loss_weight * values.sum()
+        return total / of_label["counted"]
 
 
 def _read(class_weight: Sequence[float] | str | None) -> Tensor | None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medseg_kd.models.losses.gathering import count
-from medseg_kd.models.losses.soft_dice import soft_dice
+from medseg_kd.models.losses.soft_dice import dice_axes, dice_loss
 from medseg_kd.registry import MODELS
 
 _LABELS = 256
@@ -65,7 +65,9 @@ class RegionLoss(nn.Module):
         target = self.table[:, label.long().masked_fill(ignored[:, 0], 0)].transpose(0, 1)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         with torch.autocast(logits.device.type, enabled=False):
-            dice = soft_dice(logits.sigmoid().masked_fill(ignored, 0), target, self.batch_dice, self.training, self.eps)
+            p = logits.sigmoid().masked_fill(ignored, 0)
+            size = target.sum(dice_axes(self.batch_dice))
+            dice = dice_loss(p, target, size, self.batch_dice, self.training, self.eps)
             bce = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
             bce = bce.masked_fill(ignored, 0).sum() / count((~ignored).sum() * logits.shape[1], self.training)
-            return self.bce_weight * bce + self.dice_weight * (1 - dice.mean())
+            return self.bce_weight * bce + self.dice_weight * dice

@@ -1,9 +1,11 @@
 """Soft Dice loss over a batch."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from medseg_kd.models.losses.gathering import sum_over_processes
+from medseg_kd.models.losses import gathering
 from medseg_kd.registry import MODELS
 
 
@@ -40,37 +42,50 @@ class SoftDiceLoss(nn.Module):
         self.eps = eps
         self.loss_name = loss_name
 
-    def forward(self, logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
+    def forward(
+        self, logits: Tensor, label: Tensor, ignore_index: int = 255, of_label: dict[str, Any] | None = None
+    ) -> Tensor:
         """Scalar, float32 or better, of logits (N, C, H, W) and labels (N, H, W) of any integer type.
 
-        Pixels of ``ignore_index`` take no part.
+        Pixels of ``ignore_index`` take no part. ``of_label``: see :class:`LossCall`.
         """
-        first = 0 if self.include_background else 1
-        label = label.long()[:, None]
-        ignored = label == ignore_index
-        classes = torch.arange(first, logits.shape[1], device=label.device)[:, None, None]
-        target = label.masked_fill(ignored, -1) == classes
+        first, end = 0 if self.include_background else 1, logits.shape[1]
+        of_label = {} if of_label is None else of_label
+        if "target" not in of_label:
+            label = label.long()[:, None]
+            ignored = label == ignore_index
+            classes = torch.arange(first, end, device=label.device)[:, None, None]
+            target = (label.masked_fill(ignored, -1) if first <= ignore_index < end else label) == classes
+            of_label.update(ignored=ignored, target=target, size=target.sum(dice_axes(self.batch_dice)))
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        probability = logits.softmax(1, dtype=dtype)[:, first:].masked_fill(ignored, 0)
-        dice = soft_dice(probability, target, self.batch_dice, self.training, self.eps)
-        return self.loss_weight * (1 - dice.mean())
+        probability = logits.softmax(1, dtype=dtype)[:, first:].masked_fill(of_label["ignored"], 0)
+        loss = dice_loss(probability, of_label["target"], of_label["size"], self.batch_dice, self.training, self.eps)
+        return loss if self.loss_weight == 1 else self.loss_weight * loss
 
 
-def soft_dice(probability: Tensor, target: Tensor, batch_dice: bool, training: bool, eps: float) -> Tensor:
-    """Soft Dice of each channel.
+def dice_axes(batch_dice: bool) -> tuple[int, ...]:
+    """What is summed over before the ratio."""
+    return (0, 2, 3) if batch_dice else (2, 3)
+
+
+def dice_loss(
+    probability: Tensor, target: Tensor, size: Tensor, batch_dice: bool, training: bool, eps: float
+) -> Tensor:
+    """One minus the mean soft Dice of the channels; without ``batch_dice`` of the images too.
 
     Args:
         probability: (N, C, H, W), 0 where pixels take no part.
         target: Masks of the same shape, bool, likewise.
+        size: Pixels of the masks, see :func:`dice_axes`.
         batch_dice: Sum over the batch before the ratio.
         training: With ``batch_dice`` the batch is that of all processes.
         eps: Added to both sides of the ratio.
-
-    Returns:
-        (C,) with ``batch_dice``, else (N, C).
     """
-    axes = (0, 2, 3) if batch_dice else (2, 3)
-    overlap = probability.masked_fill(~target, 0).sum(axes)
-    sums = torch.stack((overlap, probability.sum(axes) + target.sum(axes)))
-    sums = sum_over_processes(sums, batch_dice and training)
-    return (2 * sums[0] + eps) / (sums[1] + eps)
+    axes = dice_axes(batch_dice)
+    overlap = (probability * target).sum(axes)
+    both = probability.sum(axes) + size
+    if batch_dice and training and gathering.get_world_size() > 1:
+        overlap, both = gathering.sum_over_processes(torch.stack((overlap, both)), training)
+    # Twice the overlap, as the subtraction can double for nothing.
+    half = (overlap + eps / 2) / (both + eps)
+    return torch.rsub(half.mean(), 1, alpha=2)

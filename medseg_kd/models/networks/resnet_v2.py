@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,6 +12,13 @@ class StdConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, channels: int, kernel_size: int, stride: int = 1) -> None:
         super().__init__(in_channels, channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        self.fixed: Tensor | None
+        self.register_buffer("fixed", None, persistent=False)
+
+    @torch.no_grad()
+    def fix(self, dtype: torch.dtype | None) -> None:
+        """Standardise the filters once for all, cast to ``dtype``: for a network that is not trained any more."""
+        self.fixed = self.standardised().to(dtype or self.weight.dtype)
 
     def standardised(self) -> Tensor:
         """The filters, each normalised over its input channels and its window."""
@@ -18,7 +26,7 @@ class StdConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, channels, H/stride, W/stride)."""
-        return self._conv_forward(x, self.standardised(), None)
+        return self._conv_forward(x, self.standardised() if self.fixed is None else self.fixed, None)
 
 
 class GreyStdConv2d(StdConv2d):

@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,25 +21,29 @@ class WindowAxis:
     The axis is padded to whole windows. In Swin one of at most ``size`` tokens is a single window of its own length,
     which is not shifted. Here that is a matter of values, not of shapes or operations, so that one graph serves short
     and long axes: a short one is padded and rolled like any other, but its padding is hidden, nothing counts as wrapped
-    around, and ``place`` tells where the roll has put its tokens. The padding of a long axis is seen, as in MONAI.
+    around, and :meth:`tokens` tells where the roll has put its tokens. The padding of a long axis is seen, as in MONAI.
 
     Attributes:
         count: Number of windows.
         padded: Length with the padding.
-        place: (size,) place of each token in its window.
-        real: (size,) False for the padding of a short axis.
-        wrapped: (count, size) True for tokens that the roll brought from the other end of a long axis.
     """
 
     def __init__(self, length: int, size: int, shift: int, device: torch.device) -> None:
+        self.length, self.size, self.shift, self.device = length, size, shift, device
         self.count = (length + size - 1) // size
         self.padded = self.count * size
-        token = torch.arange(size, device=device)
-        short = token[-1] + 1 >= length
-        self.place = torch.where(short, (token + shift) % size, token)
-        self.real = self.place < length
-        position = torch.arange(self.padded, device=device)
-        self.wrapped = ((position >= self.padded - shift) & (position >= size)).view(self.count, size)
+
+    def tokens(self) -> tuple[Tensor, Tensor]:
+        """(size,) place of each token in its window, and False for the padding of a short axis."""
+        token = torch.arange(self.size, device=self.device)
+        short = token[-1] + 1 >= self.length
+        place = torch.where(short, (token + self.shift) % self.size, token)
+        return place, place < self.length
+
+    def wrapped(self) -> Tensor:
+        """(count, size) True for tokens that the roll brought from the other end of a long axis."""
+        position = torch.arange(self.padded, device=self.device)
+        return ((position >= self.padded - self.shift) & (position >= self.size)).view(self.count, self.size)
 
 
 class WindowAttention(monai_swin.WindowAttention):
@@ -48,6 +54,7 @@ class WindowAttention(monai_swin.WindowAttention):
     ) -> None:
         super().__init__(channels, num_heads, (window_size, window_size), True, attn_drop_rate, drop_rate)
         self.shift = shift
+        self._layout: tuple[Any, tuple[Tensor, Tensor]] = (None, ())  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Map (N, h, w, C) to (N, h, w, C)."""
@@ -60,10 +67,12 @@ class WindowAttention(monai_swin.WindowAttention):
         qkv = self.qkv(x).view(batch, rows.count, side, columns.count, side, 3, heads, channels // heads)
         # The fused kernels take (batch, heads, n, d) and repeat along the batch what they add. Windows that share one
         # bias join the batch; shifted ones, with a mask each, join the heads.
-        windows, bias = rows.count * columns.count, self._bias(rows, columns)
+        windows = rows.count * columns.count
         joined = (batch, windows * heads) if shift else (batch * windows, heads)
+        index, hidden = self._layout_of(rows, columns)
+        bias = self.relative_position_bias_table[index].permute(2, 0, 1) + hidden
         if shift:
-            bias = (bias + _shift_mask(rows, columns)[:, None]).flatten(0, 1)
+            bias = bias.flatten(0, 1)
         q, k, v = (part.reshape(*joined, side**2, -1) for part in qkv.permute(5, 0, 1, 3, 6, 2, 4, 7))
         dropout = self.attn_drop.p if self.training else 0.0
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout)
@@ -73,18 +82,37 @@ class WindowAttention(monai_swin.WindowAttention):
             x = x.roll((shift, shift), (1, 2))
         return self.proj_drop(self.proj(x[:, :height, :width]))
 
-    def _bias(self, rows: WindowAxis, columns: WindowAxis) -> Tensor:
-        """(heads, n, n): what is added to the attention of the n tokens of any window."""
-        hidden = ~(rows.real[:, None] & columns.real).flatten()
+    def _layout_of(self, rows: WindowAxis, columns: WindowAxis) -> tuple[Tensor, Tensor]:
+        """What depends on the size alone, kept until another comes: in a graph it is part of it.
+
+        Returns:
+            (n, n) places in the table of biases for the n tokens of any window, and what is added to their attention,
+            (n,), or (K, 1, n, n) for K windows that are shifted.
+        """
+        key = (rows.length, columns.length, rows.device)
+        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if is_traced or self._layout[0] != key:
+            # What prediction leaves here, training can save for its backward pass.
+            with nullcontext() if is_traced else torch.inference_mode(False):
+                layout = self._find_layout(rows, columns)
+            if is_traced:
+                return layout
+            self._layout = (key, layout)
+        return self._layout[1]
+
+    def _find_layout(self, rows: WindowAxis, columns: WindowAxis) -> tuple[Tensor, Tensor]:
+        place, real = rows.tokens()
+        place_across, real_across = columns.tokens()
+        hidden = torch.where((real[:, None] & real_across).flatten(), 0.0, _HIDDEN)
         # MONAI numbers the tokens of a short window in its own rows and takes the positions of a whole one for them.
-        number = (rows.place[:, None] * columns.real.sum() + columns.place).flatten()
+        number = (place[:, None] * real_across.sum() + place_across).flatten()
         index: Tensor = self.relative_position_index[number[:, None], number]  # type: ignore[index]
-        return self.relative_position_bias_table[index].permute(2, 0, 1) + torch.where(hidden, _HIDDEN, 0.0)
+        return index, _shift_mask(rows, columns)[:, None] + hidden if self.shift else hidden
 
 
 def _shift_mask(rows: WindowAxis, columns: WindowAxis) -> Tensor:
     """(K, n, n) for K windows: 0 where two tokens were neighbours before the roll, else -100."""
-    region = 2 * rows.wrapped[:, None, :, None].long() + columns.wrapped[None, :, None, :]
+    region = 2 * rows.wrapped()[:, None, :, None].long() + columns.wrapped()[None, :, None, :]
     region = region.flatten(0, 1).flatten(1)
     return torch.where(region[:, :, None] == region[:, None, :], 0.0, _HIDDEN)
 
