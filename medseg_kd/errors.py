@@ -78,6 +78,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def in_short(error: BaseException) -> str:
+    """The first line of an error's message, with its type where that says more than that it is an error."""
+    says_all = isinstance(error, (ValueError, TypeError, AssertionError, RuntimeError)) or not str(error)
+    return first_line(error) if says_all else f"{type(error).__name__}: {first_line(error)}"
+
+
 def last_line(error: BaseException) -> str:
     """The last line of an error's message, where libraries written in C++ say what happened; its type without one."""
     return next(reversed(str(error).strip().splitlines()), "").strip() or type(error).__name__

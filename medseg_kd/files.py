@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import time
@@ -66,6 +67,18 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise WriteError(
             f"cannot write {path}: {error.strerror}. Free some disk space or choose another place"
         ) from error
+
+
+@contextmanager
+def nothing_new(folder: Path) -> Iterator[None]:
+    """Remove a folder, and those around it, that were made in a block which ends with an error."""
+    made = [each for each in (folder.absolute(), *folder.absolute().parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        if made:
+            shutil.rmtree(made[-1], ignore_errors=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The commands: arguments in, one call, messages out."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -8,13 +9,21 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from medseg_kd.errors import explanation
 from medseg_kd.signals import NO_READER, Stopped, ask_to_end, end_with_parent, handle, interrupt
 
 # MMCV without compiled operations says so at import; nothing here uses them.
 warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of arguments whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """See Python's class."""
+        self.exit(2, f"{self.prog}: error: {message} (--help lists what {self.prog} takes)\n")
 
 
 def run(main: Callable[[], None]) -> None:

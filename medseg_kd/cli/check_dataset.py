@@ -1,9 +1,9 @@
 """``tools/check_dataset.py``: everything that is wrong with a data set."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.configuration import load_run
 from medseg_kd.configuration.checking import LOADERS
 from medseg_kd.datasets.checks.survey import parts_of_folder, parts_of_loaders, survey
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: There is no data set, or the config cannot be read.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="check_dataset.py",
         description="Reads all of a data set and prints what is wrong with it: file, found, expected, remedy; then "
         "what it holds. The exit code is 1 where something would spoil a training. docs/data.md lists the checks.",

@@ -1,16 +1,18 @@
 """``tools/compare_methods.py``: does distillation help? Teacher, plain student, distilled students, several seeds."""
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.cli.experiment_arguments import add_experiment_arguments, method_options, resources_of, settings_of
 from medseg_kd.distill import METHODS
+from medseg_kd.errors import UserError
 from medseg_kd.evaluation.measures.base import PROTOCOLS
 from medseg_kd.experiments.execution import execute
 from medseg_kd.experiments.methods import Comparison, finished, plan_methods
+from medseg_kd.files import nothing_new
 from medseg_kd.report.methods_page import write_page
 
 _TEACHER, _STUDENT = "configs/compare/teacher_headneck.py", "configs/compare/student_headneck.py"
@@ -18,7 +20,7 @@ _TEACHER, _STUDENT = "configs/compare/teacher_headneck.py", "configs/compare/stu
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train and test everything that is not finished yet, then write the page."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="compare_methods.py",
         description="Trains a teacher, the plain student and the student distilled by each method, with every seed, "
         "tests them and writes a page with the results. The student of a seed learns from the teacher of that seed. "
@@ -46,11 +48,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     options = method_options(args.method_options, args.methods)
     folder = args.work_dir or Path("work_dirs/compare", Path(args.student).stem)
-    plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings_of(args))
-    if args.finished:
-        plan = finished(plan, folder)
-    else:
-        execute([run for runs in plan.values() for run in runs.values()], resources_of(args))
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out} is a folder: name a file in it")
+    resources, settings = resources_of(args), settings_of(args)
+    with nothing_new(folder):
+        plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings)
+        if args.finished:
+            plan = finished(plan, folder)
+    if not args.finished:
+        execute([run for runs in plan.values() for run in runs.values()], resources)
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
     write_page(Comparison(plan, options, args.protocol, command), args.out)
     print(f"{args.out}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")

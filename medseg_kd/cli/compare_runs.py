@@ -1,9 +1,9 @@
 """``tools/compare_runs.py``: tested runs side by side."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.measures.base import PROTOCOLS, kind_of
 from medseg_kd.experiments.comparison import read_runs
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: the runs cannot be compared, or the text cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="compare_runs.py",
         description="Compare tested runs: a table as papers print it, and paired differences to the first run. A run "
         "is its folder (work_dirs/<config name>), its test folder or its per_case.csv.",

@@ -1,9 +1,9 @@
 """``tools/convert_weights.py``: checkpoints of other code become ours."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.engine.weight_conversion import convert_checkpoint
 from medseg_kd.errors import UserError
 from medseg_kd.models.weights import SOURCES
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: the file cannot be read, holds other weights than the source's, or the output cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="convert_weights.py",
         description="Turn a checkpoint of other code into one that test.py, teacher_ckpt and load_from take. Opening a "
         "checkpoint never runs code that is hidden in it.",

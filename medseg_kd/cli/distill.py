@@ -1,8 +1,8 @@
 """``tools/distill.py``: writes the config of a teacher-student pair."""
 
-import argparse
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.configuration import network_name, run_folder, write_pair
 from medseg_kd.distill import METHODS
 from medseg_kd.models.checkpoint import last_checkpoint
@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: A config cannot be read, the two do not make a pair, or the file is already there.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="distill.py",
         description="Writes the config that distils one segmentor into another, and says how to train it.",
     )

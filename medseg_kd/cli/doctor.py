@@ -1,16 +1,16 @@
 """``tools/doctor.py``: what works on this machine, and what mends the rest."""
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
 
+from medseg_kd.cli import Parser
 from medseg_kd.report.doctor import BROKEN, Result, doctor_page, examine
 
 
 def main(argv: list[str] | None = None) -> None:
     """Prints the checks; exit code 1 where something is broken."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="doctor.py",
         description="Says which versions are installed, what this machine has, what works, and the command that mends "
         "what does not. The exit code is 1 where something is broken.",

@@ -1,10 +1,10 @@
 """``tools/evaluate.py``: scores of anybody's masks."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.evaluation.measures.base import PROTOCOLS
 from medseg_kd.evaluation.measures.surface_distance import CONVENTIONS
 from medseg_kd.experiments.masks import MEASURES, evaluate
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: The masks do not pair, an argument cannot be, or a file cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="evaluate.py",
         description="Score masks against true ones: two folders of NIfTI, MHA, NRRD, h5, npz or label images whose "
         "cases have the same names, folders with a volume for each organ, or two files. No config is needed.",

@@ -1,9 +1,9 @@
 """``tools/export.py``: the model of a checkpoint for other programs, proved before it is written."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.inference.exporting import KINDS, export
 
 
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: The checkpoint cannot be used, or what was exported does not give what it gives.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="export.py",
         description="Write the model of a checkpoint (of a distillation the student) for other programs. A graph takes "
         "values as files hold them and gives labels: intensity rules, resizing and decoding are inside. It is compared "

@@ -1,7 +1,6 @@
 """``tools/list_taps.py``: the modules of a config's model that a recorder can tap, with their shapes."""
 
-import argparse
-
+from medseg_kd.cli import Parser
 from medseg_kd.configuration import build_model, read_config
 from medseg_kd.errors import UserError
 from medseg_kd.report.taps import taps_page
@@ -13,7 +12,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: The config cannot be read, or the network does not take the size.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="list_taps.py",
         description="Prints the modules of a config's model that run in a forward pass: the source that a recorder "
         "takes, the type, and the shape of the output. Of a distillation config the student's, in training mode, then "

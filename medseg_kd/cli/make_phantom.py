@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.datasets.phantom import write_phantom
 
 
 def main(argv: list[str] | None = None) -> None:
     """Writes the phantom; see ``--help``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="make_phantom.py",
         description="Writes a synthetic abdominal CT with the Synapse classes, in the TransUNet layout. It is a "
         "stand-in for trying things out: scores on it say nothing about patients.",

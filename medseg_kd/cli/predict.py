@@ -1,11 +1,12 @@
 """``tools/predict.py``: masks of volumes and images, from a checkpoint alone."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.cli.prediction_arguments import add_prediction_arguments
+from medseg_kd.errors import FailedRunError
 from medseg_kd.inference.export import predict_files
 from medseg_kd.inference.loading import load_predictor
 
@@ -16,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: The checkpoint cannot be used, or there is nothing to predict.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="predict.py",
         description="Predict volumes (NIfTI, MHA, NRRD), DICOM series, prepared cases (h5, npz) and images (PNG, JPEG, "
         "BMP, TIFF). Masks lie on the grid of their input; labels.json, labels.txt (ITK-SNAP) and labels.ctbl (Slicer) "
@@ -55,4 +56,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, reason in failed.items():
         print(f"not predicted: {name}\n  {reason}", file=sys.stderr)
     if failed:
-        sys.exit(1)
+        raise FailedRunError(f"{len(failed)} input(s) could not be predicted, for the reasons above")

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.datasets.conversion import Recipe, convert, find_pairs, load_label_map
 from medseg_kd.datasets.manifest import summary
 
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="prepare_slices.py",
         description="Turns NIfTI volumes and labels into the TransUNet layout. Call it once per split.",
         epilog=_EPILOG,

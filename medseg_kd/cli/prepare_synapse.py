@@ -1,8 +1,8 @@
 """``tools/prepare_synapse.py``: the raw BTCV download into the Synapse data set as TransUNet split it."""
 
-import argparse
 from pathlib import Path
 
+from medseg_kd.cli import Parser
 from medseg_kd.datasets.conversion import Recipe, convert, load_label_map
 from medseg_kd.datasets.conversion.btcv import WINDOW, find_btcv
 from medseg_kd.datasets.manifest import summary
@@ -10,7 +10,7 @@ from medseg_kd.datasets.manifest import summary
 
 def main(argv: list[str] | None = None) -> None:
     """Converts both splits; see ``--help``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="prepare_synapse.py",
         description="Turns the raw BTCV volumes (Synapse syn3193805, Abdomen/RawData.zip) into the Synapse data set: "
         "18 training and 12 test cases, window -125 275 HU, 8 organs. docs/data.md says how to get them.",

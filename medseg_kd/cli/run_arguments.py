@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from medseg_kd.configuration import load_run
+from medseg_kd.configuration import load_run, parse_options
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action="extend",
+        default=[],
         metavar="KEY=VALUE",
         help="config keys to change, such as train_cfg.max_iters=2000 randomness.seed=1",
     )
@@ -39,6 +40,6 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config of a command line and apply its options, see :func:`medseg_kd.configuration.load_run`."""
-    cfg = load_run(args.config, args.cfg_options, args.data_root, args.work_dir)
+    cfg = load_run(args.config, parse_options(args.cfg_options), args.data_root, args.work_dir)
     cfg.launcher = args.launcher
     return cfg

@@ -1,10 +1,10 @@
 """Score a trained segmentor on the test cases."""
 
-import argparse
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 
+from medseg_kd.cli import Parser
 from medseg_kd.cli.prediction_arguments import add_prediction_arguments
 from medseg_kd.cli.run_arguments import add_run_arguments, load_config, parse
 from medseg_kd.configuration import choose_checkpoint, set_test
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: The config, the data or the checkpoint is not what it should be.
     """
-    parser = argparse.ArgumentParser(prog="test.py", description="Score a trained segmentor on the test cases.")
+    parser = Parser(prog="test.py", description="Score a trained segmentor on the test cases.")
     add_run_arguments(parser)
     parser.add_argument("checkpoint", nargs="?", help="checkpoint or run folder (default: the run's last checkpoint)")
     parser.add_argument("--best", action="store_true", help="take the checkpoint with the best validation Dice")

@@ -1,7 +1,6 @@
 """Train what a config describes."""
 
-import argparse
-
+from medseg_kd.cli import Parser
 from medseg_kd.cli.run_arguments import add_run_arguments, load_config, parse
 from medseg_kd.configuration import extend, native_precision, resume
 from medseg_kd.engine import Runner
@@ -13,7 +12,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: The config, the data or a checkpoint is not what it should be.
     """
-    parser = argparse.ArgumentParser(prog="train.py", description="Train what a config describes.")
+    parser = Parser(prog="train.py", description="Train what a config describes.")
     add_run_arguments(parser)
     further = parser.add_mutually_exclusive_group()
     further.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
@@ -21,6 +22,8 @@ from medseg_kd.errors import UserError
 
 # Dicts whose keys are names, or arguments of what no ``type`` beside them names.
 _OPAQUE = {"spec", "metainfo", "format_options", "collate_fn"}
+# Dicts of which a network builds its layers.
+_LAYERS = ("norm_cfg", "act_cfg", "conv_cfg")
 # What a segmentor takes for each of its losses, whatever their class.
 _OF_ANY_LOSS = ("loss_weight", "loss_name")
 _LOSS = re.compile(r"\.losses(\[\d+\])?$")
@@ -99,16 +102,25 @@ def check_config(cfg: Any) -> None:
     """
     check_names(cfg)
     check_values({key: cfg[key] for key in sorted(TOP_LEVEL.keys() & cfg.keys())}, file_of(cfg))
+    if "default_scope" in cfg:
+        check_kind(f"{file_of(cfg)}: default_scope", cfg["default_scope"], TOP_LEVEL["default_scope"])
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
         for key in sorted(TOP_LEVEL.keys() & cfg.keys()):
             if key in _KEYS and isinstance(cfg[key], Mapping):
-                check_keys(f"{file_of(cfg)}: {key}", cfg[key], {*_KEYS[key]})
-                for name in cfg[key]:
-                    check_kind(f"{file_of(cfg)}: {key}.{name}", cfg[key][name], _KEYS[key][name])
+                _check_dict(f"{file_of(cfg)}: {key}", cfg[key], _KEYS[key])
             _check(cfg, key, cfg[key], key)
             check_kind(f"{file_of(cfg)}: {key}", cfg[key], TOP_LEVEL[key])
+        if isinstance(processes := (cfg.get("env_cfg") or {}).get("mp_cfg"), Mapping):
+            _check_dict(f"{file_of(cfg)}: env_cfg.mp_cfg", processes, named_parameters(set_multi_processing))
         check_scores(cfg, file_of(cfg))
         check_consistency(cfg, file_of(cfg))
+
+
+def _check_dict(where: str, node: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Check a dict that no class is built of."""
+    check_keys(where, node, {*known})
+    for name, value in node.items():
+        check_kind(f"{where}.{name}", value, known[name])
 
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
@@ -128,6 +140,9 @@ def _check(cfg: Any, where: str, node: Any, key: str) -> None:
         check_arguments(f"{file_of(cfg)}: {where}", node, kind, others, part is not None)
     inside = key in ("model", "data_preprocessor", "custom_hooks", "default_hooks", "") and not named
     for name, value in node.items():
+        layer = value.get("type") if name in _LAYERS and isinstance(value, Mapping) else None
+        if isinstance(layer, str) and _find(registries.MODELS, layer) is None:
+            raise unknown_type(cfg, layer, registries.MODELS.name)
         if name not in _OPAQUE and not (inside and name.endswith("_cfg")):
             _check(cfg, f"{where}.{name}", value, key if named else "" if inside else name)
 
@@ -148,6 +163,8 @@ def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
         return None  # several optimizers, of whom their constructor knows
     if part is not None and kind is None:
         raise UserError(f"{file_of(cfg)}: a part has no type: {where} is {dict(node)}")
+    if kind is not None and not isinstance(kind, str) and not callable(kind):
+        raise UserError(f"{file_of(cfg)}: {where}.type is {kind!r}, expected a name or a class")
     if not isinstance(kind, str):
         return kind if inspect.isclass(kind) or inspect.isfunction(kind) else None
     found = next(filter(None, (_find(each, kind) for each in ([part.registry] if part else REGISTRIES))), None)
@@ -163,7 +180,3 @@ def _find(registry: Registry, name: str) -> Any:
             return scoped.get(name)
     except RuntimeError:
         return None
-
-
-def _is(kind: Any, *bases: type) -> bool:
-    return isinstance(kind, type) and issubclass(kind, bases)

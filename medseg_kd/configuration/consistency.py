@@ -1,6 +1,7 @@
 """Parts of a config that make no sense together, or that nothing but a trial can check."""
 
 from collections.abc import Mapping
+from inspect import Parameter
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
@@ -53,6 +54,8 @@ def check_consistency(cfg: Any, file: str) -> None:
                 f"{file}: {', '.join(absent)}: not set, but the others of {', '.join(keys)} are. Set all three, or all "
                 "to None"
             )
+    if cfg.get("optim_wrapper") is None and cfg.get("param_scheduler"):
+        raise UserError(f"{file}: param_scheduler has no optim_wrapper to schedule: set both, or both to None")
     _check_endless(cfg, file)
     loop = cfg.get("train_cfg") or {}
     if _is(_loop(loop), IterBasedTrainLoop):
@@ -66,18 +69,26 @@ def check_consistency(cfg: Any, file: str) -> None:
                 try_metric(f"{file}: {key}", metric)
     if isinstance(wrapper := cfg.get("optim_wrapper"), Mapping):
         _check_paramwise(f"{file}: optim_wrapper.paramwise_cfg", wrapper)
-        built = try_optimizer(f"{file}: optim_wrapper", wrapper)
-        for where, schedule in _schedules(cfg) if built is not None else ():
-            steps = loop.get("max_epochs" if schedule.get("by_epoch", True) else "max_iters") or 1
-            try_schedule(f"{file}: {where}", schedule, built, steps)
+
+
+def check_training(cfg: Any, file: str) -> None:
+    """Refuse what the optimizer and the schedules of a training refuse, before its data are read.
+
+    It takes the second in which PyTorch imports what its optimizers need, so that a test does without.
+    """
+    built = try_optimizer(f"{file}: optim_wrapper", cfg["optim_wrapper"])
+    for where, schedule in _schedules(cfg) if built is not None else ():
+        steps = cfg["train_cfg"].get("max_epochs" if schedule.get("by_epoch", True) else "max_iters") or 1
+        try_schedule(f"{file}: {where}", schedule, built, steps)
 
 
 def _check_endless(cfg: Any, file: str) -> None:
     """Refuse loops that wait for the end of data which have none."""
     for name, key in zip(LOADERS, ("train_cfg", "val_cfg", "test_cfg"), strict=True):
-        kind = found(DATA_SAMPLERS, ((cfg.get(name) or {}).get("sampler") or {}).get("type"))
+        sampler = (cfg.get(name) or {}).get("sampler")
+        kind = found(DATA_SAMPLERS, sampler.get("type")) if isinstance(sampler, Mapping) else None
         loop = _loop(cfg.get(key) or {}) if key == "train_cfg" else BaseLoop
-        if _is(kind, SeededSampler, InfiniteSampler) and not _is(loop, IterBasedTrainLoop):
+        if kind is not None and _is(kind, SeededSampler, InfiniteSampler) and not _is(loop, IterBasedTrainLoop):
             what = f"an {loop.__name__}" if key == "train_cfg" else "a loop over all data"
             raise UserError(
                 f"{file}: {key} is {what}, but the end of an epoch never comes: {name}.sampler is a {kind.__name__}. "
@@ -105,6 +116,7 @@ def _check_paramwise(where: str, wrapper: Mapping[str, Any]) -> None:
     if given is None or found(OPTIM_WRAPPER_CONSTRUCTORS, constructor) is not DefaultOptimWrapperConstructor:
         return
     known = named_parameters(_paramwise)
+    check_kind(where, given, Parameter("paramwise_cfg", Parameter.KEYWORD_ONLY, annotation=dict))
     check_keys(where, given, {*known})
     for name, value in given.items():
         check_kind(f"{where}.{name}", value, known[name])

@@ -12,9 +12,9 @@ from mmengine.registry.build_functions import build_from_cfg
 
 from medseg_kd.configuration.arguments import KNOWN_CODE, REGISTRIES
 from medseg_kd.configuration.names import TOP_LEVEL
-from medseg_kd.errors import UserError, did_you_mean, explanation, first_line
+from medseg_kd.errors import UserError, did_you_mean, explanation, in_short
 
-_LIBRARIES = (*KNOWN_CODE, "mmcv.", "monai.", "mmrazor.", "timm.", "einops.", "numpy.", "scipy.")
+LIBRARIES = (*KNOWN_CODE, "mmcv.", "monai.", "mmrazor.", "timm.", "einops.", "numpy.", "scipy.")
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def type_errors_explained(cfg: Any, building: bool = True) -> Iterator[None]:
         yield
     except UserError as error:
         first = str(error).partition(":")[0].partition(".")[0].partition("[")[0].partition(" ")[0].partition("=")[0]
-        if (building or first in {*TOP_LEVEL, "dataset"}) and file_of(cfg) not in str(error):
+        if (building or first in {*TOP_LEVEL, "dataset"} or "model." in str(error)) and file_of(cfg) not in str(error):
             error.args = (f"{file_of(cfg)}: {error}",)
         raise
     except Exception as error:
@@ -44,9 +44,7 @@ def type_errors_explained(cfg: Any, building: bool = True) -> Iterator[None]:
         if isinstance(error, KeyError) and 'must contain the key "type"' in text:
             raise UserError(f"{file_of(cfg)}: a part has no type: {text}") from error
         if explanation(error) is None and (refused := _refused(error)):
-            plain = isinstance(error, (ValueError, TypeError, AssertionError, RuntimeError))
-            what = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
-            raise UserError(f"{file_of(cfg)}: {refused} cannot be built: {what}") from error
+            raise UserError(f"{file_of(cfg)}: {refused} cannot be built: {in_short(error)}") from error
         if isinstance(error, ImportError) and "pip install" in text:  # of a part that needs a package
             raise UserError(f"{file_of(cfg)}: {text}") from error
         raise
@@ -62,9 +60,14 @@ def _refused(error: BaseException) -> str:
                 key: value for key, value in frame.f_locals["args"].items() if isinstance(value, (str, int, float))
             }
             found = f"{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in plain.items())})"
-        elif not name.startswith(_LIBRARIES) and name.partition(".")[0] not in sys.stdlib_module_names:
+        elif not is_library(name):
             found = ""
     return found
+
+
+def is_library(module: str) -> bool:
+    """Whether a module is none of the user's own."""
+    return module.startswith(LIBRARIES) or module.partition(".")[0] in {*sys.stdlib_module_names, ""}
 
 
 def unknown_type(cfg: Any, name: str, kind: str) -> UserError:

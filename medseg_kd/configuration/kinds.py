@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 Parameter = inspect.Parameter
 _NAMES: dict[Any, str] = {
     bool: "True or False",
@@ -23,11 +25,20 @@ _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def signature(call: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a class or function, its annotations as types where they can be had."""
-    try:
-        return inspect.signature(call, eval_str=True)
-    except (NameError, TypeError, AttributeError, SyntaxError):  # of names that only a type checker imports
-        return inspect.signature(call)
+    """The signature of a class or function, its annotations as types; none of a name that only type checkers import."""
+    found = inspect.signature(call)
+    own = inspect.unwrap(getattr(call, "__init__", call) if isinstance(call, type) else call)
+    names = getattr(own, "__globals__", {})
+
+    def evaluated(each: Parameter) -> Parameter:
+        if not isinstance(each.annotation, str):
+            return each
+        try:
+            return each.replace(annotation=eval(each.annotation, dict(names)))
+        except (NameError, TypeError, AttributeError, SyntaxError):
+            return each.replace(annotation=Parameter.empty)
+
+    return found.replace(parameters=[evaluated(each) for each in found.parameters.values()])
 
 
 def named_parameters(call: Callable[..., Any]) -> dict[str, Parameter]:
@@ -92,7 +103,7 @@ def _fits_class(value: Any, kind: type, arguments: tuple[Any, ...]) -> bool:
         return several and all(fits(each, arguments[0] if arguments else Any) for each in value)
     if kind.__module__ == "collections.abc":
         return callable(value)
-    is_named = isinstance(value, str) and kind.__module__.startswith("torch")  # a device, or a type of numbers
+    is_named = isinstance(value, str) and kind in (torch.device, torch.dtype)  # a device, or a type of numbers
     return is_named or isinstance(value, kind)
 
 

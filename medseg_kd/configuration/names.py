@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mmengine.runner
+from mmengine.config import Config
 
 from medseg_kd.configuration.kinds import named_parameters
 from medseg_kd.errors import UserError
@@ -53,6 +54,35 @@ def check_names(cfg: Any) -> None:
                 f"{getattr(cfg, 'filename', None) or 'the config'}: {name} is no key of a config, and nothing uses it; "
                 f"did you mean {key}?"
             )
+
+
+def check_bases(file: Path, inheriting: tuple[Path, ...] = ()) -> None:
+    """Refuse configs that inherit from each other in a circle, or in two styles.
+
+    Args:
+        file: The config.
+        inheriting: The files that inherit from it.
+
+    Raises:
+        UserError: It names the files.
+    """
+    if file.suffix != ".py":
+        return
+    if file.resolve() in inheriting:
+        circle = " -> ".join(each.name for each in (*inheriting[inheriting.index(file.resolve()) :], file))
+        raise UserError(f"{file}: its bases go in a circle ({circle}): take one of them out")
+    nodes = list(ast.walk(ast.parse(file.read_bytes(), str(file))))
+    names = [getattr(node.targets[0], "id", "") for node in nodes if isinstance(node, ast.Assign)]
+    is_lazy = any(isinstance(node, ast.With) and "read_base" in ast.dump(node.items[0]) for node in nodes)
+    if is_lazy and "_base_" in names:
+        raise UserError(f"{file} has both read_base() and _base_, of which _base_ would not be read: keep one of them")
+    for base in _bases(file, nodes):
+        if "_base_" in names and Config._is_lazy_import(str(base)):
+            raise UserError(
+                f"{file}: _base_ names {base}, a config in Python style. Inherit it in that style: "
+                f"'with read_base():' and in it 'from .{base.stem} import *'"
+            )
+        check_bases(base, (*inheriting, file.resolve()))
 
 
 def _used_names(file: Path) -> set[str]:

@@ -18,12 +18,18 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: One is not ``KEY=VALUE``.
     """
-    for word in words:
-        if "=" not in word:
-            raise UserError(f"--cfg-options {word}: expected KEY=VALUE")
+    options: dict[str, Any] = {}
     parser = argparse.ArgumentParser()
     parser.add_argument("--options", nargs="*", action=DictAction)
-    return parser.parse_args(["--options", *words]).options
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UserError(f"--cfg-options {word}: expected KEY=VALUE, such as train_cfg.max_iters=2000")
+        try:
+            options.update(parser.parse_args([f"--options={word}"]).options)
+        except AssertionError as error:  # MMEngine's, of brackets
+            raise UserError(f"--cfg-options {word}: {error}") from error
+    return options
 
 
 def set_options(cfg: Config, options: Mapping[str, Any]) -> None:

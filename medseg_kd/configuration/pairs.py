@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from medseg_kd.configuration.reading import build_model, read_config, segmentor_of
+from medseg_kd.configuration.reading import build_model, model_of, read_config, segmentor_of
 from medseg_kd.configuration.run_folder import run_folder
 from medseg_kd.distill.pair_config import default_path, find_method, pair_config
 from medseg_kd.errors import UserError
@@ -45,7 +45,7 @@ def write_pair(method: str, teacher: str, student: str, out: Path | None = None,
     # A run folder is not shared, and of a pair the student is meant.
     changes = [f'work_dir = "work_dirs/{out.stem}"'] if learning.get("work_dir") else []
     for name, cfg in (("teacher", taught), ("model", learning)):
-        if segmentor_of(cfg.model) is not cfg.model:
+        if segmentor_of(model_of(cfg)) is not cfg.model:
             changes.append(f'{name} = {name}["architecture"]')
     text = pair_config(recipe, *paths, out, run_folder(taught), changes)
     with whole_file(out) as draft:

@@ -10,7 +10,7 @@ from medseg_kd.configuration.checking import check_config
 from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.names import LOADERS, lookalikes
 from medseg_kd.configuration.options import set_options
-from medseg_kd.configuration.reading import read_config
+from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.configuration.run_folder import run_folder
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.errors import UserError
@@ -48,9 +48,7 @@ def complete_run(cfg: Any) -> None:
         UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
-    if "model" not in cfg:
-        raise UserError(f"{file_of(cfg)} has no model: inherit a config that has one, or write model=dict(type=...)")
-    if isinstance(cfg["model"], Mapping) and cfg["model"].get("_scope_") == "mmrazor":
+    if isinstance(model := model_of(cfg), Mapping) and model.get("_scope_") == "mmrazor":
         raise UserError(
             f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
             "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.names import LOADERS
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
@@ -79,6 +80,8 @@ def set_test(cfg: Config, checkpoint: Path, predictions: str | Path | None = Non
     Returns:
         Where ``metrics.json`` will be; None where no metric writes it.
     """
+    if cfg.get("test_evaluator") is None:
+        raise UserError(f"{file_of(cfg)} has no test_evaluator, test_dataloader and test_cfg: there is nothing to test")
     cfg.model = segmentor_of(cfg.model)
     cfg.load_from = str(checkpoint)
     cfg.resume = False

@@ -7,10 +7,11 @@ from typing import Any
 from mmseg.evaluation import IoUMetric
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from medseg_kd.configuration.arguments import check_arguments
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.measures.base import DEFAULT, build_all
-from medseg_kd.registry import HOOKS, METRICS, PARAM_SCHEDULERS, check_arguments, found
+from medseg_kd.registry import HOOKS, METRICS, PARAM_SCHEDULERS, found
 
 _CLIPPING: dict[str, Callable[..., Any]] = {"norm": clip_grad_norm_, "value": clip_grad_value_}
 _GIVEN_BY_IOU = {"mIoU": {"mIoU", "mAcc"}, "mDice": {"mDice", "mAcc"}, "mFscore": {"mFscore", "mPrecision", "mRecall"}}
@@ -33,8 +34,7 @@ def check_scores(cfg: Any, file: str) -> None:
         function = _CLIPPING.get(kind := clip.get("type", "norm"))
         if function is None:
             raise UserError(f"{file}: optim_wrapper.clip_grad.type is {kind!r}, expected norm or value")
-        arguments = {key: value for key, value in clip.items() if key != "type"}
-        check_arguments(function, {"parameters": (), **arguments}, f"{file}: optim_wrapper.clip_grad")
+        check_arguments(f"{file}: optim_wrapper.clip_grad", clip, function, {"parameters"}, True)
     for key in ("val_evaluator", "test_evaluator"):
         given = [name for metric in _metrics(cfg, key) for name in _scores(metric, f"{file}: {key}") or ()]
         if given.count("mDice") > 1:

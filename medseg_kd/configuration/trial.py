@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import OptimWrapper
+from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from medseg_kd.configuration.arguments import KNOWN_CODE
 from medseg_kd.configuration.kinds import named_parameters
-from medseg_kd.errors import UserError, first_line
+from medseg_kd.errors import UserError, in_short
 from medseg_kd.registry import METRICS, OPTIMIZERS, PARAM_SCHEDULERS, found
 
 _STEPS = 3
@@ -25,6 +26,14 @@ def try_loader(where: str, loader: Mapping[str, Any]) -> None:
     Raises:
         UserError: It refuses them; the message begins with ``where``, as those of the other functions do.
     """
+    collate = loader.get("collate_fn")
+    if isinstance(collate, Mapping) and not callable(found(FUNCTIONS, collate.get("type"))):
+        raise UserError(f"{where}.collate_fn is {collate!r}, expected a function, or dict(type=...) that names one")
+    for key in ("sampler", "batch_sampler"):
+        if isinstance(loader.get(key), (str, int, float)):
+            raise UserError(f"{where}.{key} is {loader[key]!r}, expected dict(type=...)")
+    if loader.get("batch_size", 0) is None and loader.get("batch_sampler") is None:
+        raise UserError(f"{where}.batch_size is None: without a batch_sampler an integer of at least 1 is needed")
     plain = {key: loader[key] for key in loader.keys() & named_parameters(DataLoader).keys()}
     plain.update(dataset=_ITEMS, collate_fn=pseudo_collate, worker_init_fn=None)
     if not plain.get("num_workers"):
@@ -46,14 +55,17 @@ def try_metric(where: str, metric: Mapping[str, Any]) -> None:
 
 
 def try_optimizer(where: str, optim_wrapper: Mapping[str, Any]) -> OptimWrapper | None:
-    """An optimizer of one parameter that has stepped once; None where its class is not known."""
+    """An optimizer of one parameter; None where its class is not known."""
     optimizer, wrapper = optim_wrapper.get("optimizer"), None
+    if optimizer is None and "constructor" not in optim_wrapper and "type" in optim_wrapper:
+        raise UserError(f"{where}.optimizer is missing: expected dict(type=...), such as dict(type='SGD', lr=0.01)")
+    if isinstance(optimizer, str):
+        raise UserError(f"{where}.optimizer is {optimizer!r}, expected dict(type={optimizer!r}, lr=...)")
     if isinstance(optimizer, Mapping) and _is_known(found(OPTIMIZERS, optimizer.get("type"))):
         parameter = torch.nn.Parameter(torch.ones(1))
         with _told(where):
             built = OPTIMIZERS.build({**optimizer, "params": [parameter]})
             wrapper = OptimWrapper(built, clip_grad=optim_wrapper.get("clip_grad"))
-            wrapper.update_params(parameter.sum())
     return wrapper
 
 
@@ -80,4 +92,4 @@ def _told(where: str) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except Exception as error:
-        raise UserError(f"{where} cannot be built: {type(error).__name__}: {first_line(error)}") from error
+        raise UserError(f"{where} cannot be built: {in_short(error)}") from error

@@ -2,8 +2,11 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from mmengine.hooks import Hook
+from mmengine.runner import get_priority
 
 from medseg_kd.errors import UserError
 
@@ -34,8 +37,8 @@ def _numbers(low: float, high: float = math.inf, beyond: bool = False, **others:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         return is_number and (value > low if beyond else value >= low) and value <= high
 
-    bound = f"above {low:g}" if beyond else f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-    return _or(_Range(holds, f"a finite number {bound}"), others)
+    to = "" if high == math.inf else f" and at most {high:g}"
+    return _or(_Range(holds, f"a finite number {'above' if beyond else 'of at least'} {low:g}{to}"), others)
 
 
 def _one_of(*words: Any) -> _Range:
@@ -68,6 +71,14 @@ def _is_template(value: Any) -> bool:
     )
 
 
+def _is_priority(value: Any) -> bool:
+    """Whether a value says when a hook is called."""
+    try:
+        return get_priority(value) >= 0
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 _DTYPES = ("float16", "bfloat16", "torch.float16", "torch.bfloat16", None)
 _LOADER = r"(train|val|test)_dataloader"
 _HOOK = r"(default_hooks\.\w+|custom_hooks\[\d+\])"
@@ -87,6 +98,10 @@ _RANGES = {
         rf"{_LOADER}\.dataset\.neighbours": _integers(0),
         rf"{_HOOK}\.(interval|max_keep_ckpts)": _integers(1, never_or_all=-1),
         r"default_hooks\.logger\.interval": _integers(1),
+        r"default_hooks": _Range(lambda value: isinstance(value, Mapping | None), "dict(name=dict(type=...))"),
+        r"default_hooks\.\w+": _Range(lambda value: isinstance(value, Mapping | Hook | None), "dict(type=...)"),
+        r"custom_hooks": _Range(lambda value: isinstance(value, Sequence | None), "a list of dict(type=...)"),
+        rf"{_HOOK}\.priority": _Range(_is_priority, "a name such as NORMAL or LOW, or an integer from 0 to 100"),
         rf"{_HOOK}\.(begin_iter|begin_epoch|save_begin|skip|patience)": _integers(0),
         rf"{_HOOK}\.momentum": _numbers(0, 1, beyond=True),
         rf"{_HOOK}\.(interval_exp_name|gamma|lines|profile_times)": _integers(1),
@@ -96,6 +111,8 @@ _RANGES = {
         r"log_processor\.num_digits": _integers(0, 16),
         r"visualizer\.alpha": _numbers(0, 1),
         r"env_cfg\.resource_limit": _integers(1),
+        r"env_cfg\.mp_cfg\.mp_start_method": _one_of("fork", "spawn", "forkserver"),
+        r"(val|test)_evaluator(\[\d+\]|\.metrics\[\d+\])?\.collect_device": _one_of("cpu", "gpu"),
         r"optim_wrapper\.(.*\.)?optimizer\.(lr|weight_decay|eps)": _numbers(0),
         r"optim_wrapper\.(.*\.)?optimizer\.(momentum|dampening)": _numbers(0, 1),
         r"optim_wrapper\.dtype": _one_of(*_DTYPES),

@@ -22,9 +22,11 @@ from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.graphs import graphed_step
 from medseg_kd.engine.hooks import EMAHook, average_over_processes
+from medseg_kd.engine.launchers import check_launcher
 from medseg_kd.engine.refusal import built_or_nothing
 from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
+from medseg_kd.errors import UserError
 from medseg_kd.registry import OPTIM_WRAPPERS, found
 from medseg_kd.signals import LoadingProcess
 
@@ -55,6 +57,7 @@ class DeviceRunner(mmengine.runner.Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Prepare processes and back ends."""
+        check_launcher(self._launcher)
         if self.cfg.get("randomness", {}).get("deterministic"):
             # Without a work space of its own size cuBLAS is not deterministic, and PyTorch refuses to use it.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -76,12 +79,21 @@ class DeviceRunner(mmengine.runner.Runner):
         device = torch.device(get_device())
         kind = found(OPTIM_WRAPPERS, optim_wrapper.get("type")) if isinstance(optim_wrapper, dict) else None
         if kind is AmpOptimWrapper and device.type == "cpu":
-            if str(optim_wrapper.get("dtype")) in ("float16", "torch.float16"):
-                self.logger.warning("optim_wrapper.dtype is float16, which a CPU does not compute in: it takes its own")
             optim_wrapper = native_precision(optim_wrapper)
         built = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, device))
         if device.type == "cuda" and hasattr(built, "optimizer"):
             built.optimizer.register_step_pre_hook(align_gradients)
+        return built
+
+    def build_model(self, model: Any) -> nn.Module:
+        """Build the model; a bare network is refused."""
+        built = super().build_model(model)
+        if not hasattr(built, "train_step"):
+            name = type(built).__name__
+            raise UserError(
+                f"model is a {name}, a network alone. Write model=dict(type='Segmentor', network=dict(type='{name}'), "
+                "num_classes=..., losses=[...])"
+            )
         return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

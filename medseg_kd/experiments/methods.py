@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from medseg_kd.configuration import write_pair
+from medseg_kd.configuration import load_run, parse_options, write_pair
 from medseg_kd.distill.pair_config import find_method
 from medseg_kd.errors import UserError
 from medseg_kd.experiments.comparison import MEAN, Difference, RunScores, differences, mean_of_runs, read_runs
@@ -70,6 +70,9 @@ def plan_methods(
     """The runs of a comparison, in ``folder``, into which the configs of the pairs are written.
 
     The student of a seed learns from the teacher of that seed; ``method_options`` are ``KEY=VALUE`` for the distiller.
+
+    Raises:
+        UserError: A config or an option of a run is wrong.
     """
     settings = settings or Settings()
     configs = {}
@@ -86,6 +89,8 @@ def plan_methods(
             options = [f"model.distiller.{option}" for option in (method_options or {}).get(method, ())]
             own = (f"model.teacher_ckpt={taught.work_dir}", *options, seeded)
             plan[seed][method] = Run(config, folders[method], settings, own, teacher=taught)
+        for run in plan[seed].values():
+            load_run(run.config, parse_options(run.options))
     return plan
 
 

@@ -33,7 +33,8 @@ def plan_sweep(
     for point in points:
         given = list(zip(keys, point, strict=True))
         options = [f"{key}={value}" for key, value in given]
-        load_run(config, parse_options([*settings.options, *options]))
+        for seed in seeds:
+            load_run(config, parse_options([*settings.options, *options, f"randomness.seed={seed}"]))
         leaves = ",".join(f"{key.rpartition('.')[2]}={value.replace('/', '-')}" for key, value in given)
         runs[point] = []
         for seed in seeds:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg_kd.errors import UserError, first_line
+from medseg_kd.errors import UserError, WriteError, first_line
 from medseg_kd.evaluation.label_tables import LABEL_TABLES, write_label_tables
 from medseg_kd.files import remove_drafts, whole_file
 from medseg_kd.inference.cases import case_name, find_cases
@@ -54,7 +54,6 @@ def predict_files(
     taken = {file.resolve(): str(file) for file in (*lists, *(file for files in cases for file in files))}
     if own := [name for name in LABEL_TABLES if (out / name).resolve() in taken]:
         raise UserError(f"{out / own[0]} is an input, and would be written over: choose another --out")
-    write_label_tables(out, predictor.spec.classes)
     remove_drafts(out)
     failed = {}
     for files in progress(cases, f"predicting into {out}"):
@@ -73,11 +72,15 @@ def predict_files(
                     )
                 taken[path.resolve()] = str(files[0])
             _predict(predictor, source, paths)
+        except WriteError:
+            raise
         except UserError as error:
             failed[str(files[0])] = str(error)
         # Networks and libraries raise what they like for an input of a size that they do not take, or of no memory.
         except Exception as error:
             failed[str(files[0])] = f"{type(error).__name__}: {first_line(error)}"
+    if len(failed) < len(cases):
+        write_label_tables(out, predictor.spec.classes)
     return failed
 
 

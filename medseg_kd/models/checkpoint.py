@@ -21,14 +21,14 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
 from torch import Tensor, nn
 
-from medseg_kd.errors import UserError, WriteError, did_you_mean, first_line
+from medseg_kd.errors import UserError, WriteError, did_you_mean, first_line, some
 from medseg_kd.files import sync_folder, whole_file
 from medseg_kd.models.checkpoint_content import check_archive, check_content, check_finite, check_mapping
 from medseg_kd.models.safetensors_file import read_safetensors
 
 _NUMBERED = re.compile(r"^(iter|epoch)_(\d+)\.pth$")
 _LONGEST_PATH = 4096
-_SHOWN_KEYS = 8
+_SHOWN_KEYS = 4
 # What PyTorch raises on damaged content; its restricted unpickler checks little before it works.
 _DAMAGED = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
@@ -59,7 +59,7 @@ def read_unchecked(path: str | os.PathLike, map_location: Any = "cpu") -> dict[s
     name = os.fspath(path)
     address = _address(name) if "://" in name else None
     if address is None and not os.path.isfile(name):
-        raise UserError(f"checkpoint not found: {name}")
+        raise UserError(f"checkpoint not found: {name} is no file. Correct the path, or train what writes it first")
     if address is None and name.endswith(".safetensors"):
         return read_safetensors(name, map_location)
     options: dict[str, Any] = {"map_location": map_location, "weights_only": True}
@@ -222,8 +222,8 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
         source: Where the weights come from, for messages.
 
     Raises:
-        UserError: A key is missing, left over, or of another shape or type; all are listed (up to eight of each kind).
-            Or numbers are not finite.
+        UserError: A key is missing, left over, or of another shape or type; all are counted,
+            and four of each kind named. Or numbers are not finite.
     """
     given = {key.removeprefix("module.") if isinstance(key, str) else key: value for key, value in state_dict.items()}
     obsolete = given.keys() & {
@@ -270,11 +270,7 @@ def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str)
             if _kind(weights[key]) != _kind(wanted[key])
         ],
     }
-    lines = []
-    for what, keys in problems.items():
-        if keys:
-            more = [f"... and {len(keys) - _SHOWN_KEYS} more"] if len(keys) > _SHOWN_KEYS else []
-            lines.append("\n    ".join([f"\n  {len(keys)} {what}:", *keys[:_SHOWN_KEYS], *more]))
+    lines = [f"\n  {len(keys)} {what}: {some(keys, _SHOWN_KEYS)}" for what, keys in problems.items() if keys]
     if lines:
         raise UserError(f"{complaint}: its weights belong to another network or config.{''.join(lines)}")
 

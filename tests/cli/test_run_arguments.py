@@ -24,7 +24,7 @@ def test_arguments_may_come_in_any_order(words):
     parser.add_argument("checkpoint", nargs="?")
     args = parse(parser, words.split())
     assert (args.config, args.checkpoint, args.work_dir) == ("CONFIG", "CKPT", "w")
-    assert args.cfg_options == {"a": 1, "b": [1, 2]}
+    assert args.cfg_options == ["a=1", "b=[1,2]"]
 
 
 def test_options_without_a_value(capsys):

@@ -54,5 +54,5 @@ def test_configs_of_mmsegmentation_are_found(tmp_path: Path) -> None:
 def test_a_part_that_contains_itself(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text("x = dict(y=1)\n")
     (tmp_path / "mine.py").write_text(f"{STYLES[1]}x.update(y=dict(z=x))\nx.update(y=dict(z=x))\nx['y']['z'] = x\n")
-    with pytest.raises(UserError, match="mine.py cannot be read as a config: RecursionError"):
+    with pytest.raises(UserError, match="mine.py, line 5: RecursionError"):
         read_config(tmp_path / "mine.py")

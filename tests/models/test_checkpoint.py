@@ -318,12 +318,9 @@ def test_weights_that_do_not_fit_are_listed_and_none_is_loaded():
         load_weights(target, given, "work_dirs/a/iter_5.pth")
     assert str(error.value).splitlines() == [
         "work_dirs/a/iter_5.pth does not fit Sequential: its weights belong to another network or config.",
-        "  1 missing in the checkpoint:",
-        "    1.bias",
-        "  1 not in the model:",
-        "    head.bias",
-        "  1 of another shape:",
-        "    0.weight: checkpoint (4, 3), model (2, 3)",
+        "  1 missing in the checkpoint: 1.bias",
+        "  1 not in the model: head.bias",
+        "  1 of another shape: 0.weight: checkpoint (4, 3), model (2, 3)",
     ]
     assert torch.equal(target[0].bias, before)
 
@@ -360,10 +357,8 @@ def test_numbers_may_be_of_another_precision_but_not_of_another_kind(own, given)
         with pytest.raises(UserError) as error:
             load_weights(target, weights, "a.pth")
         found, expected = (str(one).removeprefix("torch.") for one in (dtype, KINDS[own][0]))
-        assert str(error.value).splitlines()[1:] == [
-            "  1 of another type:",
-            f"    {own}: checkpoint {found}, model {expected}",
-        ]
+        told = f"  1 of another type: {own}: checkpoint {found}, model {expected}"
+        assert str(error.value).splitlines()[1:] == [told]
         assert not target.state_dict()[own].any()
 
 
@@ -371,7 +366,7 @@ def test_numbers_may_be_of_another_precision_but_not_of_another_kind(own, given)
 def test_what_is_no_tensor_is_no_weight(value, name):
     target = nn.Linear(1, 2)
     before = target.weight.clone()
-    with pytest.raises(UserError, match=rf"1 of another type:\n    bias: checkpoint {name}, model float32$"):
+    with pytest.raises(UserError, match=rf"1 of another type: bias: checkpoint {name}, model float32$"):
         load_weights(target, {"weight": torch.ones(2, 1), "bias": value}, "a.pth")
     assert torch.equal(target.weight, before)
 
@@ -381,9 +376,7 @@ def test_names_that_are_no_text():
     with pytest.raises(UserError) as error:
         load_weights(nn.Linear(1, 2), weights, "a.pth")
     assert str(error.value).splitlines()[1:] == [
-        "  2 not in the model:",
-        "    3, which is no text",
-        "    ('a', 1), which is no text",
+        "  2 not in the model: 3, which is no text, ('a', 1), which is no text"
     ]
 
 
@@ -395,14 +388,14 @@ def test_an_auxiliary_head_may_be_absent_as_a_whole():
     load_weights(target, given, "a.pth")
     assert torch.equal(parts["head"].weight, torch.ones(2, 3))
     assert torch.equal(parts["auxiliary_head"].weight, before)
-    with pytest.raises(UserError, match=r"1 missing in the checkpoint:\n    0\.auxiliary_head\.weight"):
+    with pytest.raises(UserError, match=r"1 missing in the checkpoint: 0\.auxiliary_head\.weight"):
         load_weights(target, {**given, "0.auxiliary_head.bias": torch.ones(2)}, "a.pth")
-    with pytest.raises(UserError, match=r"1 missing in the checkpoint:\n    0\.head\.bias"):
+    with pytest.raises(UserError, match=r"1 missing in the checkpoint: 0\.head\.bias"):
         load_weights(target, {"0.head.weight": torch.ones(2, 3)}, "a.pth")
 
 
 def test_long_lists_are_cut():
     with pytest.raises(UserError) as error:
         load_weights(nn.Identity(), {f"layer{i}": torch.ones(1) for i in range(20)}, "a.pth")
-    assert "20 not in the model" in str(error.value) and "... and 12 more" in str(error.value)
-    assert "layer7" in str(error.value) and "layer8" not in str(error.value)
+    assert "20 not in the model" in str(error.value) and "and 16 more" in str(error.value)
+    assert "layer3" in str(error.value) and "layer4" not in str(error.value)

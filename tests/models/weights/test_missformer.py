@@ -94,7 +94,7 @@ def test_a_checkpoint_of_an_earlier_version_that_kept_what_is_unused(theirs, cap
         "iter_1.pth: left out 166 weights of an earlier version that no output used"
     ]
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    with pytest.raises(UserError, match=r"1 not in the model:\n    network\.unused\.decoder_0__concat_linear__bias"):
+    with pytest.raises(UserError, match=r"1 not in the model: network\.unused\.decoder_0__concat_linear__bias"):
         load_weights(model, {**weights, **kept, "network.unused.decoder_0__concat_linear__bias": torch.zeros(1)}, "a")
 
 
