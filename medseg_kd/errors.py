@@ -56,6 +56,11 @@ def explanation(error: BaseException) -> str | None:
             "lower num_workers of the loader, raise --shm-size of a container, or set num_workers=0 to see what the "
             "data set does"
         )
+    if type(error).__name__ in ("DistNetworkError", "DistStoreError"):  # PyTorch's
+        return (
+            f"the processes cannot meet at MASTER_ADDR and MASTER_PORT: {first_line(error)}\n"
+            "Choose a free port, by torchrun --master-port or in the environment, and an address that all can reach"
+        )
     if "Connection closed by peer" in str(error) or "Connection reset by peer" in str(error):
         return "another process of this run has ended; what it printed last tells why"
     return None

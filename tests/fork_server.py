@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
+        "medseg_kd.cli.compare_methods",
         "medseg_kd.cli.train",
         "medseg_kd.cli.test",
         "medseg_kd.datasets",
@@ -19,6 +20,7 @@ _CONTEXT.set_forkserver_preload(
         "medseg_kd.inference",
         "medseg_kd.models",
         "monai.networks.nets",
+        "torch._dynamo",
     ]
 )
 

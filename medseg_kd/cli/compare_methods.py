@@ -10,7 +10,7 @@ from medseg_kd.cli.experiment_arguments import add_experiment_arguments, method_
 from medseg_kd.distill import METHODS
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.measures.base import PROTOCOLS
-from medseg_kd.experiments.execution import execute
+from medseg_kd.experiments.execution import check_cases, execute
 from medseg_kd.experiments.methods import Comparison, finished, plan_methods
 from medseg_kd.files import nothing_new
 from medseg_kd.report.methods_page import write_page
@@ -55,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings)
         if args.finished:
             plan = finished(plan, folder)
+        runs = [run for same in plan.values() for run in same.values()]
+        check_cases(runs)
     if not args.finished:
-        execute([run for runs in plan.values() for run in runs.values()], resources)
+        execute(runs, resources)
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
     write_page(Comparison(plan, options, args.protocol, command), args.out)
     print(f"{args.out}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")

@@ -7,7 +7,7 @@ from pathlib import Path
 from medseg_kd.cli import Parser
 from medseg_kd.cli.experiment_arguments import add_experiment_arguments, resources_of, settings_of
 from medseg_kd.errors import UserError
-from medseg_kd.experiments.execution import execute
+from medseg_kd.experiments.execution import check_cases, execute
 from medseg_kd.experiments.sweep import plan_sweep, spread_cases
 from medseg_kd.report.markdown import sweep_table
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = args.work_dir or Path("work_dirs/sweep", Path(args.config).stem)
     plan = plan_sweep(args.config, args.key, points, args.seeds, cases, folder, settings_of(args))
     runs = [run for same in plan.values() for run in same]
+    check_cases(runs)
     print(f"{len(runs)} runs in {folder}, scored on {len(cases)} training case(s): {', '.join(cases)}", flush=True)
     execute(runs, resources)
     print("\n" + sweep_table(args.key, plan))

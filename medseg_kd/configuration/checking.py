@@ -3,11 +3,15 @@
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import mmengine.registry
+from mmengine.dist import init_dist
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
+from torch.distributed import init_process_group
 from torch.utils.data import DataLoader
 
 from medseg_kd import registry as registries
@@ -104,6 +108,7 @@ def check_config(cfg: Any) -> None:
     check_values({key: cfg[key] for key in sorted(TOP_LEVEL.keys() & cfg.keys())}, file_of(cfg))
     if "default_scope" in cfg:
         check_kind(f"{file_of(cfg)}: default_scope", cfg["default_scope"], TOP_LEVEL["default_scope"])
+        _check_scope(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "medseg_kd")):
         for key in sorted(TOP_LEVEL.keys() & cfg.keys()):
             if key in _KEYS and isinstance(cfg[key], Mapping):
@@ -112,8 +117,21 @@ def check_config(cfg: Any) -> None:
             check_kind(f"{file_of(cfg)}: {key}", cfg[key], TOP_LEVEL[key])
         if isinstance(processes := (cfg.get("env_cfg") or {}).get("mp_cfg"), Mapping):
             _check_dict(f"{file_of(cfg)}: env_cfg.mp_cfg", processes, named_parameters(set_multi_processing))
+        if isinstance(connection := (cfg.get("env_cfg") or {}).get("dist_cfg"), Mapping):
+            known = {"port", *named_parameters(init_dist), *named_parameters(init_process_group)}
+            check_keys(f"{file_of(cfg)}: env_cfg.dist_cfg", connection, known - {"launcher"})
         check_scores(cfg, file_of(cfg))
         check_consistency(cfg, file_of(cfg))
+
+
+def _check_scope(cfg: Any) -> None:
+    """Refuse a scope that is neither that of a registry nor a package that may have one."""
+    scope, root = cfg["default_scope"], mmengine.registry.MODELS
+    if scope is not None and scope not in (root.scope, *root.children) and find_spec(scope.partition(".")[0]) is None:
+        raise UserError(
+            f"{file_of(cfg)}: default_scope is {scope!r}, which no package has: leave it out, or name one such as "
+            "'medseg_kd' or 'mmseg'"
+        )
 
 
 def _check_dict(where: str, node: Mapping[str, Any], known: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Parts of a config that make no sense together, or that nothing but a trial can check."""
 
+import re
 from collections.abc import Mapping
 from inspect import Parameter
 from typing import Any
@@ -7,21 +8,35 @@ from typing import Any
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import Registry
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 
-from medseg_kd.configuration.arguments import accepted_arguments, check_keys, check_kind
+from medseg_kd.configuration.arguments import KNOWN_CODE, accepted_arguments, check_keys, check_kind
 from medseg_kd.configuration.kinds import named_parameters
 from medseg_kd.configuration.names import LOADERS
 from medseg_kd.configuration.trial import try_loader, try_metric, try_optimizer, try_schedule
 from medseg_kd.datasets import SeededSampler
 from medseg_kd.errors import UserError
-from medseg_kd.registry import DATA_SAMPLERS, HOOKS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, found
+from medseg_kd.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, found
 
 _TOGETHER = (
     ("train_dataloader", "train_cfg", "optim_wrapper"),
     ("val_dataloader", "val_cfg", "val_evaluator"),
     ("test_dataloader", "test_cfg", "test_evaluator"),
 )
+
+
+_SAVED = (
+    "state_dict",
+    "meta",
+    "message_hub",
+    "optimizer",
+    "gradients",
+    "param_schedulers",
+    "connectors",
+    "ema_state_dict",
+)
+_LOGGED = ("lr", "momentum", "loss", "grad_norm", "time", "data_time", "memory")
 
 
 def _paramwise(
@@ -64,9 +79,13 @@ def check_consistency(cfg: Any, file: str) -> None:
         if isinstance(loader := cfg.get(name), Mapping):
             try_loader(f"{file}: {name}", loader)
     for key in ("val_evaluator", "test_evaluator"):
+        if cfg.get(key) is not None and not listed(cfg[key]):
+            raise UserError(f"{file}: {key} has no metric: name one, such as dict(type='VolumeMetric')")
         for metric in listed(cfg.get(key)):
             if isinstance(metric, Mapping) and "type" in metric:
                 try_metric(f"{file}: {key}", metric)
+    if all(_is_known(kind) for kind in (_kind_of(cfg.get("model"), MODELS), *map(_kind_of, _hooks(cfg).values()))):
+        _check_produced(cfg, file)
     if isinstance(wrapper := cfg.get("optim_wrapper"), Mapping):
         _check_paramwise(f"{file}: optim_wrapper.paramwise_cfg", wrapper)
 
@@ -98,15 +117,26 @@ def _check_endless(cfg: Any, file: str) -> None:
 
 def _check_units(cfg: Any, file: str) -> None:
     """Refuse what counts epochs in a training that has none."""
-    hooks = {f"default_hooks.{name}": hook for name, hook in (cfg.get("default_hooks") or {}).items()}
-    hooks |= {f"custom_hooks[{index}]": hook for index, hook in enumerate(listed(cfg.get("custom_hooks")))}
-    parts = [(where, hook) for where, hook in hooks.items() if _is(_kind_of(hook), CheckpointHook)]
+    parts = [(where, hook) for where, hook in _hooks(cfg).items() if _is(_kind_of(hook), CheckpointHook)]
     for where, part in [*parts, *_schedules(cfg)]:
         if part.get("by_epoch", True) and not part.get("convert_to_iter_based"):
             raise UserError(
                 f"{file}: {where} counts epochs (by_epoch is {part.get('by_epoch', True)}), and train_cfg trains by "
                 "iterations: nothing would ever happen. Set by_epoch=False, and what it counts in iterations"
             )
+
+
+def _check_produced(cfg: Any, file: str) -> None:
+    """Refuse to publish or show what neither a checkpoint holds nor a step logs; hooks of others may add to both."""
+    for where, hook in _hooks(cfg).items():
+        for key in listed((hook or {}).get("published_keys")) if isinstance(hook, Mapping) else ():
+            if key not in _SAVED:
+                raise UserError(f"{file}: {where}.published_keys has {key!r}; a checkpoint holds {', '.join(_SAVED)}")
+    for index, each in enumerate(listed((cfg.get("log_processor") or {}).get("custom_cfg"))):
+        source = each.get("data_src", "loss") if isinstance(each, Mapping) else ""
+        if not isinstance(source, str) or (source not in _LOGGED and not re.search("loss|^m[A-Z]|/|acc", source)):
+            where = f"log_processor.custom_cfg[{index}].data_src"
+            raise UserError(f"{file}: {where} is {source!r}; logged are {', '.join(_LOGGED)}, losses and scores")
 
 
 def _check_paramwise(where: str, wrapper: Mapping[str, Any]) -> None:
@@ -132,8 +162,14 @@ def _loop(loop: Mapping[str, Any]) -> Any:
     return found(LOOPS, loop.get("type", default))
 
 
-def _kind_of(hook: Any) -> Any:
-    return found(HOOKS, hook["type"]) if isinstance(hook, Mapping) and "type" in hook else None
+def _hooks(cfg: Any) -> dict[str, Any]:
+    """Places and configs of the hooks of a config."""
+    named = {f"default_hooks.{name}": hook for name, hook in (cfg.get("default_hooks") or {}).items()}
+    return named | {f"custom_hooks[{index}]": hook for index, hook in enumerate(listed(cfg.get("custom_hooks")))}
+
+
+def _kind_of(part: Any, registry: Registry = HOOKS) -> Any:
+    return found(registry, part["type"]) if isinstance(part, Mapping) and "type" in part else None
 
 
 def _schedules(cfg: Any) -> list[tuple[str, Mapping[str, Any]]]:
@@ -151,8 +187,12 @@ def listed(given: Any) -> list[Any]:
     """One part or several as a list; the metrics of an evaluator."""
     if isinstance(given, Mapping):
         return listed(given["metrics"]) if "metrics" in given else [given]
-    return list(given or ())
+    return [given] if isinstance(given, str) else list(given or ())
 
 
 def _is(kind: Any, *bases: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, bases)
+
+
+def _is_known(kind: Any) -> bool:
+    return kind is None or getattr(kind, "__module__", "").startswith(KNOWN_CODE)

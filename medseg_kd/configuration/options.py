@@ -1,8 +1,10 @@
 """Options: keys of a config that are changed for one run."""
 
 import argparse
+import ast
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -22,14 +24,21 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--options", nargs="*", action=DictAction)
     for word in words:
-        key, equals, _ = word.partition("=")
+        key, equals, value = word.partition("=")
         if not equals or not all(key.split(".")):
             raise UserError(f"--cfg-options {word}: expected KEY=VALUE, such as train_cfg.max_iters=2000")
         try:
-            options.update(parser.parse_args([f"--options={word}"]).options)
+            options[key] = _listed(value) or parser.parse_args([f"--options={word}"]).options[key]
         except AssertionError as error:  # MMEngine's, of brackets
             raise UserError(f"--cfg-options {word}: {error}") from error
     return options
+
+
+def _listed(text: str) -> list[Any] | None:
+    """A list that is written as in Python, in which MMEngine would take quoted digits for numbers."""
+    with suppress(ValueError, SyntaxError):
+        return ast.literal_eval(text) if text.startswith("[") else None
+    return None
 
 
 def set_options(cfg: Config, options: Mapping[str, Any]) -> None:

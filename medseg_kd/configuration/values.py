@@ -3,10 +3,12 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.hooks import Hook
 from mmengine.runner import get_priority
+from torch.distributed import Backend
 
 from medseg_kd.errors import UserError
 
@@ -79,6 +81,20 @@ def _is_priority(value: Any) -> bool:
         return False
 
 
+def _is_folder(value: Any) -> bool:
+    """Whether a value is None, an address, a folder or the name of one that can be made."""
+    if not isinstance(value, (str, Path)) or "://" in str(value):
+        return value is None or isinstance(value, str)
+    folder = Path(value).absolute()
+    return next(each for each in (folder, *folder.parents) if each.exists()).is_dir()
+
+
+def _is_backend(value: Any) -> bool:
+    """Whether processes can talk by it: a name, or one for each device as in ``cpu:gloo,cuda:nccl``."""
+    names = {each.rpartition(":")[2].lower() for each in str(value).split(",")}
+    return names <= {*Backend.backend_list, "smddp"}
+
+
 _DTYPES = ("float16", "bfloat16", "torch.float16", "torch.bfloat16", None)
 _LOADER = r"(train|val|test)_dataloader"
 _HOOK = r"(default_hooks\.\w+|custom_hooks\[\d+\])"
@@ -96,6 +112,9 @@ _RANGES = {
         rf"{_LOADER}\.num_batch_per_epoch": _integers(1, all=None),
         rf"{_LOADER}\.sampler\.seed": _integers(0, 2**32 - 1, that_of_the_run=None),
         rf"{_LOADER}\.dataset\.neighbours": _integers(0),
+        rf"{_LOADER}\.(.*\.)?indices": _or(_integers(1), {"all": None}),
+        rf"{_LOADER}\.(.*\.)?indices\[\d+\]": _integers(0),
+        r".*\.(out_dir|output_dir|save_dir|cache_dir)": _Range(_is_folder, "a folder, or the name of a new one"),
         rf"{_HOOK}\.(interval|max_keep_ckpts)": _integers(1, never_or_all=-1),
         r"default_hooks\.logger\.interval": _integers(1),
         r"default_hooks": _Range(lambda value: isinstance(value, Mapping | None), "dict(name=dict(type=...))"),
@@ -111,6 +130,7 @@ _RANGES = {
         r"log_processor\.num_digits": _integers(0, 16),
         r"visualizer\.alpha": _numbers(0, 1),
         r"env_cfg\.resource_limit": _integers(1),
+        r"env_cfg\.dist_cfg\.backend": _Range(_is_backend, f"one of {', '.join(Backend.backend_list)}"),
         r"env_cfg\.mp_cfg\.mp_start_method": _one_of("fork", "spawn", "forkserver"),
         r"(val|test)_evaluator(\[\d+\]|\.metrics\[\d+\])?\.collect_device": _one_of("cpu", "gpu"),
         r"optim_wrapper\.(.*\.)?optimizer\.(lr|weight_decay|eps)": _numbers(0),
@@ -137,7 +157,7 @@ _RANGES = {
     }.items()
 }
 """Place in a config, as a regular expression, and what may stand there. The last that fits counts."""
-_OTHERS = {"in_channels": (list, tuple)}
+_OTHERS = {"in_channels": (list, tuple), "indices": (list, tuple)}
 """Keys that also have a form which the class they are for checks."""
 
 

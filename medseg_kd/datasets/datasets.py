@@ -64,6 +64,10 @@ class _FolderDataset(BaseDataset):
         self.size = None if size is None else checked_size(size)
         self.cases, self.exclude_cases = cases, exclude_cases
         self._found: list[Case] = []
+        if pipeline is not None and not pipeline:
+            raise UserError(f"dataset.pipeline is {pipeline!r}: name its steps, or leave it out for the usual ones")
+        if kwargs.get("lazy_init"):
+            raise UserError("dataset.lazy_init is True, but the cases are looked for at once: leave it out")
         # Built here, so that names of this project's and MMSegmentation's transforms need no default scope.
         transforms = [
             TRANSFORMS.build(dict(step)) if isinstance(step, dict) else step
@@ -117,7 +121,11 @@ class _FolderDataset(BaseDataset):
                 "current",
                 logging.WARNING,
             )
-        return [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
+        entries = [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
+        chosen = self._indices if isinstance(self._indices, Sequence) else ()
+        if beyond := [index for index in chosen if index >= len(entries)]:
+            raise UserError(f"dataset.indices has {beyond[0]}, but there are {len(entries)} items, the first of them 0")
+        return entries
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Entry of an item, with what reads it: ``format``, ``case``, ``size``."""

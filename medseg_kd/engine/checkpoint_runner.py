@@ -12,7 +12,7 @@ from medseg_kd.engine.batches import pending_gradients, progress_of, restore_gra
 from medseg_kd.engine.data_runner import DataRunner
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.plain import message_hub_from_plain, to_plain
-from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules
+from medseg_kd.engine.training_state import check_training_state, restore_optimizer, restore_schedules, state_of
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from medseg_kd.models.checkpoint_content import check_finite
@@ -73,7 +73,7 @@ class CheckpointRunner(DataRunner):
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
             checkpoint.update({"gradients": gradients} if gradients else {})
         if save_param_scheduler and self.param_schedulers:
-            checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+            checkpoint["param_schedulers"] = [state_of(schedule) for schedule in self.param_schedulers]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         write_checkpoint(to_plain(checkpoint), Path(out_dir, filename))
 

@@ -46,10 +46,11 @@ def log_environment(runner: Any, env_cfg: Any = None) -> None:
 
 
 def quieten(logger: MMLogger) -> MMLogger:
-    """A logger without MMEngine's warnings that are not for users, and which no full disk stops."""
+    """A logger without MMEngine's warnings that are not for users, and which neither a full disk nor a letter stops."""
     logger.addFilter(lambda record: not _UNWANTED.search(record.getMessage()))
     for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
             handler.handleError = _unless_disk_is_full(handler.handleError)  # type: ignore[assignment, method-assign]
     return logger
 

@@ -1,6 +1,7 @@
 """What a launcher of several processes tells each of them."""
 
 import os
+import socket
 
 from medseg_kd.errors import UserError
 
@@ -33,9 +34,22 @@ def check_launcher(name: str) -> None:
     for key in numbers:
         if not os.environ[key].isdecimal():
             raise UserError(f"--launcher {name}: {key} is {os.environ[key]!r}, expected a number as {program} sets it")
+    _check_meeting_point(f"--launcher {name}")
     rank, processes = numbers[:2]
     if int(os.environ[rank]) >= int(os.environ[processes]):
         raise UserError(
             f"--launcher {name}: {rank} is {os.environ[rank]}, expected less than {processes}, which is "
             f"{os.environ[processes]}. Start the command with {program}"
         )
+
+
+def _check_meeting_point(launcher: str) -> None:
+    """Refuse an address that nobody knows, for which PyTorch would wait many minutes, or a port that there is not."""
+    port = os.environ.get("MASTER_PORT", "29500")
+    if not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"{launcher}: MASTER_PORT is {port!r}, expected a number from 1 to 65535")
+    try:
+        socket.getaddrinfo(os.environ.get("MASTER_ADDR", "localhost"), port)
+    except OSError as error:
+        where = os.environ.get("MASTER_ADDR")
+        raise UserError(f"{launcher}: MASTER_ADDR is {where!r}, which no machine has ({error.strerror})") from error

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from torch import nn
 
 from medseg_kd.configuration.consistency import check_training
@@ -64,6 +65,10 @@ def done_or_nothing(method: Callable[..., _Result]) -> Callable[..., _Result]:
                 _remove_traces(runner)
             raise
         except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.filename is None:
+                error.filename = str(runner.work_dir)  # of a log, whose writer does not tell
+            if isinstance(error, OSError) and not runner.has_stepped:
+                _remove_traces(runner)
             place = "" if runner.has_stepped or explanation(error) else _place_in_model(runner.bare_model, error)
             if not place:
                 raise
@@ -74,13 +79,15 @@ def done_or_nothing(method: Callable[..., _Result]) -> Callable[..., _Result]:
 
 
 def _place_in_model(model: nn.Module, error: BaseException) -> str:
-    """The part of a model that PyTorch refuses to compute, where no code of the user's own ran in it."""
+    """The part of a model that PyTorch refuses to compute, or the hook, where no code of the user's own ran in it."""
     names, part, last = {id(module): name for name, module in model.named_modules()}, "", ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         last = frame.f_globals.get("__name__", "")
         module = frame.f_locals.get("self")
         if isinstance(module, nn.Module) and id(module) in names and last.startswith(LIBRARIES):
             part = f"model.{names[id(module)]} ({type(module).__name__})".replace("model. ", "model ")
+        elif isinstance(module, Hook) and last.startswith(LIBRARIES):
+            part = f"the hook {type(module).__name__}"
         elif not is_library(last):
             part = ""
     return part

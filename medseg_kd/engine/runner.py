@@ -5,8 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import mmengine.hooks
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, IterTimerHook, LoggerHook, ParamSchedulerHook, RuntimeInfoHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -21,11 +22,21 @@ from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.visualization import SegVisualizationHook
+from medseg_kd.errors import UserError
 from medseg_kd.files import write_text
 from medseg_kd.models.checkpoint import last_whole_checkpoint
 from medseg_kd.models.mmseg_adapter import adapt
 from medseg_kd.registry import HOOKS, RUNNERS, found
 
+# Two of them would schedule, average, count or save twice.
+_ONCE = (
+    mmengine.hooks.CheckpointHook,
+    mmengine.hooks.EMAHook,
+    IterTimerHook,
+    LoggerHook,
+    ParamSchedulerHook,
+    RuntimeInfoHook,
+)
 _OURS = {own.__base__: own for own in (CheckpointHook, EMAHook, SegVisualizationHook, TrainInfoHook)}
 
 
@@ -75,7 +86,18 @@ class Runner(CheckpointRunner):
         if isinstance(hook, dict):
             kind = found(HOOKS, hook.get("type"))
             hook = {**hook, "type": _OURS.get(kind, kind)}
+            self._refuse_second(kind)
         super().register_hook(hook, priority)
+
+    def _refuse_second(self, kind: Any) -> None:
+        """Refuse a hook that would do again what one does already."""
+        if isinstance(kind, type) and any(
+            issubclass(kind, one) and isinstance(own, one) for one in _ONCE for own in self.hooks
+        ):
+            raise UserError(
+                f"custom_hooks: {kind.__name__} is there already, and would do its work twice: leave one out, or set "
+                "it in default_hooks"
+            )
 
     def dump_config(self) -> None:
         """Write the config of a training into the run folder, once all is built; a test leaves it as it is."""

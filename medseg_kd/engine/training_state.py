@@ -145,11 +145,16 @@ def _check_shapes(own: list[dict[str, Any]], saved: Mapping[str, Any], source: s
                 )
 
 
+def state_of(schedule: Any) -> dict[str, Any]:
+    """The state of a parameter schedule, without the functions that its arguments choose."""
+    return {key: value for key, value in schedule.state_dict().items() if not callable(value)}
+
+
 def restore_schedules(schedules: list[Any], saved: list[Any], source: str) -> list[str]:
     """Let parameter schedules go on; arguments, result and errors as for :func:`restore_optimizer`."""
     kinds = [
         [sorted(key for key in state if not str(key).startswith("_")) for state in states]
-        for states in (saved, [schedule.state_dict() for schedule in schedules])
+        for states in (saved, map(state_of, schedules))
     ]
     if kinds[0] != kinds[1]:
         raise UserError(
@@ -158,7 +163,7 @@ def restore_schedules(schedules: list[Any], saved: list[Any], source: str) -> li
         )
     ignored = []
     for index, (schedule, state) in enumerate(zip(schedules, saved, strict=True)):
-        for key, now in schedule.state_dict().items():
+        for key, now in state_of(schedule).items():
             if isinstance(now, _NUMBER):
                 part(state, key, _NUMBER, source, f"param_schedulers.{index}.")
             if not key.startswith("_") and key not in _COUNTED and _differ(now, state[key]):

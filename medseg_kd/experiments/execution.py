@@ -12,6 +12,9 @@ from pathlib import Path
 import submitit
 from submitit.core.utils import FailedJobError
 
+from medseg_kd.configuration import load_run, parse_options
+from medseg_kd.configuration.names import LOADERS
+from medseg_kd.datasets.configured import configured_folders
 from medseg_kd.errors import FailedRunError, UserError
 from medseg_kd.experiments.executors import Resources
 from medseg_kd.experiments.job import Job, lock_of
@@ -92,6 +95,20 @@ def execute(runs: Sequence[Run], resources: Resources | None = None) -> None:
             _end(each.job)
         signal.signal(signal.SIGTERM, before)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def check_cases(runs: Sequence[Run]) -> None:
+    """Look for the cases of the runs that are not finished, of each config once.
+
+    Raises:
+        UserError: A data folder or a case is not there.
+    """
+    pending = {run.config: run for run in runs if not run.is_tested}
+    for run in pending.values():
+        cfg = load_run(run.config, parse_options(run.options), run.settings.data_root)
+        for name in LOADERS:
+            for folder in configured_folders((cfg.get(name) or {}).get("dataset") or {}):
+                folder.find()
 
 
 def _start(run: Run, label: str, resources: Resources, slot: int, slots: int) -> submitit.Job:

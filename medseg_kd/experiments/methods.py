@@ -89,7 +89,7 @@ def plan_methods(
             options = [f"model.distiller.{option}" for option in (method_options or {}).get(method, ())]
             own = (f"model.teacher_ckpt={taught.work_dir}", *options, seeded)
             plan[seed][method] = Run(config, folders[method], settings, own, teacher=taught)
-        for run in plan[seed].values():
+        for run in plan[seed].values() if len(plan) == 1 else (taught,):  # seeds differ in nothing else
             load_run(run.config, parse_options(run.options))
     return plan
 

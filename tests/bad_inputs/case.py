@@ -84,10 +84,21 @@ def call(line: str, *words: str, **files: str) -> Case:
 def make_home(home: Path, data: Path) -> None:
     """A working directory with configs and a trained run."""
     (home / "configs").symlink_to(ROOT / "configs")
+    (home / "phantom").symlink_to(data)
     (home / "base.py").write_text(BASE.format(root=str(data)))
     (home / "pair.py").write_text(PAIR)
     done = command("train.py", "base.py", "--work-dir", "run", cwd=home)
     assert done.returncode == 0, done.stderr
+
+
+def home_of(path: Path) -> Path:
+    """The working directory that a file of a case is written into."""
+    return next(each for each in path.parents if (each / "base.py").is_file() and (each / "run").is_dir())
+
+
+def data_of(path: Path) -> Path:
+    """The data that are right."""
+    return home_of(path) / "phantom"
 
 
 def check(case: Case, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

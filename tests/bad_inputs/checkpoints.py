@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.bad_inputs.case import Case
+from tests.bad_inputs.case import Case, home_of
 
 
 class Hostile:
@@ -25,7 +25,7 @@ def _saved(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     """Write what a change makes of the checkpoint of the run; a change that gives no container changes it in place."""
 
     def write(path: Path) -> None:
-        checkpoint = torch.load(_home(path) / "run/iter_2.pth", weights_only=True)
+        checkpoint = torch.load(home_of(path) / "run/iter_2.pth", weights_only=True)
         made = change(checkpoint)
         torch.save(made if isinstance(made, (dict, list)) else checkpoint, path)
 
@@ -33,11 +33,7 @@ def _saved(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 
 def _bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(change((_home(path) / "run/iter_2.pth").read_bytes())) and None
-
-
-def _home(path: Path) -> Path:
-    return next(each for each in path.parents if (each / "base.py").is_file() and (each / "run").is_dir())
+    return lambda path: path.write_bytes(change((home_of(path) / "run/iter_2.pth").read_bytes())) and None
 
 
 def _tar(path: Path) -> None:

@@ -7,12 +7,13 @@ import pytest
 from tests.bad_inputs.case import Case, check, make_home
 from tests.bad_inputs.checkpoints import CHECKPOINTS
 from tests.bad_inputs.command_lines import COMMAND_LINES
+from tests.bad_inputs.data import DATA
 from tests.bad_inputs.environments import ENVIRONMENTS
 from tests.bad_inputs.models import MODELS
 from tests.bad_inputs.structures import STRUCTURES
 from tests.bad_inputs.values import VALUES
 
-CASES = [*VALUES, *MODELS, *STRUCTURES, *COMMAND_LINES, *CHECKPOINTS, *ENVIRONMENTS]
+CASES = [*VALUES, *MODELS, *STRUCTURES, *COMMAND_LINES, *CHECKPOINTS, *DATA, *ENVIRONMENTS]
 
 
 @pytest.fixture(scope="module")

@@ -102,8 +102,8 @@ def test_differences_are_those_of_the_means_over_the_seeds_paired_by_case(home, 
 
 
 def test_a_run_that_fails_is_told_with_the_end_of_its_log(home, phantom):
-    with pytest.raises(UserError, match=r"(?s)teacher/seed0 failed; the end of .*train\.log.*no key 'max_itres'"):
-        compare(phantom, "--cfg-options", "train_cfg.max_itres=3")
+    with pytest.raises(UserError, match=r"(?s)teacher/seed0 failed; the end of .*train\.log.*nothing\.pth"):
+        compare(phantom, "--cfg-options", "load_from=nothing.pth")
     assert len(Forked.started) == 1
 
 

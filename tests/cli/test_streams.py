@@ -1,11 +1,13 @@
 """Commands whose output nobody reads any more, or that have none."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
+from medseg_kd.cli import run
 from tests.cli.commands import ROOT, SHORT
 
 STUDENT = "configs/fcn/fcn_r18_d8_40k_synapse.py"
@@ -49,3 +51,10 @@ def test_the_help_into_a_pipe_that_closes(tmp_path):
     process.stdout.close()
     assert not [line for line in process.stderr.read().decode().splitlines() if "Broken" in line or "Trace" in line]
     process.wait(60)
+
+
+def test_letters_that_the_terminal_lacks(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    run(lambda: print("bäd"))
+    assert written.getvalue().strip() == b"b\\xe4d"

@@ -5,7 +5,7 @@ import copy
 import pytest
 from mmengine.config import Config
 
-from medseg_kd.configuration import set_options
+from medseg_kd.configuration import parse_options, set_options
 from medseg_kd.errors import UserError
 from tests.engine.tiny import CONFIG
 
@@ -34,3 +34,7 @@ def test_a_key_that_the_config_has_or_its_type_takes(cfg, key, value):
 def test_a_key_that_nothing_takes(cfg, key):
     with pytest.raises(UserError, match=key):
         set_options(cfg, {key: 7})
+
+
+def test_quoted_digits_of_a_list_are_text():
+    assert parse_options(["a=['01','2']", "b=[1,2]", "c=[x,y]"]) == {"a": ["01", "2"], "b": [1, 2], "c": ["x", "y"]}

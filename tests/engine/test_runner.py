@@ -207,3 +207,20 @@ def test_a_validation_alone_saves_nothing(phantom, tmp_path):
 def test_a_checkpoint_without_regions_is_resumed_without_a_warning(run, phantom, tmp_path):
     """Versions that had none wrote no such key, and MMEngine compares what was written."""
     assert "regions" not in torch.load(run / "iter_4.pth", weights_only=True)["meta"]["dataset_meta"]
+
+
+def test_a_schedule_that_holds_a_function_is_saved_and_resumed(phantom, tmp_path):
+    schedule = dict(type="OneCycleLR", eta_max=0.1, total_steps=4, end=4, by_epoch=False)
+    for name, changes in (("run", {}), ("cut", {"max_iters": 2}), ("cut", {"resume": True})):
+        Runner.from_cfg(tiny_config(phantom, tmp_path / name, param_scheduler=[schedule], **changes)).train()
+    whole, resumed = (torch.load(tmp_path / name / "iter_4.pth", weights_only=True) for name in ("run", "cut"))
+    assert _equal(whole["state_dict"], resumed["state_dict"])
+    assert _equal(whole["param_schedulers"], resumed["param_schedulers"])
+
+
+def test_a_log_that_cannot_be_written_names_the_run_folder(phantom, tmp_path, monkeypatch):
+    runner = Runner.from_cfg(tiny_config(phantom, tmp_path / "run"))
+    monkeypatch.setattr(runner, "_init_model_weights", lambda: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error: .*run"):
+        runner.train()
+    assert not (tmp_path / "run").exists()
