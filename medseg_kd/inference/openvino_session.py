@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medseg_kd.datasets.spec import DataSpec
-from medseg_kd.errors import UserError, last_line
+from medseg_kd.errors import UserError, WriteError, last_line
 
 _SPEC, _WEIGHTS = ["medseg_kd", "spec"], ["medseg_kd", "weights"]
 """Keys of the runtime information: the spec's JSON form, and the SHA-256 of the .bin."""
@@ -21,8 +21,9 @@ def write_openvino(graph: Path, path: Path, spec: DataSpec) -> None:
 
     Raises:
         UserError: OpenVINO is not installed, or cannot compute a part of the graph, or not as exactly as it has to be.
+        WriteError: The disk is full.
     """
-    openvino = _openvino(path)
+    openvino = load_openvino(path)
     try:
         model = openvino.Core().read_model(graph)
     except RuntimeError as error:
@@ -37,9 +38,15 @@ def write_openvino(graph: Path, path: Path, spec: DataSpec) -> None:
             "labels would be others. Choose a name that ends in .onnx"
         )
     model.set_rt_info(json.dumps(spec.to_json()), _SPEC)
-    openvino.save_model(model, path, compress_to_fp16=False)
-    model.set_rt_info(_digest(path), _WEIGHTS)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=False)
+        model.set_rt_info(_digest(path), _WEIGHTS)
+        openvino.save_model(model, path, compress_to_fp16=False)
+        openvino.Core().read_model(path)  # whole, as after a full disk it would not be
+    except RuntimeError as error:
+        raise WriteError(
+            f"the OpenVINO model cannot be written: {last_line(error)}. Free some disk space or choose another place"
+        ) from error
 
 
 class OpenVinoSession:
@@ -54,7 +61,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, path: Path, device: str) -> None:
-        core = _openvino(path).Core()
+        core = load_openvino(path).Core()
         if device.upper() not in core.available_devices:
             raise UserError(f"device {device!r} cannot be used: OpenVINO has {', '.join(core.available_devices)}")
         options = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -80,7 +87,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()
 
 
-def _openvino(path: Path) -> Any:
+def load_openvino(path: Path) -> Any:
     """The package, which would tell its maker over the network that it was imported."""
     if "openvino" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -9,11 +9,12 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.cli.predict import main as predict
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, WriteError
 from medseg_kd.inference import Predictor
 from medseg_kd.inference.end_to_end import EndToEnd
 from medseg_kd.inference.exporting import export
 from medseg_kd.inference.loading import load_predictor
+from medseg_kd.inference.openvino_session import load_openvino
 from tests.inference.test_exporting import WINDOW, checkpoint, volume
 
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
@@ -46,6 +47,19 @@ def test_another_openvino_model_is_not_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(EndToEnd, "_logits", lambda self, x: 1.001 * self.segmentor(x))
     with pytest.raises(UserError, match="is not the checkpoint's, and was not written"):
         export(checkpoint(tmp_path, *WINDOW), tmp_path / "out/model.xml")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint(tmp_path, *WINDOW)
+
+    def full(model: object, draft: Path, **options: bool) -> None:
+        draft.write_text("<net")
+        draft.with_suffix(".bin").touch()
+
+    monkeypatch.setattr(load_openvino(path), "save_model", full)
+    with pytest.raises(WriteError, match="OpenVINO model cannot be written: .* Free some disk space"):
+        export(path, tmp_path / "out/model.xml")
     assert not list((tmp_path / "out").iterdir())
 
 
