@@ -23,7 +23,7 @@ def write_openvino(graph: Path, path: Path, spec: DataSpec) -> None:
         UserError: OpenVINO is not installed, or cannot compute a part of the graph, or not as exactly as it has to be.
         WriteError: The disk is full.
     """
-    openvino = load_openvino(path)
+    openvino = load_openvino()
     try:
         model = openvino.Core().read_model(graph)
     except RuntimeError as error:
@@ -61,7 +61,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, path: Path, device: str) -> None:
-        core = load_openvino(path).Core()
+        core = load_openvino().Core()
         if device.upper() not in core.available_devices:
             raise UserError(f"device {device!r} cannot be used: OpenVINO has {', '.join(core.available_devices)}")
         options = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -87,12 +87,12 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()
 
 
-def load_openvino(path: Path) -> Any:
+def load_openvino() -> Any:
     """The package, which would tell its maker over the network that it was imported."""
     if "openvino" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
     except ImportError as error:
-        raise UserError(f"{path}: OpenVINO is not installed. pip install openvino") from error
+        raise UserError("OpenVINO is not installed. pip install openvino") from error
     return openvino

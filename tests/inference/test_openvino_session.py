@@ -20,7 +20,7 @@ from tests.inference.test_exporting import WINDOW, checkpoint, volume
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 
-def test_openvino(tmp_path: Path) -> None:
+def test_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = volume(tmp_path / "scan.nii.gz")
     path, out = checkpoint(tmp_path, *WINDOW, size_divisor=16), tmp_path / "out/model.v1.xml"
     assert "Dice 1.0" in export(path, out, [scan])[1]
@@ -38,6 +38,10 @@ def test_openvino(tmp_path: Path) -> None:
     weights.write_bytes(known[:-1] + bytes([known[-1] ^ 1]))
     with pytest.raises(UserError, match=r"model.v1.bin has the weights of another model"):
         load_predictor(out)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match="OpenVINO is not installed. pip install openvino"):
+        load_predictor(out)
+    monkeypatch.undo()
     out.write_text("no graph")
     with pytest.raises(UserError, match="model.v1.xml cannot be read by OpenVINO"):
         load_predictor(out)
@@ -57,7 +61,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         draft.write_text("<net")
         draft.with_suffix(".bin").touch()
 
-    monkeypatch.setattr(load_openvino(path), "save_model", full)
+    monkeypatch.setattr(load_openvino(), "save_model", full)
     with pytest.raises(WriteError, match="OpenVINO model cannot be written: .* Free some disk space"):
         export(path, tmp_path / "out/model.xml")
     assert not list((tmp_path / "out").iterdir())
