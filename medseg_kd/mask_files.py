@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from medseg_kd.errors import UserError, last_line
+from medseg_kd.errors import UserError, WriteError, last_line
 from medseg_kd.files import whole_file
 
 
@@ -32,11 +32,18 @@ def image_of(sample: Mapping[str, Any]) -> sitk.Image:
 
 
 def write_image(image: sitk.Image, path: Path) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file, whole or not at all.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
     try:
         with whole_file(path) as draft:
             sitk.WriteImage(image, str(draft), useCompression=True)
+            # ITK is silent where the disk is full for NIfTI.
+            if sitk.Hash(sitk.ReadImage(str(draft))) != sitk.Hash(image):
+                raise RuntimeError("the file is not what was written")
     except RuntimeError as error:  # ITK's
-        raise UserError(
-            f"cannot write {path}: {last_line(error)}. Free some disk space or choose another --work-dir"
+        raise WriteError(
+            f"cannot write {path}: {last_line(error)}. Free some disk space or choose another place"
         ) from error

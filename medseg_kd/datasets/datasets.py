@@ -61,7 +61,7 @@ class _FolderDataset(BaseDataset):
         self.split = split
         self.format: Format = open_folder(data_root, split, layout or format, spec_of(spec, metainfo), format_options)
         self.format_options = dict(format_options or {})
-        self.size = None if size is None else _checked_size(size)
+        self.size = None if size is None else checked_size(size)
         self.cases, self.exclude_cases = cases, exclude_cases
         self._found: list[Case] = []
         if pipeline is not None and not pipeline:
@@ -268,7 +268,7 @@ def _names(given: Any, where: str) -> set[str]:
     return set(names)
 
 
-def _checked_size(size: Any) -> tuple[int, int]:
+def checked_size(size: Any) -> tuple[int, int]:
     """A height and a width."""
     if not isinstance(size, (list, tuple)) or len(size) != 2 or any(type(side) is not int or side < 1 for side in size):
         raise UserError(f"dataset.size is {size!r}: expected (height, width), as in (224, 224), or None")

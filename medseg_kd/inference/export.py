@@ -42,7 +42,8 @@ def predict_files(
         What could not be predicted, and why: the file of a case to a message.
 
     Raises:
-        UserError: Nothing to predict, or ``out`` cannot be written.
+        UserError: Nothing to predict.
+        WriteError: ``out`` cannot be written, as where the disk is full; masks that are there already stay.
     """
     cases = find_cases(inputs, len(predictor.spec.channels))
     if dicom_seg:

@@ -1,19 +1,22 @@
 """Exports a checkpoint, and proves what it exported before it is written."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from medseg_kd.errors import UserError
 from medseg_kd.files import whole_file
 from medseg_kd.inference.export_proof import check_cases, check_logits
 from medseg_kd.inference.loading import load_predictor
 from medseg_kd.inference.onnx_export import drop_logits, write_graph
+from medseg_kd.inference.openvino_session import write_openvino
 from medseg_kd.inference.predictor import Predictor
 from medseg_kd.inference.saved_model import saved_config
 from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
 from medseg_kd.models.safetensors_file import write_safetensors
 
-KINDS = (".onnx", ".safetensors")
+KINDS = (".onnx", ".xml", ".safetensors")
 
 
 def export(
@@ -40,18 +43,26 @@ def export(
     """
     if out.suffix not in KINDS:
         raise UserError(f"{out}: expected a name that ends in {' or '.join(KINDS)}")
-    graph = out.suffix == ".onnx"
-    if not graph and (logits or int8):
-        raise UserError(f"{out}: --logits and --int8 are for a graph: choose a name that ends in .onnx")
+    is_xml, is_graph = out.suffix == ".xml", out.suffix != ".safetensors"
+    if (logits and not is_graph) or (int8 and out.suffix != ".onnx"):
+        raise UserError(f"{out}: --logits is for a graph (.onnx, .xml) and --int8 for .onnx: choose such a name")
     predictor = Predictor.from_checkpoint(checkpoint, "cpu", orientation)
-    with whole_file(out) as draft:
-        if graph:
-            write_graph(predictor, draft)
+    with ExitStack() as stack:
+        graph = draft = stack.enter_context(whole_file(out))
+        if is_xml:
+            stack.enter_context(whole_file(out.with_suffix(".bin")))
+            graph = Path(stack.enter_context(TemporaryDirectory())) / "model.onnx"
+        if is_graph:
+            write_graph(predictor, graph)
         else:
             _write_weights(checkpoint, predictor, draft)
+        if is_xml:
+            write_openvino(graph, draft, predictor.spec)
         lines = [check_logits(predictor, load_predictor(draft, "cpu"))]
-        if graph and not logits:
-            drop_logits(draft)
+        if is_graph and not logits:
+            drop_logits(graph)
+            if is_xml:
+                write_openvino(graph, draft, predictor.spec)
         if int8 is not None:
             from medseg_kd.inference.quantisation import quantise
 

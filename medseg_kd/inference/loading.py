@@ -16,11 +16,11 @@ def load_predictor(
     tta: bool = False,
     decoding: str = "argmax",
 ) -> FilePredictor:
-    """The predictor of a checkpoint, a run folder or a file of ``tools/export.py``; of ONNX without PyTorch.
+    """The predictor of a checkpoint, a run folder or a file of ``tools/export.py``; of a graph without PyTorch.
 
     Arguments and errors are those of :meth:`~medseg_kd.inference.Predictor.from_checkpoint`.
     """
-    if Path(path).suffix.lower() == ".onnx":
+    if Path(path).suffix.lower() in (".onnx", ".xml"):
         if ensemble or tta or decoding != "argmax":
             raise UserError(
                 f"{path}: a graph gives labels, not what they are decoded from. Predict with the checkpoint"

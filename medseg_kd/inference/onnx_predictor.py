@@ -1,4 +1,4 @@
-"""From an ONNX file of ``tools/export.py`` and an input to a mask; PyTorch is not needed, nor is it imported."""
+"""From a graph of ``tools/export.py`` and an input to a mask; PyTorch is not needed, nor is it imported."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from medseg_kd.datasets.pixels import stack_neighbours, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.inference.file_predictor import FilePredictor, saved_spec
+from medseg_kd.inference.openvino_session import OpenVinoSession
 from medseg_kd.inference.slice_batch import on_cpu
 from medseg_kd.inference.source import Source
 
@@ -38,8 +39,8 @@ class OnnxPredictor(FilePredictor):
     """As :class:`~medseg_kd.inference.Predictor`, of a graph with intensity rules, resizing and decoding inside.
 
     Args:
-        path: The file.
-        device: ``cpu``, ``cuda`` or ``cuda:<number>``; None takes the CPU.
+        path: The file, of ONNX, or OpenVINO's .xml.
+        device: ``cpu``, ``cuda`` or ``cuda:<number>``, or one of OpenVINO's; None takes the CPU.
         orientation: As for :meth:`Predictor.from_checkpoint`.
 
     Raises:
@@ -47,12 +48,18 @@ class OnnxPredictor(FilePredictor):
     """
 
     def __init__(self, path: str | Path, device: str | None = None, orientation: str | None = None) -> None:
-        session = _session(Path(path), device or "cpu")
-        told = session.get_modelmeta().custom_metadata_map
-        if SPEC not in told:
+        if not Path(path).is_file():
+            raise UserError(f"no such file: {path}")
+        if Path(path).suffix.lower() == ".xml":
+            session: Any = OpenVinoSession(Path(path), device or "cpu")
+            told = session.spec
+        else:
+            session = _session(Path(path), device or "cpu")
+            told = session.get_modelmeta().custom_metadata_map.get(SPEC)
+        if told is None:
             raise UserError(f"{path} does not say what its images are: it is no file of tools/export.py")
         try:
-            content = json.loads(told[SPEC])
+            content = json.loads(told)
         except ValueError as error:
             raise UserError(
                 f"{path}: its metadata {SPEC} are no JSON ({first_line(error)}). Export it again"
@@ -63,7 +70,7 @@ class OnnxPredictor(FilePredictor):
 
     @property
     def outputs(self) -> list[str]:
-        raise UserError("an ONNX file gives labels, no probabilities: predict with the checkpoint")
+        raise UserError("a graph gives labels, no probabilities: predict with the checkpoint")
 
     def labels(self, source: Source, keep: Any = None) -> np.ndarray:
         """See :meth:`FilePredictor.labels`; probabilities are not given."""
@@ -108,9 +115,7 @@ def as_stored(image: np.ndarray, spec: DataSpec) -> np.ndarray:
 
 
 def _session(path: Path, device: str) -> Any:
-    """Open a graph on a device."""
-    if not path.is_file():
-        raise UserError(f"no such file: {path}")
+    """Open an ONNX file on a device."""
     try:
         import onnxruntime
     except ImportError as error:

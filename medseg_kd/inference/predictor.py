@@ -15,7 +15,7 @@ from medseg_kd.errors import UserError, first_line
 from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.inference.case import Keep, predict_with
 from medseg_kd.inference.file_predictor import FilePredictor, saved_spec
-from medseg_kd.inference.saved_model import saved_config, saved_model
+from medseg_kd.inference.saved_model import saved_config, saved_model, saved_reading
 from medseg_kd.inference.source import Source
 from medseg_kd.models.checkpoint import read_checkpoint, resolve_checkpoint
 
@@ -96,15 +96,13 @@ class Predictor(FilePredictor):
             )
         spec = saved_spec(meta["spec"], where, orientation)
         config = saved_config(meta.get("cfg"), where)
-        data = config.get("test_dataloader", {}).get("dataset", {})
+        size, axes = saved_reading(config, where)
         model = saved_model(config.get("model"), checkpoint["state_dict"], where)
-        size = data.get("size")
-        axes = (data.get("format_options") or {}).get("axes")
         try:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except (RuntimeError, AssertionError) as error:  # also of a PyTorch that was built without that device
             raise UserError(f"device {str(device)!r} cannot be used: {first_line(error)}") from error
-        predictor = cls(model, spec, None if size is None else tuple(size), axes)
+        predictor = cls(model, spec, size, axes)
         others = [cls.from_checkpoint(each, device, orientation) for each in ensemble]
         for name, other in zip(ensemble, others, strict=True):
             if found := predictor._differences(other):

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.registry import DefaultScope, Registry
 
 from medseg_kd.configuration.reading import segmentor_of
+from medseg_kd.datasets.datasets import checked_size
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
@@ -44,6 +45,32 @@ def saved_config(text: Any, where: str) -> dict[str, Any]:
             f"{where}: the config in it is not one of plain values ({first_line(error)}), and is not run. Predict with "
             "`python test.py CONFIG CHECKPOINT --save-predictions`, which takes the config from you"
         ) from error
+
+
+def saved_reading(config: Mapping[str, Any], where: str) -> tuple[tuple[int, int] | None, Any]:
+    """The (height, width) that slices were resized to when they were read, and the axes of h5 volumes; None: neither.
+
+    Args:
+        config: As :func:`saved_config` gives it.
+        where: The checkpoint, for messages.
+
+    Raises:
+        UserError: One of the parts that lead there is no dict, or the size none.
+    """
+    data = _dict(_dict(config, "test_dataloader", where), "dataset", where)
+    try:
+        size = None if data.get("size") is None else checked_size(data["size"])
+    except UserError as error:
+        raise UserError(f"{where}: in the config in it {error}") from error
+    return size, _dict(data, "format_options", where).get("axes")
+
+
+def _dict(config: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """A dict in a dict; an empty one where there is none."""
+    found = config.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise UserError(f"{where}: in the config in it {key} is {found!r}: expected a dict. Train it with train.py")
+    return found or {}
 
 
 def saved_model(model: Any, weights: Mapping[str, Any], where: str) -> Any:

@@ -12,7 +12,7 @@ from medseg_kd.cli.predict import main
 from medseg_kd.configuration import load_run
 from medseg_kd.datasets.phantom import SYNAPSE_CLASSES
 from medseg_kd.datasets.spec import Channel, DataSpec
-from medseg_kd.errors import UserError
+from medseg_kd.errors import FailedRunError, UserError
 from medseg_kd.evaluation import score_case
 from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.registry import MODELS
@@ -56,9 +56,9 @@ def test_it_predicts_what_test_py_saves(home, capsys, monkeypatch):
     assert len(np.unique(sitk.GetArrayFromImage(expected))) > 1
     for number, source in enumerate((prepared, raw)):
         out = f"masks{number}"
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(FailedRunError) as stopped:
             main(["run", "bad.nii.gz", str(source), "--out", out])
-        assert stopped.value.code == 1
+        assert stopped.value.exit_code == 1
         said = capsys.readouterr().err
         assert "not predicted: bad.nii.gz\n  " in said and said.count("not predicted") == 1
         assert len(json.loads((home / out / "labels.json").read_text())["labels"]) == 9

@@ -13,9 +13,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
+from medseg_kd.cli.predict import main
 from medseg_kd.datasets.intensities import RGB8, Stored, Window
 from medseg_kd.datasets.spec import Channel, DataSpec
-from medseg_kd.errors import UserError
+from medseg_kd.errors import FailedRunError, UserError, WriteError
 from medseg_kd.inference import Predictor
 from medseg_kd.inference.export import predict_files
 from tests.datasets.dicom_series import write_series
@@ -209,16 +210,33 @@ def test_probabilities_lie_on_the_input(size: tuple[int, int] | None, tmp_path: 
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    volume(tmp_path / "in/a.nii.gz", 0)
+@pytest.mark.parametrize("full", ["probabilities", "mask", "mask, silently"])
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
+    """It stops with one message; what was written before stays."""
+    for name in ("a", "b", "c"):
+        volume(tmp_path / "in" / f"{name}.nii.gz", 0)
+    found, out = predictor(tmp_path, Stored()), tmp_path / "out"
+    write_image = sitk.WriteImage
 
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def allocate(*arguments: object) -> None:
+        if (out / "a.nii.gz").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    failed = predict_files(predictor(tmp_path, Stored()), [tmp_path / "in"], tmp_path / "out", probabilities=True)
-    assert "a.npz: No space left on device" in failed[str(tmp_path / "in/a.nii.gz")]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"labels.json", "labels.txt", "labels.ctbl"}
+    def write(image: sitk.Image, path: str, **options: bool) -> None:
+        write_image(image, path, **options)
+        if (out / "a.nii.gz").exists():
+            Path(path).write_bytes(Path(path).read_bytes()[:-30])
+            if full == "mask":
+                raise RuntimeError("failed to write to file")
+
+    if full == "probabilities":
+        monkeypatch.setattr(os, "posix_fallocate", allocate, raising=False)
+    else:
+        monkeypatch.setattr(sitk, "WriteImage", write)
+    with pytest.raises(WriteError, match=r"cannot write .*b\.n.*Free some disk space") as stopped:
+        predict_files(found, [tmp_path / "in"], out, probabilities=True)
+    assert stopped.value.exit_code == 1
+    assert {"a.nii.gz", "a.npz"} <= {path.name for path in out.iterdir()} <= {"a.nii.gz", "a.npz", "b.npz"}
 
 
 def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +256,8 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         predict_files(predictor(tmp_path, Stored()), ["@none"], tmp_path / "out")
 
 
-def test_a_folder_of_thirty_inputs_three_of_them_broken(tmp_path: Path) -> None:
-    found = predictor(tmp_path, Window(0, 1000))
+def test_a_folder_of_thirty_inputs_three_of_them_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predictor(tmp_path, Window(0, 1000))
     folder = tmp_path / "in"
     for number, ending in enumerate([".nii.gz"] * 8 + [".nii"] * 5 + [".mha"] * 5 + [".nrrd"] * 5):
         image = sitk.DICOMOrient(hounsfield(number), ("LPS", "RAS", "SPL")[number % 3])
@@ -255,6 +273,11 @@ def test_a_folder_of_thirty_inputs_three_of_them_broken(tmp_path: Path) -> None:
     for path in broken[:2]:
         path.write_bytes(path.read_bytes()[:150])
     next(path for path in sorted(broken[2].iterdir()) if path.name == "003.dcm").unlink()
-    failed = predict_files(found, [folder], tmp_path / "out")
-    assert sorted(failed) == sorted(map(str, broken)) and all(len(reason) > 20 for reason in failed.values())
+    with pytest.raises(FailedRunError, match=r"3 input\(s\) could not be predicted") as stopped:
+        main([str(tmp_path / "iter_1.pth"), str(folder), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert stopped.value.exit_code == 1
+    lines = capsys.readouterr().err.splitlines()
+    failed = {line: lines[number + 1] for number, line in enumerate(lines) if line.startswith("not predicted: ")}
+    assert sorted(failed) == sorted(f"not predicted: {path}" for path in broken)
+    assert all(len(reason) > 20 for reason in failed.values())
     assert len([path for path in (tmp_path / "out").iterdir() if path.suffix in (".gz", ".png")]) == 27

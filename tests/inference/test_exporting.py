@@ -183,7 +183,7 @@ def test_mistakes(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, *WINDOW)
     with pytest.raises(UserError, match=r"model.pt: expected a name that ends in \.onnx or"):
         export(path, tmp_path / "model.pt")
-    with pytest.raises(UserError, match=r"--int8 are for a graph"):
+    with pytest.raises(UserError, match="--logits is for a graph"):
         export(path, tmp_path / "model.safetensors", logits=True)
     (tmp_path / "bad.onnx").write_text("no graph")
     with pytest.raises(UserError, match="bad.onnx cannot be read as an ONNX graph"):

@@ -233,6 +233,22 @@ def test_no_text_of_a_checkpoint_is_run(cfg: str, tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "hacked").exists()
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("3", "test_dataloader is 3: expected a dict"),
+        ("dict(dataset='a')", "dataset is 'a': expected a dict"),
+        ("dict(dataset=dict(format_options=[1]))", r"format_options is \[1\]: expected a dict"),
+        ("dict(dataset=dict(size=64))", r"dataset.size is 64: expected \(height, width\)"),
+        ("dict(dataset=dict(size=('a', 0)))", r"dataset.size is \('a', 0\): expected"),
+    ],
+)
+def test_odd_kinds_in_the_config_of_a_checkpoint(told: str, message: str, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "a.pth", CT, cfg=f"model = dict()\ntest_dataloader = {told}\n")
+    with pytest.raises(UserError, match=rf"a\.pth: in the config in it {message}"):
+        Predictor.from_checkpoint(path, "cpu")
+
+
 def test_what_a_checkpoint_lacks_is_said(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.pth does not say what its images are"):
         Predictor.from_checkpoint(write_checkpoint(tmp_path / "a.pth", None), "cpu")
