@@ -6,7 +6,7 @@ with read_base():
 
 from medseg_kd.engine import NativeAmpOptimWrapper
 
-max_iters = 1800
+max_iters = 2000
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)
 param_scheduler[1].update(end=max_iters)
 optim_wrapper.update(type=NativeAmpOptimWrapper)
