@@ -51,7 +51,7 @@ def test_the_default_file_and_what_to_run_next(home, capsys):
         f"    python train.py {TEACHER}  # the teacher: work_dirs/unet_r18_phantom holds no checkpoint yet",
         f"    python train.py {out}",
     ]
-    assert widths(out) == (32, 64, DIST, "work_dirs/unet_r18_phantom")
+    assert widths(out) == (16, 32, DIST, "work_dirs/unet_r18_phantom")
     assert len(Path(out).read_text().splitlines()) <= 15
     (home / "work_dirs/unet_r18_phantom").mkdir(parents=True)
     (home / "work_dirs/unet_r18_phantom/iter_1.pth").touch()
@@ -80,22 +80,22 @@ def test_models_of_ones_own_in_any_folder(home, out):
 def test_the_student_of_a_pair_can_teach_and_learn(home):
     pair("kd", TEACHER, STUDENT, "--out", "first.py")
     pair("dist", "first.py", TEACHER, "--out", "second.py")
-    assert widths("second.py") == (64, 32, DIST, "work_dirs/first")
+    assert widths("second.py") == (32, 16, DIST, "work_dirs/first")
     pair("dist", "first.py", "first.py", "--out", "third.py")
-    assert widths("third.py") == (32, 32, DIST, "work_dirs/first")
+    assert widths("third.py") == (16, 16, DIST, "work_dirs/first")
     assert len(Path("third.py").read_text().splitlines()) <= 15
 
 
 def test_text_style(home):
     Path("text.py").write_text(TEXT_STYLE)
     pair("kd", "text.py", STUDENT, "--out", "pair.py")
-    assert widths("pair.py") == (32, 8, KD, "work_dirs/text")
+    assert widths("pair.py") == (16, 8, KD, "work_dirs/text")
     Path("inherits.py").write_text("_base_ = ['text.py']\n")
     with pytest.raises(UserError, match="inherits.py inherits in text style") as refused:
         pair("kd", "inherits.py", STUDENT, "--out", "other.py")
     exec(re.search(r'python -c "(.+)"', str(refused.value))[1])
     pair("kd", "inherits_flat.py", STUDENT, "--out", "other.py")
-    assert widths("other.py") == (32, 8, KD, "work_dirs/inherits_flat")
+    assert widths("other.py") == (16, 8, KD, "work_dirs/inherits_flat")
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_a_distillation_shows_the_student_then_the_teacher(capsys):
     main([str(ROOT / "configs/demo/cwd_unet_r18_phantom.py"), "--size", "64", "64"])
     student, teacher = capsys.readouterr().out.split("\nteacher: UNet, eval mode\n")
     assert "student: UNet, training mode" in student
-    for text, channels in ((student, 256), (teacher, 512)):
-        assert ("network.backbone.layer4", "ResLayer", f"(2, {channels}, 8, 8)", "stage 3 of feature_info") in rows(
+    for text, channels in ((student, 128), (teacher, 256)):
+        assert ("network.backbone.layer4", "ResLayer", f"(2, {channels}, 4, 4)", "stage 3 of feature_info") in rows(
             text
         )
     sources = [{source for source, *_ in rows(text)} for text in (student, teacher)]

@@ -27,7 +27,8 @@ from pathlib import Path
 from pkgutil import walk_packages
 from types import SimpleNamespace
 
-import mmcv.transforms, mmengine.runner, mmseg.models, monai.networks.nets, submitit, torch, torch.distributed.launcher
+import mmcv.transforms, mmengine.runner, mmseg.models, monai.networks.nets, onnxruntime.quantization, submitit, torch
+import torch.distributed.launcher
 
 HIDDEN = {
     os: "fork register_at_fork posix_fallocate sched_getaffinity getppid O_NOFOLLOW",
