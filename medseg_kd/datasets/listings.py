@@ -3,6 +3,7 @@
 import json
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,10 @@ def typed(value: Any, kind: type, where: str) -> Any:
 def is_plain_name(name: Any) -> bool:
     """Whether a text is the name of a file or a case on any system, and leads to no other folder."""
     return isinstance(name, str) and not _LEADS_AWAY.search(name)
+
+
+def split_ending(name: str, endings: Iterable[str]) -> tuple[str, str]:
+    """A file's name and the first of these endings (in small letters) that it has, in its own letters; "" if none."""
+    ending = next((each for each in endings if name.lower().endswith(each)), "")
+    place = len(name) - len(ending)
+    return name[:place], name[place:]

@@ -11,6 +11,7 @@ from medseg_kd.datasets.formats.base import Case, numbered, tells_slice, visible
 from medseg_kd.datasets.formats.transunet import TransUNet
 from medseg_kd.datasets.image_files import read_label
 from medseg_kd.datasets.integrity import opened
+from medseg_kd.datasets.listings import split_ending
 from medseg_kd.datasets.pairs import natural
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.volumes import MAX_LABEL, VOLUMES, Header, read_header, read_mask
@@ -180,8 +181,8 @@ def _endings(files: Iterable[Path]) -> tuple[str, ...]:
 
 def _stem(file: Path, endings: Iterable[str]) -> str:
     """A file's name without its ending, "" where it has none of these."""
-    ending = next((each for each in endings if file.name.lower().endswith(each)), None)
-    return "" if ending is None else file.name[: -len(ending)]
+    stem, ending = split_ending(file.name, endings)
+    return stem if ending else ""
 
 
 def _files_of(files: Iterable[Path], endings: tuple[str, ...]) -> dict[str, MaskFiles]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg_kd.datasets.listings import split_ending
 from medseg_kd.errors import UserError, some
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -113,10 +114,10 @@ def _by_key(keys: Mapping[Path, str]) -> dict[str, Path]:
 
 def _stem(path: Path) -> str:
     """File name without .nii or .nii.gz."""
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    raise UserError(f"{path} is not a NIfTI file: expected .nii or .nii.gz (convert DICOM series first).")
+    stem, ending = split_ending(path.name, SUFFIXES)
+    if not ending:
+        raise UserError(f"{path} is not a NIfTI file: expected .nii or .nii.gz (convert DICOM series first).")
+    return stem
 
 
 def _key(stem: str, words: str) -> str:

@@ -71,7 +71,7 @@ def _samplers(loader: DataLoader, attribute: str) -> Iterator[Any]:
 def pending_gradients(wrapper: Any) -> dict[str, Any]:
     """Gradients that an optimizer has accumulated and not used yet, the mean of all processes; all must call it."""
     counts = getattr(wrapper, "_accumulative_counts", 1)
-    if wrapper._inner_count % counts == 0 if counts > 1 else True:
+    if counts == 1 or wrapper._inner_count % counts == 0:
         return {}
     values = [each.grad for group in wrapper.param_groups for each in group["params"]]
     all_reduce_params([each for each in values if each is not None], op="mean")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg_kd.datasets.dicom import holds_series
-from medseg_kd.datasets.listings import read_text
+from medseg_kd.datasets.listings import read_text, split_ending
 from medseg_kd.errors import UserError
 from medseg_kd.inference.source import IMAGES, PREPARED, VOLUMES
 
@@ -53,8 +53,7 @@ def case_name(files: Sequence[Path]) -> str:
 def stem(file: Path) -> str:
     """A file's name without its ending; a folder's name."""
     name = file.name or file.resolve().name
-    ending = next((each for each in _ENDINGS if name.lower().endswith(each)), "") if not file.is_dir() else ""
-    return name[: len(name) - len(ending)]
+    return name if file.is_dir() else split_ending(name, _ENDINGS)[0]
 
 
 def _listed(given: str | Path) -> list[Path]:
