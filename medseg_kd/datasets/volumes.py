@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ ORIENTATION = "LPS"
 ORIENTATIONS = {
     "".join(letters) for axes in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*axes)
 }
+_PAIRS = {letter: pair for pair in ("LR", "AP", "IS") for letter in pair}
 MAX_LABEL = 65535
 _KINDS = (*(f"{sign}Int{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)), "Float32", "Float64")
 _SCALARS = {getattr(sitk, f"sitk{kind}"): np.dtype(kind.lower()) for kind in _KINDS}
@@ -49,7 +50,26 @@ class Header:
     @property
     def slices(self) -> int:
         """Slices once the volume is turned to LPS."""
-        return next(size for size, axis in zip(self.size, orientation_of(self.direction), strict=True) if axis in "SI")
+        return next(size for size, axis in zip(self.size, self.orientation, strict=True) if axis in "SI")
+
+    @property
+    def orientation(self) -> str:
+        """Where its axes point to, such as ``RAS``."""
+        return orientation_of(self.direction)
+
+    def turned(self, orientation: str) -> "Header":
+        """The header of the same voxels once their axes point to an orientation."""
+        axes, signs = _way(self.orientation, orientation)
+        last = (np.array(self.size)[axes] - 1) * np.array(self.spacing)[axes]
+        columns = np.reshape(self.direction, (3, 3))[:, axes]
+        origin = self.origin + columns @ (last * (np.array(signs) < 0))
+        return replace(
+            self,
+            size=tuple(self.size[axis] for axis in axes),
+            spacing=tuple(self.spacing[axis] for axis in axes),
+            origin=tuple(origin.tolist()),
+            direction=tuple((columns * signs).ravel().tolist()),
+        )
 
     def differences(self, other: "Header") -> list[str]:
         """In what another file's grid differs, a line each."""
@@ -188,6 +208,21 @@ def read_mask(path: Path, turn: bool) -> Raw:
 def orientation_of(direction: Sequence[float]) -> str:
     """Where axes point to, such as ``RAS``: SimpleITK's ``DICOMOrient`` leads back to it."""
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction))
+
+
+def turn(array: np.ndarray, own: str, wanted: str) -> np.ndarray:
+    """A view of (..., z, y, x), whose axes point to ``own`` (such as RAS, x first), with axes that point as wanted."""
+    axes, signs = _way(own, wanted)
+    lead = array.ndim - 3
+    places = [lead + 2 - axis for axis in reversed(axes)]
+    backwards = tuple(place for place, sign in zip(places, reversed(signs), strict=True) if sign < 0)
+    return np.flip(array, backwards).transpose(*range(lead), *places)
+
+
+def _way(own: str, wanted: str) -> tuple[list[int], list[int]]:
+    """Which of the axes that point to ``own`` each of the wanted ones is, and its sign."""
+    axes = [[_PAIRS[each] for each in own].index(_PAIRS[letter]) for letter in wanted]
+    return axes, [1 if own[axis] == letter else -1 for axis, letter in zip(axes, wanted, strict=True)]
 
 
 def read_image(path: Path) -> sitk.Image:

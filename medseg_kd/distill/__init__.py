@@ -13,6 +13,7 @@ from medseg_kd.distill.methods.dkd import DKD, DKDLoss
 from medseg_kd.distill.methods.kd import KD, KDLoss
 from medseg_kd.distill.methods.reviewkd import HCLLoss, ReviewKD
 from medseg_kd.distill.recorders import Logits, ModuleInputs, ModuleOutputs, Parameter, Recorder, RecorderManager
+from medseg_kd.distill.stored import StoredTeacher
 
 __all__ = [
     "METHODS",
@@ -42,6 +43,7 @@ __all__ = [
     "RecorderManager",
     "ReviewKD",
     "SingleTeacherDistill",
+    "StoredTeacher",
     "build_distiller",
     "method",
     "on_logits",

@@ -73,7 +73,7 @@ class NNUNet(Format):
         return path.is_file() and (folders or "dataset" in read_json(path, dict))
 
     def told(self) -> dict[str, Any]:
-        content = {"channel_names": self.channel_names, **_labels(self.content, self.where)}
+        content = {"channel_names": self.channel_names, **label_parts(self.content, self.where)}
         return parts_of_json(content, str(self.where)) | (
             {} if self.ending in _IMAGES else {"orientation": ORIENTATION}
         )
@@ -239,7 +239,7 @@ def label_values(content: Mapping[str, Any], where: Path) -> dict[str, list[Any]
     return {name: value if isinstance(value, list) else [value] for name, value in given.items()}
 
 
-def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
+def label_parts(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
     """``labels``, ``regions`` and ``regions_class_order`` of a spec: every value is a class, regions are nnU-Net's.
 
     A class is named by the region that is made of it alone.
