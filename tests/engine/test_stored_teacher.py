@@ -83,7 +83,7 @@ def whole(phantom: Path, stored: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-@pytest.mark.parametrize(("workers", "cache"), [(0, None), (2, None), (0, "host")])
+@pytest.mark.parametrize(("workers", "cache"), [(0, None), (2, None)])
 def test_workers_and_cache_change_nothing(
     whole: Path, phantom: Path, stored: Path, tmp_path: Path, workers: int, cache: str | None
 ):
