@@ -51,16 +51,7 @@ def _scalar(kind: _Kind, content: bytes) -> Any:
     return np.frombuffer(content, kind.kind, 1)[0].item()
 
 
-def _encoded(text: str, encoding: str) -> bytes:
-    """Bytes, as they are pickled by protocols that have none."""
-    return text.encode("latin1")
-
-
-_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "dtype"): _Kind,
-    ("numpy", "ndarray"): _Array,
-    ("_codecs", "encode"): _encoded,
-}
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {("numpy", "dtype"): _Kind, ("numpy", "ndarray"): _Array}
 for _core in ("numpy.core", "numpy._core"):  # until NumPy 2, and since
     _KNOWN |= {(f"{_core}.multiarray", "scalar"): _scalar, (f"{_core}.multiarray", "_reconstruct"): _Array}
     _KNOWN |= {(f"{_core}.numeric", "_frombuffer"): _array}

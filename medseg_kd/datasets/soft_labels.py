@@ -13,14 +13,13 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from torch import Tensor
 
-from medseg_kd.datasets.cache import cache_paths, first_writable
+from medseg_kd.datasets.cache import Source, cache_paths, first_writable
 from medseg_kd.datasets.checks.splits import Part
 from medseg_kd.datasets.formats import Case
 from medseg_kd.datasets.formats.base import visible
 from medseg_kd.datasets.integrity import paths_of, shown
 from medseg_kd.datasets.lying import check_lying, dice, overlaps
 from medseg_kd.datasets.pixels import Pixels
-from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.stored_probabilities import StoredCase, check_folder, read_stored
 from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.errors import UserError, WriteError, some
@@ -33,22 +32,14 @@ _HINT = (
 )
 
 
-class Labelled(Protocol):
+class Labelled(Source, Protocol):
     """What soft labels belong to: a data set of slices with labels."""
 
-    data_root: str
     size: tuple[int, int] | None
     cache_dir: str | None
 
     @property
-    def spec(self) -> DataSpec: ...
-
-    @property
     def part(self) -> Part: ...
-
-    def origin(self) -> Any: ...
-
-    def files(self) -> list[Path] | None: ...
 
 
 class SoftLabels:
@@ -91,27 +82,29 @@ def open_soft_labels(data: Labelled, folders: Sequence[Path]) -> SoftLabels:
     Raises:
         UserError: A case is missing, or another one.
     """
-    cases, where = data.part.cases, some([*map(str, folders)])
+    cases, spec, where = data.part.cases, data.part.reader.spec, some([*map(str, folders)])
     stored = _match(cases, folders)
     for folder in folders:
-        check_folder(folder, data.spec)
-    files = [*(data.files() or ()), *(file for each in stored for file in each)]
+        check_folder(folder, spec)
+    beside = [file.with_suffix(suffix) for each in stored for file in each for suffix in (".npz", ".pkl", ".nii.gz")]
+    files = [*(data.files() or ()), *(file for file in beside if file.is_file())]
     origin = [data.origin(), [(case.name, case.size, case.indices) for case in cases]]
     paths = cache_paths("soft", data.data_root, origin, files, Path(data.cache_dir) if data.cache_dir else None)
-    if is_main_process() and not any(path.is_file() for path in paths):
+    shape = sum(case.size for case in cases), spec.num_classes
+    if is_main_process() and not any(_is_whole(path, shape) for path in paths):
         _write(data, cases, stored, paths)
     barrier()
-    if (path := next((each for each in paths if each.is_file()), None)) is None:
+    if (path := next((each for each in paths if _is_whole(each, shape)), None)) is None:
         raise UserError(f"the soft labels of {data.data_root} were not written: the first process tells why")
     places = accumulate((case.size for case in cases), initial=0)
     soft = SoftLabels(path, {case.name: place for case, place in zip(cases, places, strict=False)})
     truth = np.stack([label for _, label in _slices(data, cases[0])])
     told = soft.tensor[: len(truth)].float().argmax(1).numpy()
-    score = dice(overlaps(told, truth, data.spec.num_classes))[0]
+    score = dice(overlaps(told, truth, spec.num_classes))[0]
     print_log(
         f"stored teacher ({where}): Dice {score:.1%} on training case {cases[0].name}; read from {path}", "current"
     )
-    if score <= 1 / data.spec.num_classes:
+    if score <= 1 / spec.num_classes:
         print_log(
             f"the stored teacher is at chance level: {where} may belong to other images or another class order. The "
             "student will learn its mistakes",
@@ -119,6 +112,14 @@ def open_soft_labels(data: Labelled, folders: Sequence[Path]) -> SoftLabels:
             logging.WARNING,
         )
     return soft
+
+
+def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether soft labels of so many slices and classes are there; a disk that failed may have left less."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r").shape[:2] == shape
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _match(cases: Sequence[Case], folders: Sequence[Path]) -> list[list[Path]]:
@@ -167,7 +168,7 @@ def _write(data: Labelled, cases: Sequence[Case], stored: Sequence[Sequence[Path
                 done += 1
                 told.append(planes.argmax(0))
                 truth.append(label)
-            counts = overlaps(np.stack(told), np.stack(truth), data.spec.num_classes)
+            counts = overlaps(np.stack(told), np.stack(truth), data.part.reader.spec.num_classes)
             if case.size > 1:  # of a single slice, chance may decide
                 check_lying(counts, f"{files[0]} (case {case.name})")
             together = together + counts
@@ -176,9 +177,10 @@ def _write(data: Labelled, cases: Sequence[Case], stored: Sequence[Sequence[Path
 
 def _planes(data: Labelled, case: Case, files: Sequence[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Probabilities (K, H, W) float32 and label of each slice of a case, at the size that slices are read in."""
-    whole = read_stored(files[0], data.spec) if files[0].stem == case.name else None
+    spec = data.part.reader.spec
+    whole = read_stored(files[0], spec) if files[0].stem == case.name else None
     for position, (pixels, label) in enumerate(_slices(data, case)):
-        stored = whole or read_stored(files[position], data.spec)
+        stored = whole or read_stored(files[position], spec)
         _check_place(stored, pixels, case, 1 if whole is None else case.index(case.size - 1) + 1)
         planes = stored.probabilities[:, case.index(position) if whole else 0].astype(np.float32)
         planes = planes if data.size is None else zoom_planes(planes, data.size, 1)
