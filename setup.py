@@ -58,6 +58,7 @@ setup(
         "openvino": ["openvino>=2024.0"],  # export to its format
         "dicom": ["highdicom>=0.25", "pydicom>=3"],  # segmentations of DICOM series
         "rankseg": ["rankseg>=0.0.8"],  # Dice-optimal decoding
+        "nnunet": ["dynamic-network-architectures>=0.4,<0.5"],  # networks of its plans
         "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
         "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
     },

@@ -71,6 +71,13 @@ def _on_grid(network: NnUNetSegmentor, dataset: Any, scales: Any, resized: Any) 
     transposed = axes[1] == 2
     flipped = tuple(place - 3 for place, axis in enumerate(plan.transpose) if place and axis in backwards)
     known = [pixels for pixels, _ in planes if pixels is not None]
+    if len(planes) > 1 and len({*known}) > 1:
+        sides = [side for pixels in known for side in pixels]
+        print_log(
+            f"Pixels of {dataset.data_root} have sides of {min(sides):.3g} to {max(sides):.3g} mm: nnU-Net sees all "
+            "slices as if they had the median",
+            "current",
+        )
     zoom = (1.0, 1.0)
     if known:
         its = plan.spacing[::-1] if transposed else plan.spacing
