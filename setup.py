@@ -55,6 +55,7 @@ setup(
         "einops>=0.7",
         "h5py>=3.10",
         "SimpleITK>=2.3",
+        "matplotlib>=3.7",
         "pillow>=10",
         "prettytable>=3.6",
         "pydicom>=3",
