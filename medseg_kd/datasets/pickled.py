@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from medseg_kd.datasets.headers import MAX_TEXT, checked_bytes
+from medseg_kd.datasets.headers import checked_bytes
 from medseg_kd.errors import UserError, in_short
+from medseg_kd.text_files import MAX_TEXT
 
 _NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 

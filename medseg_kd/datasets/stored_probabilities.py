@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.nnunet import label_parts
 from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.listings import read_json
 from medseg_kd.datasets.npz import read_npz
 from medseg_kd.datasets.pickled import numbers, read_pickle
 from medseg_kd.datasets.spec import DataSpec, parts_of_json, unnamed
-from medseg_kd.datasets.volumes import ORIENTATIONS, Header, read_header, turn
+from medseg_kd.datasets.volumes import ORIENTATIONS, Header, read_header, turned
 from medseg_kd.errors import UserError
+from medseg_kd.nnunet_files import labels_of
 
 _ROUNDING = 1e-2
 """By which the probabilities of a pixel may miss 1; those in float16 do by far less."""
@@ -67,15 +67,15 @@ def read_stored(path: Path, spec: DataSpec) -> StoredCase:
             f"{path} is a volume, but the training data do not tell how their slices lie in it. Say it, as in "
             "train_dataloader.dataset.spec.orientation=LPS, or predict the training slices themselves"
         )
-    turned = turn(planes, header.orientation, spec.orientation)
-    return StoredCase(path, turned, header.turned(spec.orientation))
+    laid = turned(planes, header.orientation, spec.orientation)
+    return StoredCase(path, laid, header.turned(spec.orientation))
 
 
 def check_folder(folder: Path, spec: DataSpec) -> None:
     """Compare the classes of the ``dataset.json`` that nnU-Net leaves beside predictions, or above a validation."""
     for place in (folder, folder.parent.parent) if folder.name == "validation" else (folder,):
         if (path := place / "dataset.json").is_file():
-            parts = label_parts(read_json(path, dict), path)
+            parts = labels_of(read_json(path, dict), path)
             if "regions" in parts:
                 raise UserError(
                     f"{path} has regions: their probabilities overlap, and a stored teacher teaches classes that do "

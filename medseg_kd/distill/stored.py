@@ -31,15 +31,15 @@ class StoredTeacher(nn.Module):
         folders = [folder] if isinstance(folder, str) else folder
         if not isinstance(folders, (list, tuple)) or not folders or not all(isinstance(each, str) for each in folders):
             raise UserError(f"model.teacher.folder is {folder!r}: expected a folder, or a list of them")
-        self.source = f"the probabilities in {', '.join(folders)}"
+        self.weights_source = f"the probabilities in {', '.join(folders)}"
         self.network = LogProbabilities()
 
     @property
     def feature_info(self) -> Any:
         """There are no stages: asking for them is an error."""
         raise UserError(
-            f"the stored teacher ({self.source}) has probabilities and no features, which AT, ReviewKD and CWD's stage "
-            "compare. Choose KD, DKD, DIST or CWD on logits, or a teacher that runs"
+            f"the stored teacher ({self.weights_source}) has probabilities and no features, which AT, ReviewKD and "
+            "CWD's stage compare. Choose KD, DKD, DIST or CWD on logits, or a teacher that runs"
         )
 
     def forward(self, soft: Tensor, mode: str = "tensor") -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from medseg_kd.datasets.volumes import orientation_of, turn
+from medseg_kd.datasets.volumes import orientation_of, turned, turns
 from medseg_kd.files import new_array, whole_file
 from medseg_kd.inference.case import Keep
 from medseg_kd.inference.source import Source
@@ -57,5 +57,6 @@ def _slices_of(file: Path, shape: tuple[int, ...], source: Source) -> np.ndarray
     if not geometry.get("orientation"):
         return new_array(file, np.float16, shape)
     here, there = orientation_of(geometry["direction"]), geometry["orientation"]
-    grid = new_array(file, np.float16, turn(np.broadcast_to(np.float16(), shape), here, there).shape)
-    return turn(grid, there, here)
+    order, _ = turns(here, there)
+    grid = new_array(file, np.float16, (shape[0], *(shape[1 + axis] for axis in order)))
+    return turned(grid, there, here)
