@@ -154,8 +154,8 @@ def open_cache(
 
 def _write(source: Source, paths: Sequence[Path], workers: int) -> None:
     """Write the cache to the first path whose folder takes it."""
-    path = first_writable(paths)
     first = source.decode(0)[0]
+    path = first_writable(paths)
     for kind in _formats_of(first):
         try:
             if path is None:

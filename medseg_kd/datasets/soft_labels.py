@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -92,7 +93,12 @@ def open_soft_labels(data: Labelled, folders: Sequence[Path]) -> SoftLabels:
     paths = cache_paths("soft", data.data_root, origin, files, Path(data.cache_dir) if data.cache_dir else None)
     shape = sum(case.size for case in cases), spec.num_classes
     if is_main_process() and not any(_is_whole(path, shape) for path in paths):
-        _write(data, cases, stored, paths)
+        try:
+            _write(data, cases, stored, paths)
+        except BaseException:
+            with suppress(OSError):  # it holds something else
+                paths[0].parent.rmdir()
+            raise
     barrier()
     if (path := next((each for each in paths if _is_whole(each, shape)), None)) is None:
         raise UserError(f"the soft labels of {data.data_root} were not written: the first process tells why")

@@ -57,7 +57,7 @@ def _refused(root: Path, stored: Any, **options: Any) -> str:
     with pytest.raises(UserError) as caught:
         _open(root, stored, **options)
     assert len(str(caught.value).splitlines()) <= 6
-    assert not [*root.glob(".cache/soft*")], "half of it was kept"
+    assert not (root / ".cache").exists(), "half of it was kept"
     return str(caught.value)
 
 
