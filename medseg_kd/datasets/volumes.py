@@ -24,6 +24,8 @@ MAX_LABEL = 65535
 _KINDS = (*(f"{sign}Int{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)), "Float32", "Float64")
 _SCALARS = {getattr(sitk, f"sitk{kind}"): np.dtype(kind.lower()) for kind in _KINDS}
 # By its content alone a file may be read as of any kind, such as one of a medical workstation.
+# Where slices point to: the orientation in which they are slices, as radiologists look at them.
+_STACKS = {**dict.fromkeys("SI", ORIENTATION), **dict.fromkeys("LR", "PIL"), **dict.fromkeys("PA", "LIP")}
 _READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is told in our words
@@ -142,9 +144,33 @@ def read_label(path: Path) -> sitk.Image:
     return sitk.Cast(image, sitk.sitkUInt8 if values.max() < 256 else sitk.sitkUInt16)
 
 
-def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
-    """Read a case, a file a channel, and turn it to LPS, see :func:`to_raw`."""
-    return to_raw(map(read_image, images), None if label is None else read_label(label))
+def stack_orientation(headers: Iterable[Header]) -> str:
+    """The orientation in which the slices of stacks are slices: the widest spacing of a header is their distance.
+
+    Raises:
+        UserError: A volume is no stack of slices, or stacks lie along different axes.
+    """
+    found: dict[str, Header] = {}
+    for header in headers:
+        *_, pixel, distance = sorted(header.spacing)
+        if distance < 1.5 * pixel:
+            raise UserError(
+                f"{header.path} has the spacing {_short(header.spacing)} mm: expected a stack of slices, further "
+                "apart than their pixels are. Correct its header"
+            )
+        axis = orientation_of(header.direction)[header.spacing.index(distance)]
+        found.setdefault(_STACKS[axis], header)
+    if len(found) > 1:
+        first, second = (f"{header.path} (spacing {_short(header.spacing)} mm)" for header in [*found.values()][:2])
+        raise UserError(
+            f"the slices of {first} and of {second} lie along different axes of the patient. Correct a header"
+        )
+    return next(iter(found))
+
+
+def read_volume(images: Sequence[Path], label: Path | None, orientation: str = ORIENTATION) -> Raw:
+    """Read a case, a file a channel, and turn it to an orientation, see :func:`to_raw`."""
+    return to_raw(map(read_image, images), None if label is None else read_label(label), orientation)
 
 
 def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orientation: str = ORIENTATION) -> Raw:
