@@ -27,6 +27,12 @@ _SCALARS = {getattr(sitk, f"sitk{kind}"): np.dtype(kind.lower()) for kind in _KI
 # Where slices point to: the orientation in which they are slices, as radiologists look at them.
 _STACKS = {**dict.fromkeys("SI", ORIENTATION), **dict.fromkeys("LR", "PIL"), **dict.fromkeys("PA", "LIP")}
 _READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+_SHEAR = 1e-3
+"""Cosine of the angle between two axes that rounding may leave."""
+_SHEARED = (
+    "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "
+    "Resample it, or write it again with an affine at right angles; image and label alike"
+)
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is told in our words
 
@@ -128,6 +134,9 @@ def _header(reader: sitk.ImageFileReader, path: Path) -> Header:
             f"{path} has the spacing {_short(header.spacing)}, the origin {_short(header.origin)} and the direction "
             f"{_short(header.direction)}: expected numbers. Correct its header"
         )
+    axes = np.reshape(header.direction, (3, 3))
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=_SHEAR):
+        raise UserError(f"cannot read {path}: {_SHEARED}")
     return header
 
 
@@ -236,12 +245,7 @@ def read_image(path: Path) -> sitk.Image:
 def reason(error: RuntimeError) -> str:
     """The last line of an ITK exception, which says what happened, or what to do about it."""
     line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", last_line(error))
-    if "orthonormal" not in line:
-        return line
-    return (
-        "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "
-        "Resample it, or write it again with an affine at right angles; image and label alike"
-    )
+    return line if "orthonormal" not in line else _SHEARED
 
 
 def _short(numbers: tuple[float, ...]) -> str:
