@@ -66,7 +66,7 @@ def convert(
         note: What every table that is made on the data has to say.
     """
     rule = recipe.channel.intensity
-    told = {"window": [rule.low, rule.high]} if isinstance(rule, Window) else {"intensity": rule.to_json()}
+    told = {"window": [rule.low, rule.high]} if type(rule) is Window else {"intensity": rule.to_json()}
     said = {**told, "label_map": recipe.label_map.as_dict(), **({"note": note} if note else {})}
     before = _before(out, splits, {**said, **({"classes": list(recipe.classes)} if recipe.classes else {})}, overwrite)
     work = [(split, pair) for split, pairs in splits.items() for pair in pairs]

@@ -12,6 +12,7 @@ from medseg_kd import __version__
 from medseg_kd.datasets.conversion.writing import own_manifest, staged
 from medseg_kd.datasets.formats.transunet import digest
 from medseg_kd.datasets.image_files import LABEL_KINDS, read_label, read_pixels
+from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.intensities import RGB8
 from medseg_kd.datasets.manifest import NAME, write_manifest
 from medseg_kd.datasets.pairs import Pair
@@ -67,7 +68,8 @@ def convert_images(
 
 def _write(stage: Path, split: str, pair: Pair, classes: tuple[str, str]) -> dict[str, Any]:
     """Write an image and its mask; what the manifest says of them."""
-    white, shape = _white(pair.label), read_pixels(pair.image, 3).shape[1:]
+    white = opened(pair.label, _white)
+    shape = opened(pair.image, lambda path: read_pixels(path, 3)).shape[1:]
     if white.shape != shape:
         raise UserError(
             f"{pair.image} has {shape} pixels and {pair.label} {white.shape} (rows, columns): copy both again"

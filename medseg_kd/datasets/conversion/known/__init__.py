@@ -62,7 +62,5 @@ def prepare(
                 "all of the download (docs/datasets.md), or take what is there with --allow-missing"
             )
         if empty := [part for part, pairs in found.splits.items() if not pairs]:
-            raise UserError(
-                f"--raw {raw} holds no case of the {' or '.join(empty)} split: it lacks {some(found.missing)}"
-            )
+            raise UserError(f"--raw {raw} holds no case of the {' or '.join(empty)} split of {name}, {split}")
     return known.convert(found, out, overwrite, note)

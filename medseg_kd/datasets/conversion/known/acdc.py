@@ -31,8 +31,8 @@ def find(raw: Path, split: str) -> Download:
 
     Args:
         raw: ``database`` of the download, or a folder around it.
-        split: ``published``, 70, 10 and 20 of the 100 patients of ``training``; or ``official``, those 100 and the 50 of
-            ``testing``.
+        split: ``published``, 70, 10 and 20 of the 100 patients of ``training``; or ``official``, those 100 and the 50
+            of ``testing``.
     """
     root = folder_in(raw, ("training", "database/training", "ACDC/database/training"), _EXPECTED).parent
     patients: dict[str, list[int]] = {"train": [*_TRAINING], "test": [*_TESTING]}
@@ -68,6 +68,6 @@ def _frames(path: Path) -> dict[str, int]:
     if not all(frame.isdecimal() for frame in frames.values()) or len({*frames.values()}) < 2:
         told = ", ".join(f"{phase}: {frame or 'nothing'}" for phase, frame in frames.items())
         raise UserError(
-            f"{path} tells {told}: expected the numbers of two frames, as in ED: 1 and ES: 12. Copy it again"
+            f"{path} tells {told}: expected two frames, as in ED: 1 and ES: 12. Copy it again"
         )
     return {phase: int(frame) for phase, frame in frames.items()}

@@ -17,12 +17,12 @@ _PARTS = {"train": ("Training", 2594), "val": ("Validation", 100), "test": ("Tes
 
 
 def find(raw: Path, split: str) -> Download:
-    """The images of all three parts; ``raw`` holds ``ISIC2018_Task1-2_Training_Input`` and so on, five folders beside."""
+    """The images of all parts; ``raw`` holds ``ISIC2018_Task1-2_Training_Input`` and the five folders like it."""
     found = Download({part: [] for part in _PARTS}, [])
     if not any(raw.glob("ISIC2018_Task1-2_*_Input")):
         raise UserError(
-            f"--raw {raw} holds no ISIC2018_Task1-2_Training_Input. Expected the unpacked folders of ISIC 2018's task 1, "
-            "side by side (docs/datasets.md)"
+            f"--raw {raw} holds no ISIC2018_Task1-2_Training_Input. Expected the six unpacked folders of ISIC 2018's "
+            "task 1 side by side (docs/datasets.md)"
         )
     for part, (name, count) in _PARTS.items():
         folder, masks = raw / f"ISIC2018_Task1-2_{name}_Input", raw / f"ISIC2018_Task1_{name}_GroundTruth"

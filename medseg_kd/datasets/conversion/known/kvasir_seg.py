@@ -23,8 +23,8 @@ def find(raw: Path, split: str) -> Download:
 
     Args:
         raw: The folder with ``images`` and ``masks``, or one around it.
-        split: ``pranet``, 900 to train on and 100 to test, as PraNet and those who compare with it; or ``official``, the
-            authors' 880 and 120, of which the latter validate.
+        split: ``pranet``, 900 to train on and 100 to test, as PraNet and all who compare with it; or ``official``,
+            the authors' 880 and 120, of which the latter validate.
     """
     images = folder_in(raw, ("images", "Kvasir-SEG/images"), "images/*.jpg and masks/*.jpg of Kvasir-SEG")
     masks = images.with_name("masks")
