@@ -84,3 +84,22 @@ def write_isic(raw: Path, counts: dict[str, int]) -> Path:
             Image.fromarray(mask * np.uint8(255)).save(masks / f"ISIC_{seed:07d}_segmentation.png")
         first += count
     return raw
+
+
+def write_nnunet(root: Path, names: str, channel: str = "CT") -> Path:
+    """nnU-Net's raw folder with a case for each letter, and ``splits_final.json`` of two folds."""
+    for name in names:
+        values, label = heart(ord(name))
+        for folder, end, array in (("imagesTr", "_0000", values), ("labelsTr", "", label)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            _volume(root / folder / f"{name}{end}.nii.gz", array, (1.5, 1.5, 5.0), "RAS")
+    content = {
+        "channel_names": {"0": channel},
+        "labels": {"background": 0, "RV": 1, "MYO": 2, "LV": 3},
+        "numTraining": len(names),
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+    folds = [{"train": [*names[2:]], "val": [*names[:2]]}, {"train": [*names[:-2]], "val": [*names[-2:]]}]
+    (root / "splits_final.json").write_text(json.dumps(folds))
+    return root

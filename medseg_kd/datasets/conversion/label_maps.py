@@ -62,11 +62,15 @@ class LabelMap:
 _BTCV = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}
 _TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 1: 7, 6: 8}
 # Numbers of AMOS22's dataset.json, of the FLARE22 challenge's page and of LiTS.
-_PAIRED = ("right adrenal gland", "left adrenal gland")
-_AMOS = ("background", "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta")
-_AMOS += ("inferior vena cava", "pancreas", *_PAIRED, "duodenum", "bladder", "prostate or uterus")
-_FLARE = ("background", "liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", *_PAIRED)
-_FLARE += ("gallbladder", "esophagus", "stomach", "duodenum", "left kidney")
+_ADRENALS = ("right adrenal gland", "left adrenal gland")
+_AMOS = (
+    *("background", "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta"),
+    *("inferior vena cava", "pancreas", *_ADRENALS, "duodenum", "bladder", "prostate or uterus"),
+)
+_FLARE = (
+    *("background", "liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", *_ADRENALS),
+    *("gallbladder", "esophagus", "stomach", "duodenum", "left kidney"),
+)
 
 
 def _own(name: str, classes: tuple[str, ...]) -> LabelMap:

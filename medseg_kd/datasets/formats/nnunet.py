@@ -86,9 +86,10 @@ class NNUNet(Format):
             if len(rules) < len(self.channel_names):
                 raise UserError(f"{self.where}: give each channel a name of its own, for the config to say their rules")
             rules[channel] = "dict(type='Window', low=-160, high=240)"
+            example = ", ".join(f"{name!r}: {rules[name]}" for name in rules)
             raise UserError(
                 f"{self.where} names the channel {channel}: which Hounsfield units become 0 and 1 is for the config to "
-                f"say, as in dataset.spec=dict(channels={{{', '.join(f'{name!r}: {rules[name]}' for name in rules)}}})"
+                f"say, as in dataset.spec=dict(channels={{{example}}}), or for nnU-Net's plans, with --from-plans"
             )
         return _RULES.get(channel.casefold(), ZScore())
 

@@ -67,7 +67,5 @@ def _frames(path: Path) -> dict[str, int]:
     frames = {phase: said.get(phase, "").strip() for phase in ("ED", "ES")}
     if not all(frame.isdecimal() for frame in frames.values()) or len({*frames.values()}) < 2:
         told = ", ".join(f"{phase}: {frame or 'nothing'}" for phase, frame in frames.items())
-        raise UserError(
-            f"{path} tells {told}: expected two frames, as in ED: 1 and ES: 12. Copy it again"
-        )
+        raise UserError(f"{path} tells {told}: expected two frames, as in ED: 1 and ES: 12. Copy it again")
     return {phase: int(frame) for phase, frame in frames.items()}
