@@ -57,6 +57,7 @@ setup(
         "SimpleITK>=2.3",
         "pillow>=10",
         "prettytable>=3.6",
+        "pydicom>=3",
         "rich>=13",
         "submitit>=1.5.2,<2",
     ],
@@ -64,7 +65,7 @@ setup(
         "imagenet": ["torchvision>=0.23"],  # names of its weights
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4"],
         "openvino": ["openvino>=2024.0"],  # export to its format
-        "dicom": ["highdicom>=0.25", "pydicom>=3"],  # segmentations of DICOM series
+        "dicom": ["highdicom>=0.25"],  # segmentations of DICOM series
         "rankseg": ["rankseg>=0.0.8"],  # Dice-optimal decoding
         "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
         "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
