@@ -103,3 +103,33 @@ def write_nnunet(root: Path, names: str, channel: str = "CT") -> Path:
     folds = [{"train": [*names[2:]], "val": [*names[:2]]}, {"train": [*names[:-2]], "val": [*names[-2:]]}]
     (root / "splits_final.json").write_text(json.dumps(folds))
     return root
+
+
+def write_msd(root: Path, names: str, channels: dict[str, str]) -> Path:
+    """A task of the Decathlon: all channels of a case in one file, and two images without a label."""
+    for folder, cases in (("imagesTr", names), ("imagesTs", "yz")):
+        for name in cases:
+            (values, label), other = heart(ord(name)), heart(1000 + ord(name))[0]
+            planes = [sitk.GetImageFromArray(each) for each in (values, other)[: len(channels)]]
+            image = planes[0] if len(planes) == 1 else sitk.JoinSeries(planes)
+            image.SetSpacing((1.5, 1.5, 5.0, 1.0)[: image.GetDimension()])
+            for kind in (folder, folder.replace("images", "labels")):
+                (root / kind).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, str(root / folder / f"heart_{name}.nii.gz"))
+            if folder == "imagesTr":
+                (root / folder / f"._heart_{name}.nii.gz").write_bytes(b"of macOS")
+                _volume(root / "labelsTr" / f"heart_{name}.nii.gz", label, (1.5, 1.5, 5.0))
+    files = [(f"./imagesTr/heart_{name}.nii.gz", f"./labelsTr/heart_{name}.nii.gz") for name in names]
+    content = {
+        "name": "HEART",
+        "licence": "CC-BY-SA 4.0",
+        "tensorImageSize": "4D",
+        "modality": channels,
+        "labels": {"0": "background", "1": "RV", "2": "MYO", "3": "LV"},
+        "numTraining": len(names),
+        "numTest": 2,
+        "training": [{"image": image, "label": label} for image, label in files],
+        "test": ["./imagesTs/heart_y.nii.gz", "./imagesTs/heart_z.nii.gz"],
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
