@@ -133,3 +133,14 @@ def write_msd(root: Path, names: str, channels: dict[str, str]) -> Path:
     }
     (root / "dataset.json").write_text(json.dumps(content))
     return root
+
+
+def write_amos(root: Path) -> Path:
+    """AMOS22: a training and a validation case with 15 organs, in Hounsfield units."""
+    rng = np.random.default_rng(0)
+    for part, number in (("Tr", 1), ("Va", 8)):
+        label = rng.permutation(np.arange(2 * 32 * 32) % 16).reshape(2, 32, 32).astype(np.uint8)
+        for folder, array in (("images", label * np.int16(20) - 100), ("labels", label)):
+            (root / f"{folder}{part}").mkdir(parents=True)
+            _volume(root / f"{folder}{part}" / f"amos_{number:04d}.nii.gz", array, (0.8, 0.8, 5.0), "RAS")
+    return root

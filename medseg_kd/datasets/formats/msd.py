@@ -1,4 +1,4 @@
-"""The Medical Segmentation Decathlon's tasks as they are unpacked, ``Task##_Name``: a file a case, with all channels."""
+"""Tasks of the Medical Segmentation Decathlon as they are unpacked, ``Task##_Name``: a file with all channels a case."""
 
 from pathlib import Path
 from typing import Any
