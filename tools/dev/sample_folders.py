@@ -136,10 +136,7 @@ def _write_volume(path: Path, array: np.ndarray) -> None:
 
 def _write_dicom(path: Path, place: int) -> None:
     """A slice of a CT."""
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, f"1.2.{place}"
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    told = pydicom.dataset.FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    told = pydicom.Dataset()
     told.SOPClassUID, told.SOPInstanceUID, told.SeriesInstanceUID = CTImageStorage, f"1.2.{place}", "1.2.3"
     told.ImagePositionPatient, told.ImageOrientationPatient = [0, 0, place], [1, 0, 0, 0, 1, 0]
     told.PixelSpacing, (told.Rows, told.Columns) = [1, 1], _IMAGE[0].shape
@@ -147,4 +144,6 @@ def _write_dicom(path: Path, place: int) -> None:
     told.BitsAllocated = told.BitsStored = 16
     told.HighBit, told.RescaleSlope, told.RescaleIntercept = 15, 1, -1024
     told.PixelData = (_IMAGE[place] * 1000).astype("<i2").tobytes()
+    told.file_meta = pydicom.dataset.FileMetaDataset()
+    told.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     pydicom.dcmwrite(path, told, enforce_file_format=True)

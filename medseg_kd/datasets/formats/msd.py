@@ -1,4 +1,4 @@
-"""Tasks of the Medical Segmentation Decathlon as they are unpacked, ``Task##_Name``: a file with all channels a case."""
+"""Tasks of the Medical Segmentation Decathlon as they are unpacked, ``Task##_Name``: a file for all channels."""
 
 from pathlib import Path
 from typing import Any
