@@ -92,6 +92,20 @@ def test_a_stack_that_does_not_point_to_the_head_stays_one(tmp_path: Path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_split_does_not_stay_beside_those_of_another_way(acdc: Path, tmp_path: Path):
+    """The patients that it validates on would be trained on."""
+    write_acdc(tmp_path / "raw", (101,))
+    out = tmp_path / "out"
+    prepare("acdc", acdc, out, allow_missing=True)
+    with pytest.raises(UserError, match="out is split otherwise and holds val too: choose another folder"):
+        prepare("acdc", acdc, out, "official", allow_missing=True, overwrite=True)
+    with pytest.raises(UserError, match="already holds the split train and val and test: add --overwrite"):
+        prepare("acdc", acdc, out, allow_missing=True)
+    prepare("acdc", acdc, out, allow_missing=True, overwrite=True)
+    manifest = prepare("acdc", acdc, tmp_path / "other", "official", allow_missing=True)
+    assert [*manifest["splits"]["test"]] == ["patient101_ED", "patient101_ES"] and len(manifest["splits"]["train"]) == 6
+
+
 def test_splits_of_acdc(tmp_path: Path):
     for number in range(1, 151):
         folder = tmp_path / ("training" if number <= 100 else "testing") / f"patient{number:03d}"

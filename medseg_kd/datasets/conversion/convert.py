@@ -67,14 +67,21 @@ def convert(
     """
     rule = recipe.channel.intensity
     told = {"window": [rule.low, rule.high]} if type(rule) is Window else {"intensity": rule.to_json()}
-    said = {**told, "label_map": recipe.label_map.as_dict(), **({"note": note} if note else {})}
+    said = {**told, "label_map": recipe.label_map.as_dict()}
     before = _before(out, splits, {**said, **({"classes": list(recipe.classes)} if recipe.classes else {})}, overwrite)
     work = [(split, pair) for split, pairs in splits.items() for pair in pairs]
     grids = check_grids([(pair.image, pair.label) for _, pair in work], "nothing was written")
     classes = _class_names(recipe, before, _classes([pair for _, pair in work], recipe.label_map))
     orientation = stack_orientation(grids) if recipe.stacked else ORIENTATION
     spec = DataSpec((recipe.channel,), classes, orientation=orientation)
-    return write_folder(out, work, lambda pair: _read(pair, recipe, spec), spec, {**said, "tool": tool}, before)
+    return write_folder(
+        out,
+        work,
+        lambda pair: _read(pair, recipe, spec),
+        spec,
+        {**said, "tool": tool, **({"note": note} if note else {})},
+        before,
+    )
 
 
 def _read(pair: Pair, recipe: Recipe, spec: DataSpec) -> Volume:

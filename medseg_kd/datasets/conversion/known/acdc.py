@@ -11,6 +11,7 @@ from medseg_kd.datasets.conversion.convert import Recipe
 from medseg_kd.datasets.conversion.convert import convert as convert_volumes
 from medseg_kd.datasets.conversion.known.download import Download, folder_in
 from medseg_kd.datasets.conversion.label_maps import LabelMap
+from medseg_kd.datasets.conversion.writing import own_manifest
 from medseg_kd.datasets.intensities import Percentiles
 from medseg_kd.datasets.listings import read_text
 from medseg_kd.datasets.pairs import Pair, packed_or_not
@@ -56,6 +57,8 @@ def find(raw: Path, split: str) -> Download:
 
 def convert(found: Download, out: Path, overwrite: bool, note: str) -> dict[str, Any]:
     """Write slices and volumes; values from the least to the largest of a frame become 0 to 1, as in SSL4MIS."""
+    if stays := {*(own_manifest(out) or {}).get("splits", ())} - {*found.splits}:
+        raise UserError(f"--out {out} is split otherwise and holds {', '.join(stays)} too: choose another folder")
     labels = LabelMap("none", {value: value for value in range(len(CLASSES))}, None, CLASSES)
     recipe = Recipe(Channel("MR", Percentiles(0, 100)), labels, stacked=True)
     return convert_volumes(found.splits, out, recipe, "prepare_dataset acdc", overwrite, note)
