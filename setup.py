@@ -56,6 +56,7 @@ setup(
         "einops>=0.7",
         "h5py>=3.10",
         "SimpleITK>=2.3",
+        "matplotlib>=3.7",
         "pillow>=10",
         "prettytable>=3.6",
         "pydicom>=3",
@@ -68,6 +69,7 @@ setup(
         "openvino": ["openvino>=2024.0"],  # export to its format
         "dicom": ["highdicom>=0.25"],  # segmentations of DICOM series
         "rankseg": ["rankseg>=0.0.8"],  # Dice-optimal decoding
+        "nnunet": ["dynamic-network-architectures>=0.4,<0.5"],  # networks of its plans
         "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
         "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
     },

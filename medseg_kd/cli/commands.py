@@ -25,6 +25,8 @@ COMMANDS = {
     "convert-weights": ("turn checkpoints of other code into ours", "convert_weights"),
     "sweep": ("try values of config keys", "sweep"),
     "compare-methods": ("does distillation help? all methods, several seeds", "compare_methods"),
+    "print-config": ("a config as it is run, with all that it inherits", "print_config"),
+    "analyze-logs": ("losses, scores and learning rates of runs as curves", "analyze_logs"),
     "compare-runs": ("tested runs side by side", "compare_runs"),
 }
 

@@ -9,8 +9,9 @@ from mmengine.logging import print_log
 
 from medseg_kd.configuration.checking import check_config
 from medseg_kd.configuration.explaining import file_of
+from medseg_kd.configuration.fold_and_plans import set_fold, set_plans
 from medseg_kd.configuration.names import LOADERS, innermost, lookalikes
-from medseg_kd.configuration.nnunet import set_fold, set_plans
+from medseg_kd.configuration.nnunet import take_rules
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.configuration.run_folder import run_folder
@@ -33,9 +34,9 @@ def load_run(
         options: See :func:`set_options`.
         data_root: Data folder of training, validation and test, if not the config's.
         work_dir: Run folder, if not the config's.
-        fold: Of nnU-Net's data sets, see :func:`~medseg_kd.configuration.nnunet.set_fold`.
+        fold: Of nnU-Net's data sets, see :func:`~medseg_kd.configuration.fold_and_plans.set_fold`.
         plans: nnU-Net's plans of the data set, or empty to look for them, see
-            :func:`~medseg_kd.configuration.nnunet.set_plans`.
+            :func:`~medseg_kd.configuration.fold_and_plans.set_plans`.
     """
     cfg = read_config(config)
     set_options(cfg, options or {})
@@ -66,9 +67,11 @@ def complete_run(cfg: Any) -> None:
             "docs/mmrazor.md has the rest"
         )
     _hold_out(cfg)
-    for name in LOADERS:
-        for dataset in innermost((cfg.get(name) or {}).get("dataset")):
-            _keep_order(dataset)
+    datasets = [each for name in LOADERS for each in innermost((cfg.get(name) or {}).get("dataset"))]
+    if isinstance(model, Mapping):
+        take_rules(model, datasets)
+    for dataset in datasets:
+        _keep_order(dataset)
     check_config(cfg)
     if isinstance(cfg.get("visualizer"), MutableMapping):
         # Without it the losses would be written nowhere, unlike those of a config that names no visualizer.

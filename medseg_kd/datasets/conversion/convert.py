@@ -8,13 +8,14 @@ from typing import Any
 import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.datasets.conversion.label_maps import LabelMap, values_of
+from medseg_kd.datasets.conversion.stacks import stack_orientation
 from medseg_kd.datasets.conversion.writing import Volume, own_manifest, write_folder
 from medseg_kd.datasets.formats.transunet import FOLDERS, digest
 from medseg_kd.datasets.intensities import Window
 from medseg_kd.datasets.pairs import Pair
 from medseg_kd.datasets.pixels import to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, unnamed
-from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_label, read_volume, stack_orientation
+from medseg_kd.datasets.volumes import ORIENTATION, check_grids, read_label, read_volume
 from medseg_kd.errors import UserError
 from medseg_kd.progress import progress
 
