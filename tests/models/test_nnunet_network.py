@@ -38,13 +38,14 @@ class TestNnUNet(VariantContract):
 
 
 def test_plans_and_what_a_run_writes_of_them_build_the_same(tmp_path: Path) -> None:
-    config = {"type": "NnUNet", "plans": str(write_json(tmp_path / "plans.json", plans_json())), "num_classes": 3}
-    settled = NnUNet.settled(config)
-    assert settled == {"type": "NnUNet", "num_classes": 3, "architecture": ARCHITECTURE}
-    assert NnUNet.settled(settled) == settled
+    plans = str(write_json(tmp_path / "plans.json", plans_json()))
+    config: dict[str, Any] = {"type": "NnUNet", "plans": plans, "num_classes": 3}
+    for _ in range(2):
+        NnUNet.settle(config)
+        assert config == {"type": "NnUNet", "num_classes": 3, "architecture": ARCHITECTURE}
     shapes = [
         {name: value.shape for name, value in NnUNet(3, **arguments).state_dict().items()}
-        for arguments in ({"plans": config["plans"]}, {"architecture": settled["architecture"]})
+        for arguments in ({"plans": plans}, {"architecture": config["architecture"]})
     ]
     assert shapes[0] == shapes[1]
 
