@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("score anybody's masks", "evaluate"),
     "export": ("write a model for other programs", "export"),
     "phantom": ("write a synthetic CT to try things on", "make_phantom"),
+    "prepare-dataset": ("turn the download of a published data set into one to train on", "prepare_dataset"),
     "prepare-slices": ("turn NIfTI volumes into slices to train on", "prepare_slices"),
     "prepare-synapse": ("turn the raw BTCV volumes into the Synapse data set", "prepare_synapse"),
     "check": ("find what is wrong with a data set", "check_dataset"),
@@ -24,6 +25,8 @@ COMMANDS = {
     "convert-weights": ("turn checkpoints of other code into ours", "convert_weights"),
     "sweep": ("try values of config keys", "sweep"),
     "compare-methods": ("does distillation help? all methods, several seeds", "compare_methods"),
+    "print-config": ("a config as it is run, with all that it inherits", "print_config"),
+    "analyze-logs": ("losses, scores and learning rates of runs as curves", "analyze_logs"),
     "compare-runs": ("tested runs side by side", "compare_runs"),
 }
 
