@@ -61,6 +61,12 @@ def test_what_a_teacher_sees_of_slices(tmp_path: Path) -> None:
     assert view_of(own, slices(tmp_path / "near")) == View()
 
 
+def test_an_orientation_is_three_directions(tmp_path: Path) -> None:
+    raw = raw_folder(tmp_path / "Dataset001_Toy")
+    with pytest.raises(UserError, match="orientation of nnU-Net is 'RAP': expected three directions"):
+        fit_to_data(taught(write_results(tmp_path / "r"), orientation="RAP"), slices(raw))
+
+
 def test_transposed_plans(tmp_path: Path) -> None:
     raw = raw_folder(tmp_path / "Dataset001_Toy", orientation="LPS")
     plans = {**plans_json(spacing=[2.0, 1.5]), "transpose_forward": [0, 2, 1]}
