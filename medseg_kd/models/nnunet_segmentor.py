@@ -116,7 +116,6 @@ class NnUNetSegmentor(SegmentorBase, BaseModel):
     Attributes:
         results: Its results folder.
         plan: What its plans say.
-        class_names: Of dataset.json, background first.
         mirror_axes: Axes that its training mirrored along, 0 the rows.
         weights_source: Where its weights come from.
         sees_raw: The images of the data set have the values of their files, of which a case is scaled as nnU-Net does.
@@ -140,10 +139,9 @@ class NnUNetSegmentor(SegmentorBase, BaseModel):
         check_results(folder)
         content = read_json(folder / FILES[1], dict)
         labels = labels_of(content, folder / FILES[1])
-        self.class_names = tuple(sorted((n for n in labels["labels"] if n != "ignore"), key=labels["labels"].get))
         named = zip(labels.get("regions", {}).items(), labels.get("regions_class_order", ()), strict=False)
         self.regions = tuple((name, tuple(sorted({*members})), value) for (name, members), value in named)
-        self.num_classes = len(self.class_names)
+        self.num_classes = len(labels["labels"].keys() - {"ignore"})
         self.num_outputs = len(self.regions) or self.num_classes
         channels = typed(content.get("channel_names", content.get("modality")), dict, f"{folder / FILES[1]}: channels")
         self.in_channels = len(channels)
