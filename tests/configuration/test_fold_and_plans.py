@@ -27,9 +27,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_nnunet(tmp_path / "nnUNet_raw/Dataset017_Heart", "abcdef")
 
 
-def _write_plans(path: Path, schemes: dict[str, bool] | None = None, **changes: Any) -> Path:
+def _write_plans(path: Path, *schemes: tuple[str, bool], **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_json(path, {**plans_json(schemes), "dataset_name": "Dataset017_Heart", **changes})
+    return write_json(path, {**plans_json(*schemes), "dataset_name": "Dataset017_Heart", **changes})
 
 
 def _load(data: Path, config: str = CONFIG, options: Any = None, **chosen: Any) -> Config:
@@ -88,7 +88,7 @@ def test_plans_lie_beside_the_data_or_where_they_are_named(data: Path, monkeypat
         _load(data, plans="")
     assert _load(data, plans=str(moved)).model.data_preprocessor.size == (32, 24)
     monkeypatch.setenv("nnUNet_preprocessed", "elsewhere")
-    _write_plans(Path("elsewhere/Dataset017_Heart/nnUNetPlans.json"), {"ZScoreNormalization": True})
+    _write_plans(Path("elsewhere/Dataset017_Heart/nnUNetPlans.json"), ("ZScoreNormalization", True))
     (channel,) = DATASETS.build(_load(data, plans="").train_dataloader.dataset).spec.channels
     assert channel.intensity == ZScore(nonzero=True)
 
@@ -97,7 +97,7 @@ def test_plans_of_other_data_are_refused(data: Path, phantom: Path):
     path = _write_plans(Path("other.json"), dataset_name="Dataset018_Other")
     with pytest.raises(UserError, match="other.json holds the plans of Dataset018_Other, but the data are .*017_Heart"):
         _load(data, plans=str(path))
-    path = _write_plans(Path("two.json"), {"CTNormalization": False, "ZScoreNormalization": False})
+    path = _write_plans(Path("two.json"), ("CTNormalization", False), ("ZScoreNormalization", False))
     with pytest.raises(UserError, match=r"two.json: .*: rules for 2 channel\(s\), but the data have 1 \(CT\)"):
         _load(data, plans=str(path))
     with pytest.raises(UserError, match="--from-plans: .* holds prepared slices"):
