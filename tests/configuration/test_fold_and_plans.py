@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from medseg_kd.configuration import load_run
+from medseg_kd.configuration import choose_checkpoint, load_run
 from medseg_kd.datasets import CTNormalization, ZScore
 from medseg_kd.errors import UserError
 from medseg_kd.registry import DATASETS
@@ -59,6 +59,17 @@ def test_a_student_learns_from_the_teacher_of_its_fold(data: Path):
 
     with pytest.raises(UserError, match=r"fold_1 is not there. (.|\n)*unet_r50_s4_d8_40k_folder.py> --fold 1"):
         resolve_checkpoint("work_dirs/unet_r50_s4_d8_40k_folder/fold_1")
+
+
+def test_a_checkpoint_of_another_fold_is_told(data: Path):
+    for fold in (0, 1):
+        path = Path(f"work_dirs/unet_r18v1c_d8_40k_folder/fold_{fold}/iter_2.pth")
+        path.parent.mkdir(parents=True)
+        path.touch()
+    cfg = _load(data, fold=1, plans="")
+    assert choose_checkpoint(cfg, str(path)) == (path, "")
+    other = str(path.parents[1] / "fold_0/iter_2.pth")
+    assert "is of fold_0, but fold 1 is tested" in choose_checkpoint(cfg, other)[1]
 
 
 def test_folds_that_are_none(data: Path, phantom: Path):
