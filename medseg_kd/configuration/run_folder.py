@@ -51,8 +51,8 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
             raise UserError(f"{file_of(cfg)}: its model brings its weights: give no checkpoint, and leave --best out")
         return None, ""
     if not best:
-        checkpoint = resolve_checkpoint(given or cfg.work_dir)
-        return checkpoint, _other_fold(cfg, checkpoint)
+        last = resolve_checkpoint(given or cfg.work_dir)
+        return last, _other_fold(cfg, last)
     if given and not Path(given).is_dir():
         raise UserError("--best chooses the checkpoint: give no checkpoint file beside it")
     run = given or cfg.work_dir
