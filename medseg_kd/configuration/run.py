@@ -9,6 +9,7 @@ from mmengine.config import Config
 from medseg_kd.configuration.checking import check_config
 from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.names import LOADERS, lookalikes
+from medseg_kd.configuration.nnunet import take_rules
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.configuration.run_folder import run_folder
@@ -55,9 +56,11 @@ def complete_run(cfg: Any) -> None:
             "docs/mmrazor.md has the rest"
         )
     _hold_out(cfg)
-    for name in LOADERS:
-        for dataset in _innermost((cfg.get(name) or {}).get("dataset")):
-            _keep_order(dataset)
+    datasets = [each for name in LOADERS for each in _innermost((cfg.get(name) or {}).get("dataset"))]
+    if isinstance(model, Mapping):
+        take_rules(model, datasets)
+    for dataset in datasets:
+        _keep_order(dataset)
     check_config(cfg)
     if isinstance(cfg.get("visualizer"), MutableMapping):
         # Without it the losses would be written nowhere, unlike those of a config that names no visualizer.

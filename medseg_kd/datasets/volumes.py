@@ -20,11 +20,18 @@ ORIENTATION = "LPS"
 ORIENTATIONS = {
     "".join(letters) for axes in itertools.permutations(("LR", "PA", "SI")) for letters in itertools.product(*axes)
 }
+_PAIRS = {letter: pair for pair in ("LR", "AP", "IS") for letter in pair}
 MAX_LABEL = 65535
 _KINDS = (*(f"{sign}Int{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)), "Float32", "Float64")
 _SCALARS = {getattr(sitk, f"sitk{kind}"): np.dtype(kind.lower()) for kind in _KINDS}
 # By its content alone a file may be read as of any kind, such as one of a medical workstation.
 _READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+_SHEAR = 1e-3
+"""Cosine of the angle between two axes that rounding may leave."""
+_SHEARED = (
+    "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "
+    "Resample it, or write it again with an affine at right angles; image and label alike"
+)
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is told in our words
 
@@ -50,6 +57,23 @@ class Header:
     def slices(self) -> int:
         """Slices once the volume is turned to LPS."""
         return next(size for size, axis in zip(self.size, orientation_of(self.direction), strict=True) if axis in "SI")
+
+    @property
+    def orientation(self) -> str:
+        """Where its axes point to."""
+        return orientation_of(self.direction)
+
+    @property
+    def slice_spacing(self) -> tuple[float, float]:
+        """mm of a pixel of its slices, (row, column), once the volume is turned to LPS."""
+        _, row, column = turns(self.orientation, ORIENTATION)[0]
+        return self.spacing[::-1][row], self.spacing[::-1][column]
+
+    @property
+    def slice_size(self) -> tuple[int, int]:
+        """(H, W) of its slices, once the volume is turned to LPS."""
+        _, row, column = turns(self.orientation, ORIENTATION)[0]
+        return self.size[::-1][row], self.size[::-1][column]
 
     def differences(self, other: "Header") -> list[str]:
         """In what another file's grid differs, a line each."""
@@ -126,6 +150,9 @@ def _header(reader: sitk.ImageFileReader, path: Path) -> Header:
             f"{path} has the spacing {_short(header.spacing)}, the origin {_short(header.origin)} and the direction "
             f"{_short(header.direction)}: expected numbers. Correct its header"
         )
+    axes = np.reshape(header.direction, (3, 3))
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=_SHEAR):
+        raise UserError(f"cannot read {path}: {_SHEARED}")
     return header
 
 
@@ -147,8 +174,8 @@ def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
     return to_raw(map(read_image, images), None if label is None else read_label(label))
 
 
-def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orientation: str = ORIENTATION) -> Raw:
-    """Turn a case, an image a channel, to an orientation.
+def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orientation: str | None = ORIENTATION) -> Raw:
+    """Turn a case, an image a channel, to an orientation; None leaves it as it lies.
 
     All are turned as the first one: their headers agree (:func:`check_grids`), but for rounding, which must not decide
     where an axis at 45 degrees points to.
@@ -157,22 +184,23 @@ def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orient
         Image (C, S, H, W) in the type of the images, label (S, H, W).
     """
     first, *others = images
-    turned = sitk.DICOMOrient(first, orientation)
+    orientation = orientation or orientation_of(first.GetDirection())
+    moved = sitk.DICOMOrient(first, orientation)
 
     def values(image: sitk.Image) -> np.ndarray:
         image.SetDirection(first.GetDirection())
         return sitk.GetArrayFromImage(sitk.DICOMOrient(image, orientation))
 
-    arrays = [sitk.GetArrayFromImage(turned), *map(values, others)]
+    arrays = [sitk.GetArrayFromImage(moved), *map(values, others)]
     geometry = {
-        "origin": turned.GetOrigin(),
-        "direction": turned.GetDirection(),
+        "origin": moved.GetOrigin(),
+        "direction": moved.GetDirection(),
         "orientation": orientation_of(first.GetDirection()),
     }
     return Raw(
         np.stack(arrays) if others else arrays[0][None],
         None if label is None else values(label),
-        turned.GetSpacing()[::-1],
+        moved.GetSpacing()[::-1],
         geometry,
     )
 
@@ -188,6 +216,26 @@ def read_mask(path: Path, turn: bool) -> Raw:
 def orientation_of(direction: Sequence[float]) -> str:
     """Where axes point to, such as ``RAS``: SimpleITK's ``DICOMOrient`` leads back to it."""
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction))
+
+
+def turns(here: str, there: str) -> tuple[list[int], list[int]]:
+    """How to turn an array (z, y, x) whose axes x, y, z point to ``here``, such as LPS, to where they point ``there``.
+
+    Returns:
+        Its axes in their new order, and those of the result that then run backwards.
+    """
+    own, wanted = here[::-1], there[::-1]
+    pairs = [_PAIRS[letter] for letter in own]
+    order = [pairs.index(_PAIRS[letter]) for letter in wanted]
+    return order, [place for place, axis in enumerate(order) if own[axis] != wanted[place]]
+
+
+def turned(array: np.ndarray, here: str, there: str) -> np.ndarray:
+    """A view of an array (..., z, y, x), see :func:`turns`."""
+    order, backwards = turns(here, there)
+    others = array.ndim - 3
+    moved = array.transpose(*range(others), *(others + axis for axis in order))
+    return np.flip(moved, tuple(others + axis for axis in backwards))
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -210,12 +258,7 @@ def read_image(path: Path) -> sitk.Image:
 def reason(error: RuntimeError) -> str:
     """The last line of an ITK exception, which says what happened, or what to do about it."""
     line = re.sub(r"^ITK ERROR: (\w+ ?\(0x\w+\): *)?", "", last_line(error))
-    if "orthonormal" not in line:
-        return line
-    return (
-        "the axes of its affine are not at right angles (sheared), so that its voxels are no grid of slices. "
-        "Resample it, or write it again with an affine at right angles; image and label alike"
-    )
+    return line if "orthonormal" not in line else _SHEARED
 
 
 def _short(numbers: tuple[float, ...]) -> str:

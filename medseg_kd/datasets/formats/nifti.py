@@ -70,5 +70,6 @@ def volume_cases(files: Mapping[str, Files], where: Path, reader: Format) -> lis
         with reader.skipping():
             (grids[name],) = check_grids([together[name]], str(together[name][-1]))
     return [
-        Case(name, grid.slices, volume=files[name], labelled=files[name][1] is not None) for name, grid in grids.items()
+        Case(name, grid.slices, volume=files[name], labelled=files[name][1] is not None, header=grid)
+        for name, grid in grids.items()
     ]
