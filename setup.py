@@ -42,6 +42,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["medseg_kd", "medseg_kd.*"]),
+    package_data={"medseg_kd.datasets.conversion.known": ["*.json"]},
     entry_points={"console_scripts": ["medseg-kd=medseg_kd.cli.commands:entry"]},
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
