@@ -9,8 +9,9 @@ from mmengine.config import Config
 from medseg_kd.configuration.checking import check_config
 from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.names import LOADERS, lookalikes
+from medseg_kd.configuration.openmmlab import settle_names
 from medseg_kd.configuration.options import set_options
-from medseg_kd.configuration.reading import model_of, read_config
+from medseg_kd.configuration.reading import read_config
 from medseg_kd.configuration.run_folder import run_folder
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.errors import UserError
@@ -31,6 +32,7 @@ def load_run(
         work_dir: Run folder, if not the config's.
     """
     cfg = read_config(config)
+    settle_names(cfg)
     set_options(cfg, options or {})
     if work_dir:
         cfg.work_dir = work_dir
@@ -48,12 +50,7 @@ def complete_run(cfg: Any) -> None:
         UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
-    if isinstance(model := model_of(cfg), Mapping) and model.get("_scope_") == "mmrazor":
-        raise UserError(
-            f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
-            "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
-            "docs/mmrazor.md has the rest"
-        )
+    settle_names(cfg)
     _hold_out(cfg)
     for name in LOADERS:
         for dataset in _innermost((cfg.get(name) or {}).get("dataset")):

@@ -204,6 +204,16 @@ def _check_pair(student: BaseModel, teacher: Teacher) -> None:
             f"the student (model.architecture) learns the regions {told[0]}, the teacher ({teacher.source}) {told[1]}. "
             "Make both a RegionSegmentor of the same regions, or neither"
         )
+    own, its = (getattr(model.data_preprocessor, "values", None) for model in (student, teacher.model))
+    if own != its:
+        told = [
+            f"mean={v[0]}, std={v[1]}, channels {'' if v[2] else 'not '}reversed" if v else "its own"
+            for v in (own, its)
+        ]
+        raise UserError(
+            f"the teacher ({teacher.source}) takes values as its data_preprocessor makes them ({told[1]}), but gets "
+            f"the student's batch ({told[0]}). Give both the data_preprocessor that the teacher was trained with"
+        )
     for attribute, does, what in (("num_classes", "predicts", "classes"), ("in_channels", "takes", "input channels")):
         own, other = (getattr(model, attribute, None) for model in (student, teacher.model))
         if own is not None and other is not None and own != other:

@@ -13,7 +13,10 @@ from medseg_kd.configuration.names import LOADERS
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
 from medseg_kd.datasets.configured import configured_folders
+from medseg_kd.engine.mmseg_data import channels_of, tested_size
 from medseg_kd.errors import UserError, some
+from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
+from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
 
@@ -26,6 +29,7 @@ def complete_model(cfg: MutableMapping[str, Any]) -> None:
     Raises:
         UserError: A segmentor was made for other data, or classes or regions are left to data that cannot be opened.
     """
+    _complete_size(cfg)
     segmentors = list(_segmentors(cfg["model"], "model"))
     needed = any(
         each.get("num_classes") is None or (_learns_regions(each) and not each.get("regions")) for _, each in segmentors
@@ -64,6 +68,7 @@ def check_model(model: Any, spec: DataSpec, root: str) -> None:
             raise _mismatch(f"model.{key}", own, told, names, root)
     if isinstance(segmentor, RegionSegmentor):
         _check_regions("model", segmentor.regions, spec, root)
+    _check_values(getattr(model, "data_preprocessor", None), spec, root)
 
 
 def owner_of(dataset: Any, attribute: str) -> Any:
@@ -154,6 +159,21 @@ def _check_regions(where: str, own: Any, spec: DataSpec, root: str) -> None:
         raise _mismatch(f"{where}.regions", list(own), list(spec.decoded), "name, classes, class that it becomes", root)
 
 
+def _check_values(preprocessor: Any, spec: DataSpec, root: str) -> None:
+    """Refuse images whose intensity rules do not give the values that MMSegmentation's preprocessor would."""
+    mean, std, _ = getattr(preprocessor, "values", SlicePreprocessor.values)
+    wanted = channels_of(preprocessor)
+    if mean is None or tuple(channel.intensity for channel in wanted) == tuple(c.intensity for c in spec.channels):
+        return
+    rules = [(channel.name, channel.intensity.to_json()) for channel in wanted]
+    otherwise = f"; for weights that were trained so, dataset.spec=dict(channels={rules}) in all dataloaders"
+    raise UserError(
+        f"model.data_preprocessor scales images by mean={mean} and std={std}, but the intensities of {root} are those "
+        f"of dataset.spec: {', '.join(map(str, spec.channels))}. Write data_preprocessor=dict(_delete_=True, "
+        f"type='SlicePreprocessor') to train on those{otherwise if len(spec.channels) == len(wanted) else ''}"
+    )
+
+
 def _mismatch(key: str, own: Any, told: Any, names: str, root: str) -> UserError:
     return UserError(
         f"{key} is {own}, but the data in {root} have {told} ({names}). Correct {key}, or set it to None to take it "
@@ -202,6 +222,18 @@ def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:
     if needed and problem is not None:
         raise problem
     return None, ""
+
+
+def _complete_size(cfg: Mapping[str, Any]) -> None:
+    """Tell MMSegmentation's preprocessor to what its test pipeline resizes images, for those that have no pipeline."""
+    model = cfg["model"]
+    tested = [(cfg.get(name) or {}).get("dataset") for name in LOADERS[1:]]
+    sizes = {tested_size(dataset) for dataset in tested if isinstance(dataset, Mapping)}
+    size = sizes.pop() if len(sizes) == 1 else None
+    for part in (model, model.get("architecture")) if size and isinstance(model, Mapping) else ():
+        given = part.get("data_preprocessor") if isinstance(part, Mapping) else None
+        if isinstance(given, MutableMapping) and found(MODELS, given.get("type")) is SegDataPreProcessor:
+            given.setdefault("image_size", size)
 
 
 def _segmentors(model: Any, where: str) -> Iterator[tuple[str, MutableMapping[str, Any]]]:

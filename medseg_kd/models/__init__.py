@@ -2,6 +2,7 @@
 
 from medseg_kd.models.augmentation import RandomRotateFlip
 from medseg_kd.models.losses import CrossEntropyLoss, RegionLoss, SoftDiceLoss
+from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
 from medseg_kd.models.networks import FCN, AttentionUNet, FineResNetV1c, MedNeXt, MISSFormer, SwinUNETR, TransUNet, UNet
 from medseg_kd.models.nnunet_augmentation import NnUNetAugmentation
 from medseg_kd.models.norms import InstanceNorm2d
@@ -23,6 +24,7 @@ __all__ = [
     "RandomRotateFlip",
     "RegionLoss",
     "RegionSegmentor",
+    "SegDataPreProcessor",
     "Segmentor",
     "SlicePreprocessor",
     "SoftDiceLoss",
