@@ -1,6 +1,6 @@
 """Configs of MMSegmentation and MMRazor: their scopes, model files and loops said in this project's names."""
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import mmengine.registry
@@ -9,7 +9,6 @@ from mmengine.logging import print_log
 from mmseg.models import data_preprocessor as theirs
 
 from medseg_kd.configuration.explaining import file_of
-from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
 from medseg_kd.registry import MODELS
@@ -20,15 +19,15 @@ _FIXED |= {"teacher_module_inplace": False}
 _PREPROCESSOR = f"medseg_kd.{SegDataPreProcessor.__name__}"
 
 
-def settle_names(cfg: Any) -> None:
+def settle_names(cfg: Any, read: Callable[[str], Any]) -> None:
     """Say what a config of others names in names that mean the same in any scope; twice is as once.
 
-    Files that ``cfg_path`` names are read, and what stands beside it goes into their model.
+    Files that ``cfg_path`` names are ``read``, and what stands beside it goes into their model.
 
     Raises:
         UserError: A file has no model or cannot be read, or MMRazor's algorithm is to do what this one never does.
     """
-    model = model_of(cfg)
+    model = cfg.get("model")
     if not isinstance(model, MutableMapping):
         return
     if model.get("_scope_") == "mmrazor" or str(model.get("type")).startswith("mmrazor."):
@@ -39,7 +38,7 @@ def settle_names(cfg: Any) -> None:
             print_log(f"{key}: the student alone is scored; score the teacher once with test.py and its own config")
     for owner, key in [(model, "architecture"), (model, "teacher"), *((e, "model") for e in _teachers(model))]:
         if isinstance(part := owner.get(key), Mapping) and "cfg_path" in part:
-            owner[key] = _model_of(part, f"{file_of(cfg)}: model.{key}")
+            owner[key] = _model_of(part, f"{file_of(cfg)}: model.{key}", read)
     _qualify(model, cfg.get("default_scope", "medseg_kd"))
     if isinstance(kind := model.get("type"), str) and kind in MODELS.module_dict:
         model["_scope_"] = "medseg_kd"  # whatever the scope of the run
@@ -66,7 +65,7 @@ def _translate(model: MutableMapping[str, Any], file: str) -> None:
             part["type"] = f"mmrazor.{part['type']}"
 
 
-def _model_of(part: Mapping[str, Any], where: str) -> Any:
+def _model_of(part: Mapping[str, Any], where: str, read: Callable[[str], Any]) -> Any:
     """The model of a file that ``cfg_path`` names, with what stands beside it, in the names of the file's scope."""
     path, changes = part["cfg_path"], {**part}
     if changes.pop("pretrained", False):
@@ -76,8 +75,10 @@ def _model_of(part: Mapping[str, Any], where: str) -> Any:
         file, scope = Config._get_cfg_path(path, "")
     except (ImportError, OSError) as error:  # no such package, or no such file in it
         raise UserError(f"{where}.cfg_path is {path!r}: {first_line(error)}") from error
-    cfg = read_config(file)
-    inner = Config({"model": model_of(cfg)})
+    cfg = read(file)
+    if cfg.get("model") is None:
+        raise UserError(f"{where}.cfg_path: {file} has no model")
+    inner = Config({"model": cfg.model})
     if "data_preprocessor" in cfg and not inner.model.get("data_preprocessor"):
         inner.model.data_preprocessor = cfg.data_preprocessor
     inner.merge_from_dict({"model": changes})

@@ -32,7 +32,6 @@ def load_run(
         work_dir: Run folder, if not the config's.
     """
     cfg = read_config(config)
-    settle_names(cfg)
     set_options(cfg, options or {})
     if work_dir:
         cfg.work_dir = work_dir
@@ -50,7 +49,7 @@ def complete_run(cfg: Any) -> None:
         UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
-    settle_names(cfg)
+    settle_names(cfg, read_config)
     _hold_out(cfg)
     for name in LOADERS:
         for dataset in _innermost((cfg.get(name) or {}).get("dataset")):

@@ -13,10 +13,10 @@ from medseg_kd.configuration.names import LOADERS
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
 from medseg_kd.datasets.configured import configured_folders
-from medseg_kd.engine.mmseg_data import channels_of, tested_size
+from medseg_kd.engine.mmseg_data import channels_of, saved_values, tested_size
 from medseg_kd.errors import UserError, some
 from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
-from medseg_kd.models.preprocessor import SlicePreprocessor
+from medseg_kd.models.preprocessor import SlicePreprocessor, in_words
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
 
@@ -181,22 +181,31 @@ def _mismatch(key: str, own: Any, told: Any, names: str, root: str) -> UserError
     )
 
 
-def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str = "the checkpoint") -> None:
+def check_checkpoint(
+    meta: Any, spec: DataSpec | None, source: str, whose: str = "the checkpoint", preprocessor: Any = None
+) -> None:
     """Refuse a checkpoint that was trained on other classes, channels or intensities than the data of a run.
 
     Args:
-        meta: Of the checkpoint; one without a spec is compared by its class names, where it has them.
+        meta: Of the checkpoint; one without a spec, as MMEngine and MMSegmentation write it, is compared by its class
+            names and by the preprocessor that the config in it has.
         spec: Of the data; None: not known.
         source: The checkpoint's file, for messages, as is ``whose``.
+        preprocessor: Of the model that takes the weights.
     """
-    if spec is None or not isinstance(meta, Mapping):
+    if not isinstance(meta, Mapping):
         return
-    if meta.get("spec"):  # versions before had none
-        differ = DataSpec.from_json(meta["spec"], f"{source}: meta.spec").differences(spec)
+    differ: list[str] = []
+    if meta.get("spec"):
+        saved = DataSpec.from_json(meta["spec"], f"{source}: meta.spec")
+        differ = [] if spec is None else saved.differences(spec)
     else:
-        classes = list((meta.get("dataset_meta") or {}).get("classes") or spec.classes)
-        told = f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}"
-        differ = [told] if classes != list(spec.classes) else []
+        classes = list((meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or ())
+        if spec is not None and classes and classes != list(spec.classes):
+            differ.append(f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}")
+        own, its = saved_values(meta), getattr(preprocessor, "values", None)
+        if own is not None and its is not None and own != its:
+            differ.append(f"values: {in_words(own)} and {in_words(its)} (data_preprocessor)")
     if differ:
         raise UserError(
             f"{whose} {source} was trained on other images than the data of this run:\n  "

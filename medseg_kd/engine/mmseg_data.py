@@ -1,5 +1,6 @@
 """What MMSegmentation's data sets and preprocessor show a network, said as a spec where a spec can say it."""
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,10 @@ from mmseg.datasets import BaseSegDataset, PackSegInputs
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.intensities import MeanStd8
 from medseg_kd.datasets.spec import MAX_CLASSES, Channel
-from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
+from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor, in_float32
 from medseg_kd.registry import TRANSFORMS, found
 
+_VALUES = ("mean", "std", "bgr_to_rgb", "to_rgb")
 _STEPS = (LoadImageFromFile, LoadAnnotations, PackSegInputs)
 
 
@@ -57,3 +59,27 @@ def _size(step: Any) -> tuple[int, int] | None:
     if not isinstance(step, Resize) or step.keep_ratio or step.interpolation != "bilinear" or not step.scale:
         return None
     return step.scale[1], step.scale[0]
+
+
+def saved_values(meta: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What the preprocessor did to values in the training of a checkpoint, as :attr:`SlicePreprocessor.values`.
+
+    The config in ``meta`` is read, not run: that of MMSegmentation 1 has a ``data_preprocessor``, that of 0 an
+    ``img_norm_cfg``. None where it tells neither.
+    """
+    text = meta.get("cfg") or meta.get("config")
+    try:
+        nodes = list(ast.walk(ast.parse(text))) if isinstance(text, str) else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    named = {each.arg: each.value for each in nodes if isinstance(each, ast.keyword)}
+    named |= {getattr(each.targets[0], "id", ""): each.value for each in nodes if isinstance(each, ast.Assign)}
+    found = next((named[name] for name in ("data_preprocessor", "img_norm_cfg") if name in named), None)
+    try:
+        said = {
+            each.arg: ast.literal_eval(each.value) for each in getattr(found, "keywords", ()) if each.arg in _VALUES
+        }
+    except ValueError:
+        return None
+    mean, std = (None if said.get(name) is None else in_float32(said[name]) for name in ("mean", "std"))
+    return (mean, std, bool(said.get("bgr_to_rgb", said.get("to_rgb")))) if said else None

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from mmseg.models import data_preprocessor as theirs
 
@@ -40,13 +41,8 @@ class SegDataPreProcessor(SlicePreprocessor):
             raise UserError("model.data_preprocessor.test_cfg pads to a size: only size_divisor can be set there")
         self.given, self.size_divisor = given, given.size_divisor or padded.get("size_divisor")
         given.test_cfg = None
-        self.values = (*(self._numbers(name) for name in ("mean", "std")), given._channel_conversion)
-
-    def _numbers(self, name: str) -> list[float] | None:
-        """A mean or deviation as a config writes it: the shortest texts that are these numbers in float32."""
-        if not self.given._enable_normalize:
-            return None
-        return [float(str(each)) for each in getattr(self.given, name).numpy().ravel()]
+        scale = [in_float32(each) for each in (given.mean, given.std)] if given._enable_normalize else [None, None]
+        self.values = (*scale, given._channel_conversion)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepare a batch, see :meth:`SlicePreprocessor.forward`; labels of a test stay a list, of their own sizes."""
@@ -69,6 +65,11 @@ class SegDataPreProcessor(SlicePreprocessor):
             raise UserError("dataset.pipeline of a test flips images: take RandomFlip out of it")
         if len({image.shape for image in data["inputs"]}) > 1:
             raise UserError("the images of a test differ in size: set batch_size=1 in its dataloader")
+
+
+def in_float32(numbers: Any) -> list[float]:
+    """Numbers as float32 has them, each by the shortest text that stands for it, such as 123.675."""
+    return [float(str(each)) for each in np.asarray(numbers, np.float32).ravel()]
 
 
 def _with_options() -> inspect.Signature:

@@ -110,6 +110,12 @@ class SlicePreprocessor(BaseDataPreprocessor):
         return torch.cat([pad_to(plane, (height, width), padding) for plane in resized])
 
 
+def in_words(values: tuple[Any, ...]) -> str:
+    """What a preprocessor does to values, its :attr:`SlicePreprocessor.values`."""
+    mean, std, is_reversed = values
+    return f"mean={mean}, std={std}, channels {'reversed' if is_reversed else 'as they are'}"
+
+
 def without_samples(data: dict[str, Any]) -> dict[str, Any]:
     """A batch as tensors, also where its pipeline made MMSegmentation's samples."""
     if "data_samples" not in data:
