@@ -72,8 +72,8 @@ def saved_values(meta: Mapping[str, Any]) -> tuple[Any, ...] | None:
         nodes = list(ast.walk(ast.parse(text))) if isinstance(text, str) else []
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    named = {each.arg: each.value for each in nodes if isinstance(each, ast.keyword)}
-    named |= {getattr(each.targets[0], "id", ""): each.value for each in nodes if isinstance(each, ast.Assign)}
+    named = {getattr(each.targets[0], "id", ""): each.value for each in nodes if isinstance(each, ast.Assign)}
+    named |= {each.arg: each.value for each in nodes if isinstance(each, ast.keyword) and each.arg}
     found = next((named[name] for name in ("data_preprocessor", "img_norm_cfg") if name in named), None)
     try:
         said = {
