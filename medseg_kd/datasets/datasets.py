@@ -88,8 +88,9 @@ class _FolderDataset(BaseDataset):
             pipeline=transforms,
             **kwargs,
         )
-        if self.format.manifest.get("synthetic"):
-            self._metainfo["note"] = self.format.manifest.get("note", "synthetic data")
+        manifest = self.format.manifest
+        if note := manifest.get("note", "synthetic data" if manifest.get("synthetic") else ""):
+            self._metainfo["note"] = note
 
     @property
     def spec(self) -> DataSpec:
@@ -122,9 +123,11 @@ class _FolderDataset(BaseDataset):
                 logging.WARNING,
             )
         entries = [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
-        chosen = self._indices if isinstance(self._indices, Sequence) else ()
-        if beyond := [index for index in chosen if index >= len(entries)]:
+        chosen = self._indices
+        if isinstance(chosen, Sequence) and (beyond := [index for index in chosen if index >= len(entries)]):
             raise UserError(f"dataset.indices has {beyond[0]}, but there are {len(entries)} items, the first of them 0")
+        if isinstance(chosen, int) and chosen > len(entries):
+            raise UserError(f"dataset.indices takes the first {chosen} items, but there are {len(entries)}")
         return entries
 
     def get_data_info(self, idx: int) -> dict[str, Any]:

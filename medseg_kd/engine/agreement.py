@@ -16,6 +16,7 @@ from medseg_kd.datasets.configured import configured_folders
 from medseg_kd.engine.mmseg_data import channels_of, saved_values, tested_size
 from medseg_kd.errors import UserError, some
 from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
+from medseg_kd.models.networks.nnunet import NnUNet
 from medseg_kd.models.preprocessor import SlicePreprocessor, in_words
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
@@ -24,13 +25,16 @@ from medseg_kd.registry import MODELS, found
 def complete_model(cfg: MutableMapping[str, Any]) -> None:
     """Give the segmentors of a whole config what it leaves to the data: ``num_classes``, ``in_channels``, ``regions``.
 
-    What it says itself is compared.
+    What it says itself is compared. A network of nnU-Net's plans gets what they say of it: checkpoints do without them.
 
     Raises:
         UserError: A segmentor was made for other data, or classes or regions are left to data that cannot be opened.
     """
     _complete_size(cfg)
     segmentors = list(_segmentors(cfg["model"], "model"))
+    for _, each in segmentors:
+        if isinstance(network := each["network"], Mapping) and found(MODELS, network.get("type")) is NnUNet:
+            each["network"] = NnUNet.settled(network)
     needed = any(
         each.get("num_classes") is None or (_learns_regions(each) and not each.get("regions")) for _, each in segmentors
     )
