@@ -253,7 +253,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
         print_log(f"{source}: left out {len(obsolete)} weights of an earlier version that no output used", "current")
     check_weights(module, given, f"{source} does not fit {type(module).__name__}")
     check_finite(given, module.state_dict(), source)
-    if module.load_state_dict(given, strict=False).missing_keys:
+    if nn.Module.load_state_dict(module, given, strict=False).missing_keys:  # overrides of others may return nothing
         print_log(f"{source} has no auxiliary head: it starts anew, should training go on", "current")
 
 

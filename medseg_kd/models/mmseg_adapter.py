@@ -22,6 +22,7 @@ from medseg_kd.models.losses.call import LossCall
 from medseg_kd.models.losses.trial import try_loss
 from medseg_kd.models.mmseg_preprocessor import replace_mmseg
 from medseg_kd.models.preprocessor import SlicePreprocessor
+from medseg_kd.models.stages import Stage, complete
 from medseg_kd.registry import MODELS
 
 
@@ -29,6 +30,11 @@ class _Adapted(SegmentorBase):
     """What :func:`adapt` puts before a class of MMSegmentation."""
 
     test_cfg: Any
+
+    @property
+    def feature_info(self) -> list[Stage]:
+        """Stages of the backbone: the maps that it returns, see :func:`~medseg_kd.models.stages.complete`."""
+        return complete(self, [{"module": "backbone"}])
 
     def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See :meth:`SegmentorBase.loss`; the losses are those of the heads."""
