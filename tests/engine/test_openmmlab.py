@@ -1,17 +1,14 @@
 """Configs and checkpoints of MMSegmentation and MMRazor run as they are, and give what their own runner gives."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from PIL import Image
 
 from medseg_kd.cli.convert_weights import main as convert
 from medseg_kd.configuration import load_run
