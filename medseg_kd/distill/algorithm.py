@@ -18,6 +18,7 @@ from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.norms import batches_counted_together
 from medseg_kd.models.padding import pad_to
+from medseg_kd.models.preprocessor import in_words
 from medseg_kd.registry import MODELS
 
 
@@ -218,6 +219,12 @@ def _check_pair(student: BaseModel, teacher: Teacher) -> None:
         raise UserError(
             f"the student (model.architecture) learns the regions {told[0]}, the teacher ({teacher.source}) {told[1]}. "
             "Make both a RegionSegmentor of the same regions, or neither"
+        )
+    own, its = (getattr(model.data_preprocessor, "values", None) for model in (student, teacher.model))
+    if own is not None and its is not None and own != its:
+        raise UserError(
+            f"the teacher ({teacher.source}) takes values as its data_preprocessor makes them ({in_words(its)}), but "
+            f"gets the student's batch ({in_words(own)}). Give both the data_preprocessor that it was trained with"
         )
     for attribute, does, what in (("num_classes", "predicts", "classes"), ("in_channels", "takes", "input channels")):
         own, other = (getattr(model, attribute, None) for model in (student, teacher.model))
