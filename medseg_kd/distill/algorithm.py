@@ -225,5 +225,5 @@ def _check_losses(student: BaseModel, distiller: nn.Module) -> None:
         if isinstance(loss, DistillLoss) and loss.softmax_over == (1,):
             raise UserError(
                 f"model.distiller: {type(loss).__name__} forms a softmax over classes that exclude each other, but "
-                f"{outputs}. Choose AT, ReviewKD or CWD"
+                f"{outputs}. Choose one on features (AT, ReviewKD, MGD, CIRKD, AttnFD, IFVD), or CWD"
             )

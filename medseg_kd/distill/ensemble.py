@@ -170,10 +170,10 @@ def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
         if "network" not in (record.recorder.source for record in records.values() if not record.from_student):
             continue
         loss = distiller.distill_losses[name]
-        if not isinstance(loss, DistillLoss) or loss.softmax_over is None:
+        if not isinstance(loss, DistillLoss) or loss.softmax_over is None or not loss.is_softmax:
             raise UserError(
                 f"combine='mean' averages the distributions that a loss forms of the teachers' logits, but {name} "
-                f"({type(loss).__name__}) forms none. Choose combine='each', or KD, DKD, DIST or CWD"
+                f"({type(loss).__name__}) forms no softmax of them. Choose combine='each', or KD, DKD, DIST or CWD"
             )
         found[loss.softmax_over, float(getattr(loss, "tau", 1))] = name
     if len(found) != 1:

@@ -9,7 +9,21 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill import (
+    AT,
+    BPKD,
+    CWD,
+    DIST,
+    DKD,
+    IFVD,
+    KD,
+    LSKD,
+    AttnFD,
+    CBAMConnector,
+    MultiTeacherDistill,
+    ReviewKD,
+    SingleTeacherDistill,
+)
 from medseg_kd.distill.connectors import ABF
 from medseg_kd.engine import Runner
 from medseg_kd.models import RandomRotateFlip, TransUNet
@@ -214,7 +228,7 @@ _RUNS = {
     "goes on": (6, (), _SAMPLE_DICE),
     "KD": (20, (KD,), _SAMPLE_DICE),
     "accumulated": (6, (), {"optim_wrapper.accumulative_counts": 2, "model.losses.0.class_weight": [*range(1, 10)]}),
-    "unknown pixels": (4, (KD, AT, DKD, DIST, CWD, ReviewKD), {}),
+    "unknown pixels": (4, (KD, AT, DKD, DIST, CWD, ReviewKD, LSKD, AttnFD, IFVD, BPKD), {}),
 }
 
 
@@ -241,6 +255,8 @@ def _train_exactly(phantom, folder, batch_size, launcher):
         for connector in runner.bare_model.modules():
             if isinstance(connector, ABF):
                 connector.conv1[1] = connector.conv2[1] = nn.Identity()  # norms over the batch, one process's alone
+            if isinstance(connector, CBAMConnector):
+                connector.spatial[1] = connector.widen[1] = nn.Identity()
         runner.bare_model.double()
         runner.train()
         assert not getattr(runner.model, "find_unused_parameters", False)

@@ -24,13 +24,15 @@ def valid_pixels(label: Tensor | None, like: Tensor, ignore_index: int) -> Tenso
     size = like.shape[-2:]
     if label is None:
         return torch.ones(len(like), *size, dtype=torch.bool, device=like.device)
+    return nearest(label, size).long() != ignore_index  # in uint8, -1 and 255 are one
+
+
+def nearest(label: Tensor, size: Sequence[int]) -> Tensor:
+    """A label (N, H, W) resized to ``size``, nearest, in a type of its own."""
     strides = [whole // part for whole, part in zip(label.shape[-2:], size, strict=True)]
     if [stride * part for stride, part in zip(strides, size, strict=True)] == list(label.shape[-2:]):
-        label = label[..., :: strides[0], :: strides[1]]
-    valid = label.long() != ignore_index  # in uint8, -1 and 255 are one
-    if label.shape[-2:] == size:
-        return valid
-    return F.interpolate(valid[:, None].to(torch.uint8), size=size, mode="nearest")[:, 0].bool()
+        return label[..., :: strides[0], :: strides[1]]
+    return F.interpolate(label[:, None].float(), size=tuple(size), mode="nearest")[:, 0]
 
 
 def masked_mean(values: Tensor, valid: Tensor, training: bool = False) -> Tensor:

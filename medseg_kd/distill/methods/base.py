@@ -85,7 +85,19 @@ def stage_pairs(student: nn.Module, teacher: nn.Module) -> dict[str, tuple[Stage
             raise UserError(
                 f"the {whose}'s network {kind} has no feature_info, so its stages are not known. "
                 "Give it one (a list of dict(module, channels, reduction), shallow to deep), choose a method that "
-                "works on logits (KD, DKD, DIST, CWD), or name the modules with ConfigurableDistiller"
+                "works on logits (KD, LSKD, DKD, DIST, CWD, BPKD), or name the modules with ConfigurableDistiller"
             )
     pairs = list(zip(*map(reversed, stages), strict=False))[::-1]
     return {f"stage{index}": pair for index, pair in enumerate(pairs)}
+
+
+def stage_pair(student: nn.Module, teacher: nn.Module, stage: int) -> tuple[Stage, Stage]:
+    """The stages of both with this index into :func:`stage_pairs`, -1 for the deepest.
+
+    Raises:
+        UserError: There is no such stage.
+    """
+    pairs = list(stage_pairs(student, teacher).values())
+    if not -len(pairs) <= stage < len(pairs):
+        raise UserError(f"stage is {stage}, but student and teacher share {len(pairs)} stages")
+    return pairs[stage]

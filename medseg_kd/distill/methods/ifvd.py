@@ -1,0 +1,86 @@
+"""IFVD: how far each pixel's feature is from the prototype of its class."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from medseg_kd.distill.distiller import ConfigurableDistiller
+from medseg_kd.distill.losses.base import DistillLoss
+from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, nearest, valid_pixels
+from medseg_kd.distill.methods.base import compare, method, on_stages, stage_pair
+from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS
+
+_LOSS = "loss_ifvd"
+_SHORTEST = 1e-4  # of a feature that has a direction, see CIRKD
+
+
+@MODELS.register_module()
+class IFVDLoss(DistillLoss):
+    """Intra-class Feature Variation Distillation (Wang et al., ECCV 2020).
+
+        prototype of a class = mean of the features of its pixels, in each image
+        v = cosine of a pixel's feature and the prototype of its class
+        loss = mean over pixels of (v_student - v_teacher)^2
+
+    Equals the authors' ``CriterionIFV``, but for ignored pixels, which count there as ones that are their own
+    prototype. Labels are resized to the features, nearest. Channels may differ, without a connector; the larger map is
+    average-pooled to the smaller. A prototype is of one image, as in their code: processes have nothing to exchange.
+
+    Args:
+        loss_weight: 200 as in the authors' code, which is for dense prediction: cosines that are 0.1 apart make a
+            term of 2. A mean over pixels does not depend on the image's size.
+
+    Attributes:
+        num_classes: Labels from here on are in no class.
+    """
+
+    same_channels = False
+    num_classes = 256
+
+    def __init__(self, loss_weight: float = 200.0, ignore_index: int = 255) -> None:
+        super().__init__(loss_weight, ignore_index)
+
+    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
+        """(N, C_s, h, w) and (N, C_t, h, w) features; (N, H, W) labels, which are needed."""
+        if label is None:
+            raise UserError("IFVDLoss needs the labels: pass them as its third argument, label")
+        size = [min(lengths) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
+        student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
+        teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
+        label = nearest(label, size).long()
+        label = label.masked_fill(~(valid_s & valid_t) | (label == self.ignore_index), -1).flatten(1)
+        members = label[:, None] == torch.arange(self.num_classes, device=label.device)[:, None]
+        difference = _variation(student, members) - _variation(teacher, members)
+        return masked_mean(difference.square(), members.any(dim=1), self.training)
+
+
+def _variation(feature: Tensor, members: Tensor) -> Tensor:
+    """Cosines (N, P) of the pixels of (N, C, h, w) with their prototypes; ``members`` (N, K, P) says who has which."""
+    pixels, weights = feature.flatten(2), members.to(feature.dtype)
+    prototypes = pixels @ weights.mT / weights.sum(dim=2).clamp(min=1)[:, None]
+    units = (normalize(each, dim=1, eps=_SHORTEST) for each in (pixels, prototypes))
+    return (next(units) * (next(units) @ weights)).sum(dim=1)
+
+
+@method(IFVDLoss)
+class IFVD(ConfigurableDistiller):
+    """Variation of the features inside each class, in a stage.
+
+    Args:
+        stage: Index into the paired stages, shallow to deep. The authors take the last features before the classifier;
+            of the stages that every network names that is the deepest, -1.
+        options: Those of :class:`IFVDLoss`.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, stage: int = -1, **options: Any) -> None:
+        super().__init__(
+            student,
+            teacher,
+            **on_stages({"stage": stage_pair(student, teacher, stage)}),
+            distill_losses={_LOSS: {"type": IFVDLoss, **options}},
+            loss_forward_mappings={_LOSS: compare("stage")},
+        )
+        self.distill_losses[_LOSS].num_classes = getattr(student, "num_classes", None) or IFVDLoss.num_classes
