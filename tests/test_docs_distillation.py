@@ -15,6 +15,7 @@ from medseg_kd import distill
 from medseg_kd.distill import METHODS
 from medseg_kd.registry import MODELS
 from tests.cli.commands import ROOT
+from tests.distill.pairs import segmentor
 from tests.test_docs import blocks, home  # noqa: F401
 
 PAGE = "docs/distillation.md"
@@ -54,6 +55,20 @@ def test_the_new_loss_does_not_change_with_a_constant_and_leaves_ignored_pixels_
     label = torch.zeros(2, 8, 8)
     label[:, :4] = 255
     assert torch.allclose(loss(student, teacher, label), loss(student[:, :, 4:], teacher[:, :, 4:]))
+
+
+def test_the_weights_that_change_are_built_as_they_are_written():
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    told = re.findall(r"^    distiller\.update\(((?:weight_schedule|loss_weight)=dict.*)\)$", text, flags=re.MULTILINE)
+    assert len(told) == 4
+    for arguments in told:
+        distiller = dict(type=distill.KD)
+        distiller.update(**eval(f"dict({arguments})"))
+        model = MODELS.build(segmentor())
+        weighting = distill.build_distiller(distiller, model, model).weighting
+        assert (weighting.rule is None) == ("loss_weight" not in arguments)
+        weighting.set_iteration(39_999, 40_000)
+        assert weighting.factor.item() == pytest.approx(0 if "decay" in arguments else 1, abs=1e-4)
 
 
 def test_the_table_of_defaults_is_that_of_the_code():

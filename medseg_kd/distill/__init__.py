@@ -19,6 +19,7 @@ from medseg_kd.distill.methods.lskd import LSKD, LSKDLoss
 from medseg_kd.distill.methods.mgd import MGD, MGDLoss
 from medseg_kd.distill.methods.reviewkd import HCLLoss, ReviewKD
 from medseg_kd.distill.recorders import Logits, ModuleInputs, ModuleOutputs, Parameter, Recorder, RecorderManager
+from medseg_kd.distill.weighting import GradientShare, WeightSchedule
 
 __all__ = [
     "ABF",
@@ -42,6 +43,7 @@ __all__ = [
     "DistillLoss",
     "Distillation",
     "Distiller",
+    "GradientShare",
     "HCLLoss",
     "IFVD",
     "IFVDLoss",
@@ -62,6 +64,7 @@ __all__ = [
     "RecorderManager",
     "ReviewKD",
     "SingleTeacherDistill",
+    "WeightSchedule",
     "build_distiller",
     "method",
     "on_logits",

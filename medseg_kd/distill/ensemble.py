@@ -143,12 +143,12 @@ class EachTeacher(BaseModule):
         named = {f"teacher{index}": part.connectors for index, part in enumerate(self.parts)}
         return nn.ModuleDict({name: connectors for name, connectors in named.items() if len(connectors)})
 
-    def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
-        """See :meth:`Distiller.compute_distill_losses`."""
+    def weighted_losses(self, label: Tensor | None, own: Tensor | None) -> dict[str, Tensor]:
+        """See :meth:`Distiller.weighted_losses`."""
         return {
             f"teacher{index}.{name}": weight * value
             for index, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True))
-            for name, value in part.compute_distill_losses(label).items()
+            for name, value in part.weighted_losses(label, own).items()
         }
 
     def clear(self) -> None:

@@ -85,7 +85,9 @@ def assert_compiles(algorithm: Distillation) -> None:
     algorithm.load_teachers()
     plainly, counter = deepcopy(algorithm), CompileCounter()
     compiled = torch.compile(algorithm.forward, backend=counter, fullgraph=True)
-    for _ in range(2):
+    for iteration in range(2):
+        for each in (plainly, algorithm):
+            each.set_iteration(iteration, 4)
         expected = step(plainly, plainly)
         torch.testing.assert_close(step(algorithm, compiled), expected, rtol=1e-6, atol=1e-6)
         assert expected[1].keys() & {f"architecture.network.{name}.weight" for name in FIRST}
@@ -103,6 +105,12 @@ def test_a_step_is_one_graph(method):
 @pytest.mark.parametrize("method", [LSKD, MGD, CIRKD, AttnFD, IFVD, BPKD])
 def test_a_step_of_small_networks_is_one_graph(method):
     assert_compiles(small({"type": method}))
+
+
+def test_a_weight_that_changes_is_in_the_graph():
+    algorithm = small({"type": KD, "weight_schedule": {"warm_up": 4}})
+    assert_compiles(algorithm)
+    assert algorithm.distiller.weighting.factor == 0.5
 
 
 @pytest.mark.parametrize("combine", ["mean", "each"])

@@ -226,7 +226,7 @@ _RUNS = {
     "sample dice": (20, (), _SAMPLE_DICE),
     "batch dice": (20, (), {}),
     "goes on": (6, (), _SAMPLE_DICE),
-    "KD": (20, (KD,), _SAMPLE_DICE),
+    "KD": (20, ({"type": KD, "loss_weight": {"type": "GradientShare", "share": 0.2, "every": 3}},), _SAMPLE_DICE),
     "accumulated": (6, (), {"optim_wrapper.accumulative_counts": 2, "model.losses.0.class_weight": [*range(1, 10)]}),
     "unknown pixels": (4, (KD, AT, DKD, DIST, CWD, ReviewKD, LSKD, AttnFD, IFVD, BPKD), {}),
 }
@@ -249,7 +249,8 @@ def _train_exactly(phantom, folder, batch_size, launcher):
             cfg.model.data_preprocessor.augmentation.type = PartlyUnknown
         if methods:
             teacher = dict(model={**cfg.model, "network": dict(type=Exact, width=6)}, ckpt=f"{folder}/teacher.pth")
-            teachers = [{**teacher, "distiller": dict(type=method)} for method in methods]
+            distillers = [each if isinstance(each, dict) else dict(type=each) for each in methods]
+            teachers = [{**teacher, "distiller": each} for each in distillers]
             cfg.model = dict(type=MultiTeacherDistill, architecture=cfg.model, teachers=teachers, combine="each")
         runner = Runner.from_cfg(cfg)
         for connector in runner.bare_model.modules():

@@ -3,17 +3,15 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from medseg_kd.distill.connectors import CBAMConnector, refined
 from medseg_kd.distill.distiller import Distiller
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, valid_pixels
+from medseg_kd.distill.losses.pixels import directions, masked_mean, pooled_alike, valid_pixels
 from medseg_kd.distill.methods.base import method, on_stages, stage_pairs
 from medseg_kd.registry import MODELS
 
 _LOSS = "loss_attnfd"
-_SHORTEST = 1e-4  # of a map that has a direction, see CIRKD
 
 
 @MODELS.register_module()
@@ -36,14 +34,8 @@ class AttnFDLoss(DistillLoss):
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C, h, w) refined features of both; (N, H, W) labels."""
-        size = [min(lengths) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
-        student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
-        teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
-        valid = valid_s & valid_t
-        units = (
-            normalize(each.masked_fill(~valid[:, None], 0).flatten(1), dim=1, eps=_SHORTEST)
-            for each in (student, teacher)
-        )
+        student, teacher, valid = pooled_alike(student, teacher, label, self.ignore_index)
+        units = (directions(each.masked_fill(~valid[:, None], 0).flatten(1)) for each in (student, teacher))
         distance = (next(units) - next(units)).square().sum(dim=1)
         return masked_mean(distance, valid.flatten(1).any(dim=1), self.training)
 

@@ -29,6 +29,8 @@ def method(loss: type[nn.Module]) -> Callable[[_Method], _Method]:
             own, options = (inspect.signature(each).parameters.values() for each in (init, loss))
             parameters = [each for each in own if each.kind is not each.VAR_KEYWORD]
             parameters += [each.replace(kind=each.KEYWORD_ONLY) for each in options]
+            weight = {"loss_weight": float | dict[str, Any]}  # a rule, see build_distiller
+            parameters = [each.replace(annotation=weight.get(each.name, each.annotation)) for each in parameters]
             init.__signature__ = inspect.Signature(parameters)
         is_again = getattr(METHODS.get(kind.__name__), "__module__", None) == kind.__module__
         MODELS.register_module(module=kind, force=is_again)
@@ -58,6 +60,18 @@ def on_stages(pairs: Mapping[str, tuple[Stage, Stage]]) -> dict[str, Any]:
     return {
         f"{whose}_recorders": {n: {"type": ModuleOutputs, "source": pair[side]["module"]} for n, pair in pairs.items()}
         for side, whose in enumerate(("student", "teacher"))
+    }
+
+
+def on_stage(
+    name: str, loss: dict[str, Any], pair: tuple[Stage, Stage], connector: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The arguments of a :class:`ConfigurableDistiller` that compares one stage, through a connector."""
+    return {
+        **on_stages({"stage": pair}),
+        "connectors": {"stage": connector} if connector else {},
+        "distill_losses": {name: loss},
+        "loss_forward_mappings": {name: compare("stage", "stage" if connector else None)},
     }
 
 

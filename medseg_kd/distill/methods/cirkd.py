@@ -4,16 +4,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import log_softmax
 
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, valid_pixels
-from medseg_kd.distill.methods.base import compare, method, on_stages, stage_pair
+from medseg_kd.distill.losses.pixels import directions, masked_mean, pooled_alike
+from medseg_kd.distill.methods.base import method, on_stage, stage_pair
 from medseg_kd.registry import MODELS
-
-_SHORTEST = 1e-4
-"""Length below which a feature has no direction: the gradient of a direction is its length's inverse."""
 
 
 @MODELS.register_module()
@@ -44,17 +41,15 @@ class CIRKDLoss(DistillLoss):
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C_s, h, w) and (N, C_t, h, w) features; (N, H, W) labels."""
-        size = [min(*lengths, self.grid) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
-        student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
-        teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
-        valid = (valid_s & valid_t).flatten(1)
+        student, teacher, valid = pooled_alike(student, teacher, label, self.ignore_index, self.grid)
+        valid = valid.flatten(1)
         log_s, log_t = (self._similarities(each, valid) for each in (student, teacher))
         kl = (log_t.exp() * (log_t - log_s)).masked_fill(~valid, 0).sum(dim=-1)
         return masked_mean(kl, valid.flatten()[:, None] & valid.any(dim=1), self.training)
 
     def _similarities(self, feature: Tensor, valid: Tensor) -> Tensor:
         """Log-softmax (N * P, N, P) of each pixel's similarities to the P pixels of each image of (N, C, h, w)."""
-        pixels = normalize(feature.flatten(2), dim=1, eps=_SHORTEST).movedim(1, 2).flatten(0, 1)
+        pixels = directions(feature.flatten(2)).movedim(1, 2).flatten(0, 1)
         similarities = (pixels @ pixels.mT / self.tau).unflatten(1, valid.shape)
         return log_softmax(similarities.masked_fill(~valid, torch.finfo(pixels.dtype).min), dim=-1)
 
@@ -70,10 +65,5 @@ class CIRKD(ConfigurableDistiller):
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module, stage: int = -1, **options: Any) -> None:
-        super().__init__(
-            student,
-            teacher,
-            **on_stages({"stage": stage_pair(student, teacher, stage)}),
-            distill_losses={"loss_cirkd": {"type": CIRKDLoss, **options}},
-            loss_forward_mappings={"loss_cirkd": compare("stage")},
-        )
+        pair = stage_pair(student, teacher, stage)
+        super().__init__(student, teacher, **on_stage("loss_cirkd", {"type": CIRKDLoss, **options}, pair))

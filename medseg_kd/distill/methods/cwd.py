@@ -10,7 +10,7 @@ from medseg_kd.distill.connectors import ConvConnector
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
 from medseg_kd.distill.losses.pixels import masked_mean, to_larger, valid_pixels
-from medseg_kd.distill.methods.base import compare, method, on_logits, on_stages, stage_pair
+from medseg_kd.distill.methods.base import method, on_logits, on_stage, stage_pair
 from medseg_kd.registry import MODELS
 
 
@@ -65,11 +65,4 @@ class CWD(ConfigurableDistiller):
             return
         own, other = stage_pair(student, teacher, stage)
         widen = {"type": ConvConnector, "in_channel": own["channels"], "out_channel": other["channels"]}
-        super().__init__(
-            student,
-            teacher,
-            **on_stages({"stage": (own, other)}),
-            connectors={"stage": widen},
-            distill_losses={"loss_cwd": loss},
-            loss_forward_mappings={"loss_cwd": compare("stage", connector="stage")},
-        )
+        super().__init__(student, teacher, **on_stage("loss_cwd", loss, (own, other), widen))

@@ -4,17 +4,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, nearest, valid_pixels
-from medseg_kd.distill.methods.base import compare, method, on_stages, stage_pair
+from medseg_kd.distill.losses.pixels import directions, masked_mean, nearest, pooled_alike
+from medseg_kd.distill.methods.base import method, on_stage, stage_pair
 from medseg_kd.errors import UserError
 from medseg_kd.registry import MODELS
 
 _LOSS = "loss_ifvd"
-_SHORTEST = 1e-4  # of a feature that has a direction, see CIRKD
 
 
 @MODELS.register_module()
@@ -47,11 +45,9 @@ class IFVDLoss(DistillLoss):
         """(N, C_s, h, w) and (N, C_t, h, w) features; (N, H, W) labels, which are needed."""
         if label is None:
             raise UserError("IFVDLoss needs the labels: pass them as its third argument, label")
-        size = [min(lengths) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
-        student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
-        teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
-        label = nearest(label, size).long()
-        label = label.masked_fill(~(valid_s & valid_t) | (label == self.ignore_index), -1).flatten(1)
+        student, teacher, valid = pooled_alike(student, teacher, label, self.ignore_index)
+        label = nearest(label, student.shape[-2:]).long()
+        label = label.masked_fill(~valid | (label == self.ignore_index), -1).flatten(1)
         members = label[:, None] == torch.arange(self.num_classes, device=label.device)[:, None]
         difference = _variation(student, members) - _variation(teacher, members)
         return masked_mean(difference.square(), members.any(dim=1), self.training)
@@ -61,8 +57,7 @@ def _variation(feature: Tensor, members: Tensor) -> Tensor:
     """Cosines (N, P) of the pixels of (N, C, h, w) with their prototypes; ``members`` (N, K, P) says who has which."""
     pixels, weights = feature.flatten(2), members.to(feature.dtype)
     prototypes = pixels @ weights.mT / weights.sum(dim=2).clamp(min=1)[:, None]
-    units = (normalize(each, dim=1, eps=_SHORTEST) for each in (pixels, prototypes))
-    return (next(units) * (next(units) @ weights)).sum(dim=1)
+    return (directions(pixels) * (directions(prototypes) @ weights)).sum(dim=1)
 
 
 @method(IFVDLoss)
@@ -76,11 +71,6 @@ class IFVD(ConfigurableDistiller):
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module, stage: int = -1, **options: Any) -> None:
-        super().__init__(
-            student,
-            teacher,
-            **on_stages({"stage": stage_pair(student, teacher, stage)}),
-            distill_losses={_LOSS: {"type": IFVDLoss, **options}},
-            loss_forward_mappings={_LOSS: compare("stage")},
-        )
+        pair = stage_pair(student, teacher, stage)
+        super().__init__(student, teacher, **on_stage(_LOSS, {"type": IFVDLoss, **options}, pair))
         self.distill_losses[_LOSS].num_classes = getattr(student, "num_classes", None) or IFVDLoss.num_classes
