@@ -5,6 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from medseg_kd.models import NnUNet
+
 ARCHITECTURE: dict[str, Any] = {
     "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
     "arch_kwargs": {
@@ -46,9 +51,9 @@ OLD_KEYS: dict[str, Any] = {
 }
 
 
-def plans_json(schemes: dict[str, bool] | None = None, **changes: Any) -> dict[str, Any]:
+def plans_json(*schemes: tuple[str, bool], **changes: Any) -> dict[str, Any]:
     """Plans of one configuration, 2d; ``schemes`` of the channels with their ``use_mask_for_norm``."""
-    schemes = schemes or {"CTNormalization": False}
+    schemes = schemes or (("CTNormalization", False),)
     configuration = {
         "data_identifier": "nnUNetPlans_2d",
         "preprocessor_name": "DefaultPreprocessor",
@@ -56,8 +61,8 @@ def plans_json(schemes: dict[str, bool] | None = None, **changes: Any) -> dict[s
         "patch_size": [32, 24],
         "median_image_size_in_voxels": [40.0, 40.0],
         "spacing": [1.0, 1.0],
-        "normalization_schemes": list(schemes),
-        "use_mask_for_norm": list(schemes.values()),
+        "normalization_schemes": [scheme for scheme, _ in schemes],
+        "use_mask_for_norm": [masked for _, masked in schemes],
         "resampling_fn_data": "resample_data_or_seg_to_shape",
         "resampling_fn_seg": "resample_data_or_seg_to_shape",
         "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
@@ -86,3 +91,59 @@ def write_json(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def dataset_json(
+    labels: dict[str, Any] | None = None, channels: tuple[str, ...] = ("CT",), **more: Any
+) -> dict[str, Any]:
+    """``dataset.json`` of three classes, or of others."""
+    return {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
+        "labels": labels or {"background": 0, "liver": 1, "spleen": 2},
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+        **more,
+    }
+
+
+def write_results(
+    folder: Path,
+    plans: dict[str, Any] | None = None,
+    dataset: dict[str, Any] | None = None,
+    folds: tuple[int | str, ...] = (0,),
+    outputs: int = 3,
+    **changes: Any,
+) -> Path:
+    """A results folder of a training that never was: random weights, beside what nnU-Net's own checkpoints hold.
+
+    Args:
+        outputs: Classes or regions that the network predicts.
+        changes: Of each checkpoint.
+    """
+    plans, dataset = plans or plans_json(), dataset or dataset_json()
+    write_json(folder / "plans.json", plans)
+    write_json(folder / "dataset.json", dataset)
+    configuration = plans["configurations"]["2d"]
+    architecture = configuration.get("architecture", ARCHITECTURE)
+    for number, fold in enumerate(folds):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            network = NnUNet(outputs, len(dataset["channel_names"]), architecture=architecture).unet
+            for weights in network.parameters():  # far from those of an untrained network, whose logits are alike
+                weights.data += 0.3 * torch.randn_like(weights)
+        checkpoint = {
+            "network_weights": network.state_dict(),
+            "optimizer_state": {"state": {}, "param_groups": [{"lr": np.float64(0.01)}]},
+            "grad_scaler_state": None,
+            "logging": {"mean_fg_dice": [np.float64(0.5)], "dice_per_class_or_region": [[np.float32(0.5)]]},
+            "_best_ema": np.float64(0.5),
+            "current_epoch": 5,
+            "init_args": {"plans": plans, "configuration": "2d", "fold": fold, "dataset_json": dataset},
+            "trainer_name": "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": (0, 1),
+            **changes,
+        }
+        path = folder / f"fold_{fold}" / "checkpoint_final.pth"
+        path.parent.mkdir(parents=True)
+        torch.save(checkpoint, path)
+    return folder

@@ -12,7 +12,7 @@ from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.predictions import PredictionWriter
 from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
-from medseg_kd.registry import METRICS, found
+from medseg_kd.registry import METRICS, MODELS, found
 
 
 def run_folder(cfg: Any) -> str:
@@ -38,14 +38,18 @@ def resume(cfg: Config) -> bool:
     return there_is_one
 
 
-def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False) -> tuple[Path, str]:
-    """The checkpoint to test, and what must be said of the choice.
+def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False) -> tuple[Path | None, str]:
+    """The checkpoint to test, and what must be said of the choice; None for a model that brings its weights.
 
     Args:
         cfg: Of the run.
         given: A checkpoint or another run's folder, if not the last of this run.
         best: Take the best of the validations, by the first metric of the checkpoint hook's ``save_best``.
     """
+    if getattr(found(MODELS, segmentor_of(cfg.model).get("type")), "brings_weights", False):
+        if given or best:
+            raise UserError(f"{file_of(cfg)}: its model brings its weights: give no checkpoint, and leave --best out")
+        return None, ""
     if not best:
         return resolve_checkpoint(given or cfg.work_dir), ""
     if given and not Path(given).is_dir():
@@ -69,12 +73,12 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
     return checkpoint, leak if validated == tested else ""
 
 
-def set_test(cfg: Config, checkpoint: Path, predictions: str | Path | None = None) -> Path | None:
+def set_test(cfg: Config, checkpoint: Path | None, predictions: str | Path | None = None) -> Path | None:
     """Let a config test a checkpoint: of a distillation the student, with the scores in ``test`` of the run folder.
 
     Args:
         cfg: Of the run; it is changed.
-        checkpoint: Of the segmentor.
+        checkpoint: Of the segmentor; None where it brings its weights.
         predictions: Folder of ``<case>.nii.gz``, where those are wanted too.
 
     Returns:
@@ -83,7 +87,7 @@ def set_test(cfg: Config, checkpoint: Path, predictions: str | Path | None = Non
     if cfg.get("test_evaluator") is None:
         raise UserError(f"{file_of(cfg)} has no test_evaluator, test_dataloader and test_cfg: there is nothing to test")
     cfg.model = segmentor_of(cfg.model)
-    cfg.load_from = str(checkpoint)
+    cfg.load_from = None if checkpoint is None else str(checkpoint)
     cfg.resume = False
     given = cfg.test_evaluator
     metrics = list(given) if isinstance(given, (list, tuple)) else given.get("metrics", [given])

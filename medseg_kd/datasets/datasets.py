@@ -88,8 +88,9 @@ class _FolderDataset(BaseDataset):
             pipeline=transforms,
             **kwargs,
         )
-        if self.format.manifest.get("synthetic"):
-            self._metainfo["note"] = self.format.manifest.get("note", "synthetic data")
+        manifest = self.format.manifest
+        if note := manifest.get("note", "synthetic data" if manifest.get("synthetic") else ""):
+            self._metainfo["note"] = note
 
     @property
     def spec(self) -> DataSpec:

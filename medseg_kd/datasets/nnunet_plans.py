@@ -1,13 +1,28 @@
 """The intensity rules of nnU-Net's plans as those of a data set."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
-from medseg_kd.datasets.intensities import RGB8, CTNormalization, Intensity, NoNormalization, Percentiles, ZScore
-from medseg_kd.datasets.spec import Channel, DataSpec
-from medseg_kd.errors import UserError
-from medseg_kd.nnunet_files import Normalization, Plan, read_plan
+import numpy as np
 
+from medseg_kd.datasets.intensities import (
+    RGB8,
+    CTNormalization,
+    Intensity,
+    NoNormalization,
+    Percentiles,
+    Stored,
+    Window,
+    ZScore,
+)
+from medseg_kd.datasets.spec import Channel, DataSpec, parts_of_json
+from medseg_kd.errors import UserError
+from medseg_kd.nnunet_files import Normalization, Plan, labels_of, read_plan
+from medseg_kd.text_files import read_json
+
+AS_IT_IS = (-math.inf, math.inf, 1.0, 0.0)
+"""What changes no value, see :func:`rescaling`."""
 _RULES: dict[str, Intensity] = {
     "NoNormalization": NoNormalization(),
     "RescaleTo01Normalization": Percentiles(0, 100),
@@ -45,6 +60,23 @@ def planned_rules(path: Path, configuration: str = "2d") -> tuple[tuple[Intensit
     return tuple(rule_of(channel, plan.where) for channel in plan.channels), plan
 
 
+def results_spec(results: Path, rule: Intensity | None = None) -> DataSpec:
+    """What the images of nnU-Net's results folder are, by its ``dataset.json``.
+
+    Args:
+        rule: Of all channels; None leaves them unknown (:class:`Stored`).
+    """
+    path = results / "dataset.json"
+    content = read_json(path, dict)
+    parts = parts_of_json(
+        {"channel_names": content.get("channel_names", content.get("modality")), **labels_of(content, path)}, str(path)
+    )
+    if "channels" not in parts:
+        raise UserError(f"{path} names no channels: expected channel_names, as in {{'0': 'CT'}}")
+    spec = DataSpec(**parts)
+    return spec if rule is None else with_rules(spec, (rule,) * len(spec.channels), str(path))
+
+
 def with_rules(spec: DataSpec, rules: tuple[Intensity, ...], where: str) -> DataSpec:
     """A spec whose channels have these rules.
 
@@ -56,3 +88,36 @@ def with_rules(spec: DataSpec, rules: tuple[Intensity, ...], where: str) -> Data
         raise UserError(f"{where}: rules for {len(rules)} channel(s), but the data have {len(spec.channels)} ({names})")
     channels = (Channel(channel.name, rule) for channel, rule in zip(spec.channels, rules, strict=True))
     return replace(spec, channels=tuple(channels))
+
+
+def rescaling(channel: Channel, rule: Intensity) -> tuple[float, float, float, float]:
+    """How values that a data set's rule gave become those of another rule: clip(x, low, high) * factor + offset.
+
+    Raises:
+        UserError: They cannot be computed from those; the message says what to write.
+    """
+    own = channel.intensity
+    if own == rule:
+        return AS_IT_IS
+    if own.fixed and rule.fixed and not isinstance(own, Stored):
+        (lowest, highest, shift, scale), (low, high, mean, std) = _numbers(own), _numbers(rule)
+        if lowest <= low and highest >= high:
+            return (low - shift) / scale, (high - shift) / scale, scale / std, (shift - mean) / std
+    hint = f"channels={{{channel.name!r}: {dict(rule.to_json())}}}"
+    if isinstance(own, Stored):
+        raise UserError(
+            f"channel {channel.name}: its values were stored by a rule that is not known, so that nnU-Net's {rule} "
+            "cannot be computed. Name the rule that they were stored by in dataset.spec, such as "
+            f"channels={{{channel.name!r}: dict(type='Window', low=-125, high=275)}}"
+        )
+    wider = f", or a Window from {rule.low:g} or below to {rule.high:g} or above" if isinstance(rule, Window) else ""
+    raise UserError(
+        f"channel {channel.name}: nnU-Net's {rule} cannot be computed from the data's {own}, which has lost values "
+        f"that it needs. Train on nnU-Net's rule, dataset.spec=dict({hint}) in all dataloaders{wider}"
+    )
+
+
+def _numbers(rule: Intensity) -> tuple[float, float, float, float]:
+    """See :meth:`Intensity.numbers`, of a rule that has the same for all images; bytes need no clipping."""
+    low, high, shift, scale = rule.numbers(np.zeros(1))
+    return (-math.inf, math.inf, shift, scale) if isinstance(rule, RGB8) else (low, high, shift, scale)

@@ -55,7 +55,9 @@ class Teacher:
         self._key = key
         self._dtype = _find_dtype(dtype)
         self._is_given = isinstance(model, nn.Module)
-        self.source = ckpt or ("the weights it was built with" if self._is_given else "random weights")
+        self._has_weights = getattr(self.model, "brings_weights", False)
+        built_with = "the weights it was built with" if self._is_given else "random weights"
+        self.source = ckpt or getattr(self.model, "weights_source", built_with)
         self._is_ready = False
         self._network_suffices = hasattr(self.model, "network")
         self._run: Callable[[Tensor], Any] = self._forward
@@ -74,7 +76,7 @@ class Teacher:
         self._network_suffices &= all(source.split(".")[0] == "network" for source in sources)
 
     def load(self) -> None:
-        """Load the weights, once; later calls do nothing.
+        """Load the weights, once; later calls do nothing. A model that brings its own (nnU-Net's) has them already.
 
         Raises:
             UserError: The checkpoint is missing or belongs to another network.
@@ -87,7 +89,7 @@ class Teacher:
             load_weights(self.model, checkpoint["state_dict"], f"the teacher's checkpoint {path}")
             self.checkpoint_meta = dict(checkpoint.get("meta", {}))
             print_log(f"Teacher loaded from {path}", "current")
-        elif not self._is_given:
+        elif not (self._is_given or self._has_weights):
             self.model.init_weights()
             print_log(
                 f"{self._key} is not set, so the teacher has the weights that its own config gives it: unless they are "

@@ -14,6 +14,7 @@ from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
 from medseg_kd.datasets.configured import configured_folders
 from medseg_kd.errors import UserError, some
+from medseg_kd.models.networks.nnunet import NnUNet
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
 
@@ -21,12 +22,15 @@ from medseg_kd.registry import MODELS, found
 def complete_model(cfg: MutableMapping[str, Any]) -> None:
     """Give the segmentors of a whole config what it leaves to the data: ``num_classes``, ``in_channels``, ``regions``.
 
-    What it says itself is compared.
+    What it says itself is compared. A network of nnU-Net's plans gets what they say of it: checkpoints do without them.
 
     Raises:
         UserError: A segmentor was made for other data, or classes or regions are left to data that cannot be opened.
     """
     segmentors = list(_segmentors(cfg["model"], "model"))
+    for _, each in segmentors:
+        if isinstance(network := each["network"], Mapping) and found(MODELS, network.get("type")) is NnUNet:
+            each["network"] = NnUNet.settled(network)
     needed = any(
         each.get("num_classes") is None or (_learns_regions(each) and not each.get("regions")) for _, each in segmentors
     )

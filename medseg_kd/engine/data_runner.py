@@ -8,6 +8,7 @@ from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_model, check_tested, check_validation, owner_of
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
+from medseg_kd.engine.nnunet_data import fit_to_data
 from medseg_kd.errors import UserError
 
 
@@ -37,6 +38,8 @@ class DataRunner(DeviceRunner):
             check_model(self.bare_model, dataset.spec, dataset.data_root)
             if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
                 raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
+            if self.data_spec is None:
+                fit_to_data(self.bare_model, dataset)
             self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(dataset)

@@ -17,6 +17,7 @@ SMALL_BATCH = 4
 """Up to here launching takes longer than computing, for most networks."""
 _WARM_UP = 3
 _KNOWN = {"medseg_kd", "torch", "mmengine", "mmcv", "mmseg", "monai", "functools", "builtins"}
+_KNOWN |= {"dynamic_network_architectures"}
 
 
 class GraphedStep:

@@ -117,7 +117,7 @@ class TeacherCheckHook(Hook):
 
     def _check(self, runner: Any, teacher: SegmentorBase, source: str, item: dict[str, Any]) -> None:
         """Score one teacher on a case, an item of the data set; ignored voxels do not count."""
-        prediction = teacher.predict_volume(item["inputs"], item["meta"]["ori_shape"]).numpy()
+        prediction = teacher.predict_volume(item["inputs"], item["meta"]["ori_shape"], item["meta"]).numpy()
         truth = item["labels"].numpy()
         counted = truth != teacher.ignore_index
         prediction, truth = prediction[counted], truth[counted]

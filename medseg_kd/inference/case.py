@@ -135,6 +135,11 @@ def predict_with(model: Any, tta: bool = False, decoding: str = "argmax", others
     Raises:
         UserError: ``tta`` is asked of one that was not trained on flips or right angles, or ``decoding`` is not known.
     """
+    if hasattr(model, "mirror_axes"):
+        if decoding != "argmax" or others:
+            raise UserError("nnU-Net's logits are decoded as it decodes them: leave --decode and --ensemble out")
+        model.predictor = {**model.predictor, "mirror": tta}
+        return
     if tta and not all(map(views_of, (model, *others))):
         raise UserError(
             "test-time augmentation: the training showed no flips or right angles "

@@ -200,12 +200,14 @@ def resolve_checkpoint(run_or_file: str | os.PathLike) -> Path:
         return path
     if found := last_checkpoint(path):
         return found
-    run = path.parent.name if path.suffix == ".pth" else path.name
+    folder = path.parent if path.suffix == ".pth" else path
+    of_fold = folder.name.startswith("fold_")
+    run, fold = (folder.parent.name, f" --fold {folder.name[5:]}") if of_fold else (folder.name, "")
     configs = sorted(Path("configs").rglob(f"{run}.py"))
     config = configs[0].as_posix() if configs else f"<the config {run}.py>"
     what = "holds no iter_<N>.pth" if path.is_dir() else "is not there"
     raise UserError(
-        f"checkpoint {path} {what}. Train it first:\n    python train.py {config}\n"
+        f"checkpoint {path} {what}. Train it first:\n    python train.py {config}{fold}\n"
         "or name another run folder or checkpoint file"
     )
 

@@ -32,7 +32,8 @@ class Segmentor(SegmentorBase, BaseModel):
         num_classes: Classes with background. The runner takes them from the data where a config does not say.
         losses: Configs of modules called as ``loss(logits, label)``, ours or anybody's, see
             :func:`~medseg_kd.models.losses.build_losses`. None builds a segmentor that cannot be trained.
-        output_weights: Weight of each output of the network in training, the main one first.
+        output_weights: Weight of each output of the network in training, the main one first. None: what the network
+            says (``output_weights``), else 1 for a single output.
         in_channels: Channels of the input; None: what the network says, else 1. The runner takes them from the data
             where a config does not say.
         size_divisor: The input is padded to a multiple of it; None asks the network (``size_divisor``, else 1).
@@ -48,7 +49,7 @@ class Segmentor(SegmentorBase, BaseModel):
         network: dict[str, Any] | nn.Module,
         num_classes: int | None = None,
         losses: Sequence[dict[str, Any]] | None = None,
-        output_weights: Sequence[float] = (1.0,),
+        output_weights: Sequence[float] | None = None,
         in_channels: int | None = None,
         size_divisor: int | None = None,
         slice_batch: int | None = None,
@@ -78,7 +79,8 @@ class Segmentor(SegmentorBase, BaseModel):
         self.network, self.in_channels = _build_network(network, self.num_outputs, in_channels)
         members = [classes for _, classes, _ in self.regions]
         self.losses, self.loss_calls = build_losses(losses, self.num_outputs, num_classes, ignore_index, members)
-        self.output_weights = tuple(output_weights)
+        weights: Any = output_weights or getattr(self.network, "output_weights", (1.0,))
+        self.output_weights = tuple(weights)
         self.size_divisor = size_divisor or int(getattr(self.network, "size_divisor", 1))
         self.predictor = {"slice_batch": slice_batch}
         self.ignore_index = ignore_index

@@ -14,14 +14,14 @@ from tests.nnunet_results import ARCHITECTURE, OLD_KEYS, plans_json, write_json
 
 
 def test_plans_tell_rules_and_patches(tmp_path: Path) -> None:
-    schemes = {
-        "CTNormalization": False,
-        "ZScoreNormalization": True,
-        "NoNormalization": False,
-        "RescaleTo01Normalization": False,
-        "RGBTo01Normalization": False,
-    }
-    path = write_json(tmp_path / "nnUNetPlans.json", plans_json(schemes, spacing=[0.8, 0.7]))
+    schemes = [
+        ("CTNormalization", False),
+        ("ZScoreNormalization", True),
+        ("NoNormalization", False),
+        ("RescaleTo01Normalization", False),
+        ("RGBTo01Normalization", False),
+    ]
+    path = write_json(tmp_path / "nnUNetPlans.json", plans_json(*schemes, spacing=[0.8, 0.7]))
     rules, plan = planned_rules(path)
     assert rules == (CTNormalization(-150, 250, 60, 80), ZScore(True), NoNormalization(), Percentiles(0, 100), RGB8())
     assert (plan.patch_size, plan.spacing, plan.batch_size) == ((32, 24), (0.8, 0.7), 12)
