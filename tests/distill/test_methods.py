@@ -65,6 +65,20 @@ def test_a_step_of_every_method(method, student, teacher):
     assert all(parameter.grad is None for parameter in algorithm.teacher.parameters())
 
 
+@pytest.mark.parametrize("method", ["LSKD", "MGD", "CIRKD", "AttnFD", "IFVD", "BPKD"])
+def test_bf16_is_near_float32(method):
+    algorithm = distil({"type": method}, segmentor(UNet, dropout_ratio=0.0), segmentor(UNet, width=6))
+    values = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            values.append(sum(algorithm(*batch(), mode="loss")[name] for name in TERMS[method]))
+    assert all(value.dtype == torch.float32 for value in values)
+    assert values[1].item() == pytest.approx(values[0].item(), rel=0.05)
+    values[1].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in algorithm.parameters())
+
+
 def test_logits_are_compared_at_native_resolution():
     algorithm = distil({"type": "CWD"}, segmentor(UNet), segmentor(FCN, width=6))
     algorithm.distiller.clear = lambda: None
