@@ -107,7 +107,8 @@ def stage_pairs(student: nn.Module, teacher: nn.Module) -> dict[str, tuple[Stage
             raise UserError(
                 f"the {whose}'s network {kind} has no feature_info, so its stages are not known. Name their modules, "
                 "shallow to deep, in its config: model.feature_info=[dict(module='network.<path>'), ...], choose a "
-                "method that works on logits (KD, LSKD, DKD, DIST, CWD, BPKD), or name the modules with ConfigurableDistiller"
+                "method that works on logits (KD, LSKD, DKD, DIST, CWD, BPKD), or name the modules with "
+                "ConfigurableDistiller"
             )
     pairs = list(zip(*map(reversed, stages), strict=False))[::-1]
     return {f"stage{index}": pair for index, pair in enumerate(pairs)}
