@@ -146,11 +146,16 @@ def test_its_preprocessor_works_on_its_samples_alone() -> None:
     assert ours.given is theirs and ours.values == (SCALE["mean"], SCALE["std"], True)
     images = [torch.randint(256, (3, *size), dtype=torch.uint8) for size in ((40, 50), (30, 33))]
     samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(4, (1, *each.shape[1:])))) for each in images]
+    with pytest.raises(UserError, match="samples without img_path may be of any reader"):
+        ours(dict(inputs=images, data_samples=samples), True)
+    for name, sample in zip("ab", samples, strict=True):
+        sample.set_metainfo(dict(img_path=f"img/{name}.png"))
     expected = theirs(dict(inputs=images, data_samples=copy.deepcopy(samples)), True)
     found = ours(dict(inputs=images, data_samples=copy.deepcopy(samples)), True)
     assert torch.equal(found["inputs"], expected["inputs"]) and found["inputs"].shape == (2, 3, 64, 64)
     labels = [sample.gt_sem_seg.data[0] for sample in expected["data_samples"]]
     assert torch.equal(found["labels"], torch.stack(labels).to(torch.uint8)) and found["labels"][1, 40, 40] == 255
+    assert [each["case_name"] for each in found["meta"]] == ["a", "b"]
     plain = batch()
     assert torch.equal(model.data_preprocessor(plain, True)["inputs"], plain["inputs"])
     own = build_segmentor({**CONFIG, "data_preprocessor": dict(type=SlicePreprocessor, size=(32, 32))})
