@@ -52,8 +52,8 @@ class SegDataPreProcessor(SlicePreprocessor):
             return super().forward(data, training)
         if self.values != super().values and not all("img_path" in sample for sample in data["data_samples"]):
             raise UserError(
-                "dataset.pipeline: samples without img_path may be of any reader, and model.data_preprocessor would scale "
-                "those that have the values of dataset.spec. Name img_path in meta_keys of PackSegInputs for "
+                "dataset.pipeline: samples without img_path may be of any reader, and model.data_preprocessor would "
+                "scale those that have the values of dataset.spec. Name img_path in meta_keys of PackSegInputs for "
                 "MMSegmentation's files, or end the pipeline with PackSlice"
             )
         if not training:
