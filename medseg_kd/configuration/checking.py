@@ -31,6 +31,9 @@ _LAYERS = ("norm_cfg", "act_cfg", "conv_cfg")
 # What a segmentor takes for each of its losses, whatever their class.
 _OF_ANY_LOSS = ("loss_weight", "loss_name")
 _LOSS = re.compile(r"\.losses(\[\d+\])?$")
+# What any distiller takes.
+_OF_ANY_DISTILLER = ("loss_weight", "weight_schedule")
+_DISTILLER = re.compile(r"^model\.(.*\.)?distiller$")
 
 
 class _Part(NamedTuple):
@@ -160,6 +163,7 @@ def _check_in_scope(cfg: Any, where: str, node: Any, key: str) -> None:
         part = _PARTS.get(key)
         others = {*(part.others if part else ()), *(() if "type" in node else ("by_epoch",))}
         others |= {*(_OF_ANY_LOSS if _LOSS.search(where) else ())}
+        others |= {*(_OF_ANY_DISTILLER if _DISTILLER.search(where) else ())}
         check_arguments(f"{file_of(cfg)}: {where}", node, kind, others, part is not None)
     inside = key in ("model", "data_preprocessor", "custom_hooks", "default_hooks", "") and not named
     for name, value in node.items():

@@ -33,8 +33,8 @@ def complete_model(cfg: MutableMapping[str, Any]) -> None:
     _complete_size(cfg)
     segmentors = list(_segmentors(cfg["model"], "model"))
     for _, each in segmentors:
-        if isinstance(network := each["network"], Mapping) and found(MODELS, network.get("type")) is NnUNet:
-            each["network"] = NnUNet.settled(network)
+        if isinstance(network := each["network"], MutableMapping) and found(MODELS, network.get("type")) is NnUNet:
+            NnUNet.settle(network)
     needed = any(
         each.get("num_classes") is None or (_learns_regions(each) and not each.get("regions")) for _, each in segmentors
     )

@@ -46,6 +46,15 @@ class IterationSeedHook(Hook):
                     module.shared_seed = (first + runner.iter) % 2**32
 
 
+class IterationHook(Hook):
+    """Tells a model which iteration comes, where something in it follows the iteration. Every run has it."""
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Tell it the iteration, and the length of the run."""
+        if hasattr(runner.bare_model, "set_iteration"):
+            runner.bare_model.set_iteration(runner.iter, runner.max_iters)
+
+
 _WORDS = {"val": "validation", "test": "test"}
 
 

@@ -1,11 +1,11 @@
 """What MMSegmentation's data sets and preprocessor show a network, said as a spec where a spec can say it."""
 
 import ast
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile, Resize
-from mmseg.datasets import BaseSegDataset, PackSegInputs
 
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.intensities import MeanStd8
@@ -14,7 +14,6 @@ from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor, in_float32
 from medseg_kd.registry import TRANSFORMS, found
 
 _VALUES = ("mean", "std", "bgr_to_rgb", "to_rgb")
-_STEPS = (LoadImageFromFile, LoadAnnotations, PackSegInputs)
 
 
 def channels_of(preprocessor: Any) -> tuple[Channel, ...]:
@@ -31,13 +30,22 @@ def channels_of(preprocessor: Any) -> tuple[Channel, ...]:
 def spec_of(dataset: Any, preprocessor: Any) -> DataSpec | None:
     """The spec of a data set of MMSegmentation; None of others, and where its images are not those of their files, but
     for a resize to the preprocessor's size."""
-    channels = channels_of(preprocessor)
-    if not channels or not isinstance(dataset, BaseSegDataset) or dataset.reduce_zero_label:
+    channels, of_mmseg = channels_of(preprocessor), sys.modules.get("mmseg.datasets")  # seconds, where nobody needs it
+    if (
+        not channels
+        or of_mmseg is None
+        or not isinstance(dataset, of_mmseg.BaseSegDataset)
+        or dataset.reduce_zero_label
+    ):
         return None
     classes, steps = tuple(dataset.metainfo.get("classes") or ()), dataset.pipeline.transforms
     if not 2 <= len(classes) <= MAX_CLASSES or len(set(classes)) < len(classes):
         return None
-    sizes = [_size(step) for step in steps if not isinstance(step, _STEPS)]
+    sizes = [
+        _size(step)
+        for step in steps
+        if not isinstance(step, (LoadImageFromFile, LoadAnnotations, of_mmseg.PackSegInputs))
+    ]
     colours = [getattr(step, "color_type", "color") for step in steps]
     if sizes != ([preprocessor.size] if preprocessor.size else []) or set(colours) != {"color"}:
         return None

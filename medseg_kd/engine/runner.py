@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from medseg_kd.configuration import complete_run, find_teachers, settle_imports, type_errors_explained
+from medseg_kd.configuration import complete_run, find_teachers, give_soft_labels, settle_imports, type_errors_explained
 from medseg_kd.engine.agreement import check_checkpoint, check_data, complete_model
 from medseg_kd.engine.checkpoint_runner import CheckpointRunner
 from medseg_kd.engine.checkpoints import CheckpointHook
@@ -50,6 +50,7 @@ class Runner(CheckpointRunner):
         settle_imports(cfg)
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
+        give_soft_labels(cfg)
         find_teachers(cfg)
         with type_errors_explained(cfg):
             complete_model(cfg)

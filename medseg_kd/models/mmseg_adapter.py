@@ -1,6 +1,7 @@
 """MMSegmentation's segmentors as ours: tensor batches in, their own names, module paths and losses as they are."""
 
 import functools
+import inspect
 import logging
 from typing import Any
 
@@ -113,12 +114,12 @@ class _HeadLoss(nn.Module):
 
 
 def _adapt_losses(head: Any, where: str) -> None:
-    """Wrap the losses of a head that have no ``loss_name``, and name those of MMSegmentation that count all pixels."""
+    """Wrap the losses of a head that are not made for one, and name those of MMSegmentation that count all pixels."""
     given = head.loss_decode
     losses = list(given) if isinstance(given, nn.ModuleList) else [given]
     settings = head.out_channels, head.num_classes, head.ignore_index
     for index, loss in enumerate(losses):
-        if not hasattr(loss, "loss_name"):
+        if not hasattr(loss, "loss_name") or not _takes_weight(loss):
             if head.sampler is not None:
                 raise UserError(
                     f"{where}: {type(loss).__name__} takes no weights of pixels. Leave out the head's sampler"
@@ -133,6 +134,12 @@ def _adapt_losses(head: Any, where: str) -> None:
                 logging.WARNING,
             )
     head.loss_decode = nn.ModuleList(losses) if isinstance(given, nn.ModuleList) else losses[0]
+
+
+def _takes_weight(loss: nn.Module) -> bool:
+    """Whether a loss takes weights of pixels, as a head of MMSegmentation hands them over."""
+    parameters = inspect.signature(loss.forward).parameters
+    return "weight" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _leaves_out(loss: nn.Module, outputs: int, classes: int, ignore_index: int) -> bool:

@@ -130,9 +130,7 @@ def test_a_stock_checkpoint_of_another_network_or_other_images(project: Path, tm
     with pytest.raises(UserError, match="does not fit EncoderDecoder: its weights belong to another network"):
         run(project / "student.py", tmp_path, load_from=str(path)).test()
     otherwise = {"model.data_preprocessor.mean": [0, 0, 0]}
-    with pytest.raises(
-        UserError, match=r"values: mean=\[123.675, .* and mean=\[0.0, 0.0, 0.0\].*\(data_preprocessor\)"
-    ):
+    with pytest.raises(UserError, match=r"values: mean=\[123.675, .* and mean=\[0.0, 0.0, .*\(data_preprocessor\)"):
         run(project / "teacher.py", tmp_path, load_from=str(path), **otherwise).test()
     with pytest.raises(UserError, match=r"the teacher .* gets the student's batch \(mean=\[0.0"):
         run(project / "distill.py", tmp_path, **{"model.architecture.data_preprocessor.mean": [0, 0, 0]})
@@ -143,10 +141,8 @@ def test_converted_weights_are_plain_and_keep_what_they_say(project: Path, tmp_p
     convert(["mmengine", path, str(out), "--config", str(project / "teacher.py")])
     kept = torch.load(out, weights_only=True)
     own = read_checkpoint(path)["state_dict"]
-    assert kept["state_dict"].keys() == own.keys() and kept["meta"]["dataset_meta"]["classes"] == [
-        "background",
-        "polyp",
-    ]
+    assert kept["state_dict"].keys() == own.keys()
+    assert kept["meta"]["dataset_meta"]["classes"] == ["background", "polyp"]
     build = build_segmentor(Config.fromfile(project / "teacher_model.py").model | {"_scope_": "mmseg"})
     check_checkpoint(kept["meta"], None, str(out), preprocessor=build.data_preprocessor)
     with pytest.raises(UserError, match="values: "):
