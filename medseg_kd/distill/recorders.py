@@ -82,16 +82,19 @@ class _Tap:
     pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]
     records: list[Any] | None = None
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if self.records is not None:
-            self.records.append(self.pick(module, inputs, output))
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        if self.records is None:
+            return None
+        self.records.append(self.pick(module, inputs, output))
+        is_layer = next(module.children(), None) is None and next(module.parameters(), None) is not None
+        return output.clone() if self.records[-1] is output and isinstance(output, Tensor) and is_layer else None
 
 
 @MODELS.register_module(name=["ModuleOutputs", "ModuleOutputsRecorder"])
 class ModuleOutputs(Recorder):
     """Records what a module returns, one record for each call.
 
-    What a single layer returns is copied: an in-place activation after it would overwrite the record.
+    After a single layer the network goes on with a copy: an in-place activation would overwrite the record.
     """
 
     def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
@@ -103,8 +106,7 @@ class ModuleOutputs(Recorder):
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         """What is recorded of a call."""
-        is_layer = next(module.children(), None) is None and next(module.parameters(), None) is not None
-        return output.clone() if isinstance(output, Tensor) and is_layer else output
+        return output
 
     def find(self) -> nn.Module:
         """The module; the hook moves where another one has taken its place."""

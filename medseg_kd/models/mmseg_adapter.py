@@ -21,7 +21,8 @@ from medseg_kd.models.base import SegmentorBase
 from medseg_kd.models.losses import build_losses
 from medseg_kd.models.losses.call import LossCall
 from medseg_kd.models.losses.trial import try_loss
-from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
+from medseg_kd.models.mmseg_preprocessor import replace_mmseg
+from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.stages import Stage, complete
 from medseg_kd.registry import MODELS
 
@@ -74,11 +75,12 @@ def _adapted(kind: type[BaseSegmentor]) -> type[BaseSegmentor]:
 def adapt(model: Any) -> Any:
     """Give a segmentor of MMSegmentation the interface of ours, in place; any other model stays as it is.
 
-    Its ``data_preprocessor`` becomes a :class:`SlicePreprocessor`, unless it is one, and the model pads to the
-    ``size_divisor`` that it had. Losses in its heads that are not made for them are called as those of ours.
+    Its ``data_preprocessor`` becomes this project's :class:`SegDataPreProcessor` around it, or a
+    :class:`SlicePreprocessor` where it had none, and the model pads to the ``size_divisor`` that it had. Losses in its
+    heads that are not made for them are called as those of ours.
 
     Raises:
-        UserError: See :func:`~medseg_kd.models.preprocessor.replace_mmseg` and
+        UserError: See :func:`~medseg_kd.models.mmseg_preprocessor.replace_mmseg` and
             :func:`~medseg_kd.models.losses.build_losses`.
     """
     if not isinstance(model, BaseSegmentor) or isinstance(model, _Adapted):
@@ -89,9 +91,8 @@ def adapt(model: Any) -> Any:
     model.num_outputs = head.out_channels
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     model.in_channels = next((first.in_channels for first in convolutions), None)
-    given = model.data_preprocessor
-    model.size_divisor = getattr(given, "size_divisor", None) or 1
-    model.data_preprocessor = replace_mmseg(given, head.ignore_index)
+    model.data_preprocessor = replace_mmseg(model.data_preprocessor, head.ignore_index)
+    model.size_divisor = getattr(model.data_preprocessor, "size_divisor", None) or 1
     if not isinstance(model.data_preprocessor, SlicePreprocessor):
         model.data_preprocessor = SlicePreprocessor(ignore_index=head.ignore_index)
     for name, each in list(model.named_modules()):

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.base import SegmentorBase, outputs_of, parse_losses
 from medseg_kd.models.losses import build_losses
+from medseg_kd.models.mmseg_preprocessor import replace_mmseg
 from medseg_kd.models.norms import batches_counted_together
-from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
+from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.resizing import resize
 from medseg_kd.models.stages import Stage, complete, told_by
 from medseg_kd.models.types import find_type
