@@ -203,6 +203,15 @@ def _numbers(given: Any, kind: type, where: str) -> tuple[Any, ...]:
     return tuple(map(kind, numbers))
 
 
+def described(path: Path) -> dict[str, Any]:
+    """What a ``dataset.json`` says of channels and labels, in the form of ``DataSpec.to_json``."""
+    content = read_json(path, dict)
+    names = typed(content.get("channel_names", content.get("modality")), dict, f"{path}: channel_names")
+    if not names:
+        raise UserError(f"{path} names no channels: expected channel_names, as in {{'0': 'CT'}}")
+    return {"channel_names": names, **labels_of(content, path)}
+
+
 def label_values(content: Mapping[str, Any], where: Path) -> dict[str, list[Any]]:
     """``labels`` of a ``dataset.json``: the values of each name, of a region several."""
     given = typed(content.get("labels"), dict, f"{where}: labels")

@@ -12,6 +12,7 @@ from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.fold_and_plans import set_fold, set_plans
 from medseg_kd.configuration.names import LOADERS, innermost, lookalikes
 from medseg_kd.configuration.nnunet import take_rules
+from medseg_kd.configuration.openmmlab import settle_names
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.configuration.run_folder import run_folder
@@ -62,15 +63,10 @@ def complete_run(cfg: Any) -> None:
         UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
-    if isinstance(model := model_of(cfg), Mapping) and model.get("_scope_") == "mmrazor":
-        raise UserError(
-            f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
-            "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
-            "docs/mmrazor.md has the rest"
-        )
+    settle_names(cfg, read_config)
     _hold_out(cfg)
     datasets = [each for name in LOADERS for each in innermost((cfg.get(name) or {}).get("dataset"))]
-    if isinstance(model, Mapping):
+    if isinstance(model := model_of(cfg), Mapping):
         take_rules(model, datasets)
     for dataset in datasets:
         _keep_order(dataset)

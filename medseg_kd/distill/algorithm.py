@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from medseg_kd.distill.distiller import Distiller, build_distiller
 from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.teacher import Teacher
+from medseg_kd.distill.weighting import Weighting
 from medseg_kd.errors import UserError
 from medseg_kd.models.base import parse_losses
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.norms import batches_counted_together
 from medseg_kd.models.padding import pad_to
+from medseg_kd.models.preprocessor import in_words
 from medseg_kd.registry import MODELS
 
 
@@ -40,6 +42,7 @@ class Distillation(BaseModel):
 
     Attributes:
         tapped_teachers: Name to model, of those that the sources of teacher recorders are looked up in.
+        is_measured: Some steps measure gradients, for the weights of losses.
         has_unused_parameters: A step may leave parameters without gradient, which DDP then has to look for.
 
     Raises:
@@ -77,6 +80,14 @@ class Distillation(BaseModel):
             self.running: Sequence[Callable[[Tensor], Any]] = self.teachers
             self.distiller = self.make_distiller(distiller)
             _check_losses(student, self.distiller)
+        self._weightings = [each for each in self.distiller.modules() if isinstance(each, Weighting)]
+        self._rules = [each.rule for each in self._weightings if each.rule is not None]
+        self.is_measured = bool(self._rules)
+        if self.is_measured and not calculate_student_loss:
+            raise UserError(
+                "model.distiller.loss_weight is a share of the gradient of the student's own losses, which "
+                "model.calculate_student_loss=False does not compute. Give a number, or leave that out"
+            )
         models = (student, *(teacher.model for teacher in self.teachers))
         self._divisor = math.lcm(*(getattr(model, "size_divisor", 1) for model in models))
 
@@ -84,6 +95,11 @@ class Distillation(BaseModel):
     def student(self) -> BaseModel:
         """The segmentor that is trained."""
         return self.architecture
+
+    def set_iteration(self, iteration: int, max_iters: int) -> None:
+        """Tell the iteration that comes, counted from 0, and the length of the run, to what follows it."""
+        for each in self._weightings:
+            each.set_iteration(iteration, max_iters)
 
     def make_distiller(self, cfg: Any) -> Any:
         """The distiller of the student and its teachers; sets ``tapped_teachers``, and ``running`` to what is run."""
@@ -131,8 +147,9 @@ class Distillation(BaseModel):
                     losses = self.student(inputs, labels, mode="loss")
                 else:
                     self.student(inputs, mode="tensor")
+            own = [value for name, value in losses.items() if "loss" in name] if self.is_measured else []
             with batches_counted_together(self.distiller):
-                distilled = self.distiller.compute_distill_losses(labels)
+                distilled = self.distiller.weighted_losses(labels, sum(own[1:], own[0]) if own else None)
         finally:
             self.distiller.clear()
         return {**losses, **{f"distill.{name}": value for name, value in distilled.items()}}
@@ -152,9 +169,13 @@ class Distillation(BaseModel):
         return parse_losses(self, losses)
 
     def checkpoint_state(self) -> dict[str, Any]:
-        """What a checkpoint holds: the student under ``state_dict``, without prefix, and the ``connectors``."""
+        """What a checkpoint holds: the student under ``state_dict``, without prefix, and the ``connectors``.
+
+        With weights that are measured also those, as ``distill_weights``.
+        """
         connectors = self.distiller.connectors.state_dict()
-        return {"state_dict": dict(self.student.state_dict()), "connectors": dict(connectors)}
+        state = {"state_dict": dict(self.student.state_dict()), "connectors": dict(connectors)}
+        return {**state, **({"distill_weights": dict(nn.ModuleList(self._rules).state_dict())} if self._rules else {})}
 
     def load_checkpoint_state(self, checkpoint: Mapping[str, Any], source: str) -> None:
         """Load what :meth:`checkpoint_state` gave, or the checkpoint of a student that was trained alone.
@@ -167,6 +188,11 @@ class Distillation(BaseModel):
             load_weights(self.distiller.connectors, checkpoint["connectors"], f"{source} (its connectors)")
         elif len(self.distiller.connectors):
             print_log(f"{source} holds no connectors: those of the distiller stay as they are", "current")
+        if self._rules and "distill_weights" in checkpoint:
+            measured = nn.ModuleList(self._rules)
+            load_weights(measured, checkpoint["distill_weights"], f"{source} (its measured weights of losses)")
+            for rule in self._rules:
+                rule.is_due = False
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Distillation":
         """Move or cast the teachers too."""
@@ -219,6 +245,12 @@ def _check_pair(student: BaseModel, teacher: Teacher) -> None:
             f"the student (model.architecture) learns the regions {told[0]}, the teacher ({teacher.source}) {told[1]}. "
             "Make both a RegionSegmentor of the same regions, or neither"
         )
+    own, its = (getattr(model.data_preprocessor, "values", None) for model in (student, teacher.model))
+    if own is not None and its is not None and own != its:
+        raise UserError(
+            f"the teacher ({teacher.source}) takes values as its data_preprocessor makes them ({in_words(its)}), but "
+            f"gets the student's batch ({in_words(own)}). Give both the data_preprocessor that it was trained with"
+        )
     for attribute, does, what in (("num_classes", "predicts", "classes"), ("in_channels", "takes", "input channels")):
         own, other = (getattr(model, attribute, None) for model in (student, teacher.model))
         if own is not None and other is not None and own != other:
@@ -240,5 +272,5 @@ def _check_losses(student: BaseModel, distiller: nn.Module) -> None:
         if isinstance(loss, DistillLoss) and loss.softmax_over == (1,):
             raise UserError(
                 f"model.distiller: {type(loss).__name__} forms a softmax over classes that exclude each other, but "
-                f"{outputs}. Choose AT, ReviewKD or CWD"
+                f"{outputs}. Choose one on features (AT, ReviewKD, MGD, CIRKD, AttnFD, IFVD), or CWD"
             )

@@ -174,6 +174,8 @@ def strangers(model: Any, hooks: Sequence[Any] = ()) -> list[str]:
 
 def _obstacle(model: Any, optim_wrapper: Any) -> str | None:
     """Why a step cannot be captured, as far as it is known beforehand."""
+    if getattr(model, "is_measured", False):
+        return "model.distiller.loss_weight is a GradientShare, for which some steps do more than others"
     if not torch.cuda.is_available() or next(model.parameters()).device.type != "cuda":
         return "training runs on no CUDA device"
     if not isinstance(model, BaseModel) or type(model).train_step is not BaseModel.train_step:

@@ -108,7 +108,8 @@ def _tell(network: NnUNetSegmentor, spec: Any, pairs: Any) -> None:
     view = network.network.view
     told = [f"channel {c.name} from {c.intensity} to {rule}" for c, rule in pairs if c.intensity != rule]
     if view.zoom != (1.0, 1.0):
-        told.append(f"resampled by {view.zoom[0]:.3f} x {view.zoom[1]:.3f} to {network.plan.spacing} mm, logits back")
+        sides = " x ".join(f"{mm:g}" for mm in network.plan.spacing)
+        told.append(f"resampled by {view.zoom[0]:.3f} x {view.zoom[1]:.3f} to {sides} mm, logits back")
     if view.transposed or view.flipped:
         how = ["rows and columns exchanged"] * view.transposed + [f"axes {view.flipped} backwards"] * bool(view.flipped)
         told.append(f"turned as its files lay: {', '.join(how)}")

@@ -72,7 +72,8 @@ class Runner(CheckpointRunner):
         if self._load_from is not None:
             super().load_or_resume()
         for teacher in getattr(self.bare_model, "teachers", ()):
-            check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, "the teacher's checkpoint")
+            whose, taking = "the teacher's checkpoint", teacher.model.data_preprocessor
+            check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, whose, taking)
         if self.distributed and not is_model_wrapper(self.model):
             self.model = self._distributed_model()
         self.dump_config()

@@ -2,12 +2,12 @@
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
-from mmseg.models.data_preprocessor import SegDataPreProcessor
 from torch import Tensor
 
 from medseg_kd.errors import UserError
@@ -33,7 +33,15 @@ class SlicePreprocessor(BaseDataPreprocessor):
 
     Attributes:
         pixels: Of the last batch.
+        values: What is done to the values of images that MMSegmentation's data sets read: mean and deviation by which
+            they are scaled (None: they are not), and whether their channels are reversed.
+        antialias: Resizes down as an average; otherwise as OpenCV does.
+        resizes_logits: Where slices were resized when they were read, logits go back to their grid, and not labels.
     """
+
+    values: tuple[Any, ...] = (None, None, False)
+    antialias = True
+    resizes_logits = False
 
     def __init__(
         self,
@@ -70,7 +78,7 @@ class SlicePreprocessor(BaseDataPreprocessor):
             Slices: ``inputs`` float32 (N, C, H, W), ``labels`` uint8 (N, H, W) or None, ``meta``, ``soft`` float32.
             Volumes: as they came, on the CPU.
         """
-        data = _without_samples(data)
+        data = without_samples(data)
         if data["inputs"][0].ndim == 4:
             return data
         with torch.autocast(self.device.type, enabled=False):
@@ -97,7 +105,7 @@ class SlicePreprocessor(BaseDataPreprocessor):
         """Resize (N, C, H, W) images to ``size``; nothing to do where it is None."""
         if self.size is None or tuple(images.shape[-2:]) == self.size:
             return images
-        return F.interpolate(images.float(), size=self.size, mode="bilinear", align_corners=False, antialias=True)
+        return F.interpolate(images.float(), self.size, mode="bilinear", align_corners=False, antialias=self.antialias)
 
     def _resize_labels(self, labels: Tensor) -> Tensor:
         """Resize (N, H, W) labels to ``size`` without blending them."""
@@ -120,35 +128,22 @@ def _add_background(soft: Tensor, amount: float) -> Tensor:
     return torch.cat((soft[:, :1] + amount, soft[:, 1:]), dim=1)
 
 
-def replace_mmseg(preprocessor: Any, ignore_index: int) -> Any:
-    """A :class:`SlicePreprocessor` in place of MMSegmentation's, which takes no tensor batches; any other stays.
-
-    Args:
-        preprocessor: A module.
-        ignore_index: Label of padding; ``seg_pad_val`` is not taken.
-
-    Raises:
-        UserError: It scales intensities, which the data set's spec does, or mixes the slices of a batch.
-    """
-    if not isinstance(preprocessor, SegDataPreProcessor):
-        return preprocessor
-    asked = {
-        "a mean and a deviation, but the intensities are those that dataset.spec says": preprocessor._enable_normalize,
-        "batch_augments, which this project has not": preprocessor.batch_augments,
-    }
-    if wrong := [what for what, there in asked.items() if there]:
-        raise UserError(
-            f"model.data_preprocessor is a {type(preprocessor).__name__} with {wrong[0]}. "
-            "Write data_preprocessor=dict(type='SlicePreprocessor')"
-        )
-    return SlicePreprocessor(ignore_index=ignore_index)
+def in_words(values: tuple[Any, ...]) -> str:
+    """What a preprocessor does to values, its :attr:`SlicePreprocessor.values`."""
+    mean, std, is_reversed = values
+    return f"mean={mean}, std={std}, channels {'reversed' if is_reversed else 'as they are'}"
 
 
-def _without_samples(data: dict[str, Any]) -> dict[str, Any]:
+def without_samples(data: dict[str, Any]) -> dict[str, Any]:
     """A batch as tensors, also where its pipeline made MMSegmentation's samples."""
     if "data_samples" not in data:
         soft = {"soft": data["soft"]} if "soft" in data else {}
         return {"inputs": data["inputs"], "labels": data.get("labels"), "meta": data.get("meta"), **soft}
     samples = data["data_samples"] or []
     labels = [sample.gt_sem_seg.data.squeeze(0) for sample in samples if "gt_sem_seg" in sample]
-    return {"inputs": data["inputs"], "labels": labels or None, "meta": [sample.metainfo for sample in samples]}
+    return {"inputs": data["inputs"], "labels": labels or None, "meta": [_about(sample.metainfo) for sample in samples]}
+
+
+def _about(metainfo: dict[str, Any]) -> dict[str, Any]:
+    """What a sample of MMSegmentation tells, with the name of its file as that of a case."""
+    return {"case_name": Path(metainfo["img_path"]).stem, **metainfo} if metainfo.get("img_path") else metainfo

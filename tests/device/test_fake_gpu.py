@@ -39,6 +39,12 @@ BOUNDS = {
     "configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py": ((942, 1180), (742, 464)),
     "configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py": ((1026, 1304), (1011, 636)),
     "configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py": ((834, 965), (1105, 708)),
+    "configs/distill/lskd/lskd_unet_r50_unet_r18_40k_synapse.py": ((593, 678), (748, 451)),
+    "configs/distill/mgd/mgd_unet_r50_unet_r18_40k_synapse.py": ((566, 663), (873, 550)),
+    "configs/distill/cirkd/cirkd_unet_r50_unet_r18_40k_synapse.py": ((616, 701), (799, 502)),
+    "configs/distill/attnfd/attnfd_unet_r50_unet_r18_40k_synapse.py": ((1136, 1310), (1320, 882)),
+    "configs/distill/ifvd/ifvd_unet_r50_unet_r18_40k_synapse.py": ((623, 708), (775, 495)),
+    "configs/distill/bpkd/bpkd_unet_r50_unet_r18_40k_synapse.py": ((611, 696), (817, 520)),
 }
 """Launches from batch to optimizer, and MB kept for the backward pass, each in float32 and bf16."""
 PARTS = (
@@ -159,5 +165,5 @@ def test_waiting_is_seen(found: dict, waiting: str) -> None:
 
 def test_all_methods_are_stepped() -> None:
     assert {Path(name).parent.name.lower() for name in STEPPED if "/distill/" in name} == {
-        *("kd", "at", "dkd", "dist", "cwd", "reviewkd")
+        *("kd", "at", "dkd", "dist", "cwd", "reviewkd", "lskd", "mgd", "cirkd", "attnfd", "ifvd", "bpkd")
     }

@@ -10,7 +10,7 @@ import torch
 from medseg_kd.datasets import CTNormalization, NoNormalization
 from medseg_kd.datasets.volumes import read_image, to_raw
 from medseg_kd.errors import UserError
-from medseg_kd.inference import NnUNetPredictor
+from medseg_kd.inference import NnUNetPredictor, Predictor
 from medseg_kd.inference.loading import load_predictor
 from medseg_kd.inference.nnunet_case import normalised, resample, tile_starts
 from medseg_kd.models import NnUNetSegmentor
@@ -103,6 +103,8 @@ def test_the_results_folder_takes_the_place_of_a_checkpoint(tmp_path: Path) -> N
     assert predictor.spec.channels[0].intensity == NoNormalization()
     with pytest.raises(UserError, match="Leave --ensemble, --orientation and --decode out"):
         load_predictor(results, "cpu", orientation="LPS")
+    with pytest.raises(UserError, match=r"holds results of nnU-Net, no checkpoint of train.py: NnUNetPredictor\("):
+        Predictor.from_checkpoint(results)
     with pytest.raises(UserError, match="device 'abacus' cannot be used"):
         load_predictor(results, "abacus")
 
