@@ -92,8 +92,10 @@ class GradientShare(nn.Module):
 def _norm(value: Tensor, taps: Sequence[Tensor]) -> Tensor:
     """Norm of the gradient of a scalar on some tensors, over the batches of all processes."""
     gradients = torch.autograd.grad(_LIFT * value, list(taps), retain_graph=True, allow_unused=True)
-    norms = [vector_norm(each, dtype=torch.float32) for each in gradients if each is not None]
-    square = torch.stack(norms).square().sum() if norms else value.new_zeros((), dtype=torch.float32)
+    norms = [
+        vector_norm(each, dtype=torch.promote_types(each.dtype, value.dtype)) for each in gradients if each is not None
+    ]
+    square = torch.stack(norms).square().sum() if norms else torch.zeros_like(value)
     return (reduced(square) if get_world_size() > 1 else square).sqrt()
 
 

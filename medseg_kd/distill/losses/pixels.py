@@ -1,6 +1,5 @@
 """Which pixels take part in a loss, and at which size."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -60,7 +59,7 @@ def masked_pool(x: Tensor, valid: Tensor, size: Sequence[int]) -> tuple[Tensor, 
 
 
 def pooled_alike(
-    student: Tensor, teacher: Tensor, label: Tensor | None, ignore_index: int, most: float = math.inf
+    student: Tensor, teacher: Tensor, label: Tensor | None, ignore_index: int, most: int = 2**31
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two features of the smaller's size, of at most ``most`` rows and columns, and the mask (N, h, w) of valid cells.
 
