@@ -65,6 +65,7 @@ setup(
     ],
     extras_require={
         "imagenet": ["torchvision>=0.23"],  # names of its weights
+        "smp": ["segmentation-models-pytorch>=0.5,<1"],  # its networks, with timm's encoders
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4"],
         "openvino": ["openvino>=2024.0"],  # export to its format
         "dicom": ["highdicom>=0.25"],  # segmentations of DICOM series

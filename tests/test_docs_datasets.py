@@ -111,7 +111,7 @@ def test_a_task_of_the_decathlon(home: Path) -> None:
 
 
 def test_amos(home: Path) -> None:
-    write_amos(home / "amos22")
+    write_amos(home / "amos22_ct")
     assert "esophagus" in run("AMOS22, FLARE22 and LiTS", home)[-1]
     assert len(scores(home, "unet_r18v1c_d8_40k_folder")["per_class"]) == 15
 

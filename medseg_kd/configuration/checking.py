@@ -146,6 +146,11 @@ def _check_dict(where: str, node: Mapping[str, Any], known: Mapping[str, Any]) -
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
     """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty in models and hooks."""
+    with DefaultScope.overwrite_default_scope(node.get("_scope_") if isinstance(node, Mapping) else None):
+        _check_in_scope(cfg, where, node, key)
+
+
+def _check_in_scope(cfg: Any, where: str, node: Any, key: str) -> None:
     if isinstance(node, Sequence) and not isinstance(node, str):
         for index, each in enumerate(node):
             _check(cfg, f"{where}[{index}]", each, key)
@@ -197,6 +202,8 @@ def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
 
 def _find(registry: Registry, name: str) -> Any:
     """What a name stands for in the scope of the config."""
+    if registry.parent is None:  # of a kind that no other scope has
+        return registry.get(name)
     try:
         with registry.switch_scope_and_registry(None) as scoped:
             return scoped.get(name)

@@ -73,22 +73,18 @@ def set_plans(cfg: Any, given: str) -> str:
             )
         path = Path(given) if given else _find_plans(reader.root)
         rules, plan = planned_rules(path)
+        plan.check_2d()
         name, folder = read_json(path, dict).get("dataset_name"), reader.root.resolve().name
         if folder.startswith("Dataset") and name != folder:
-            raise UserError(
-                f"{path} holds the plans of {name}, but the data are {reader.root}: name the plans of these"
-            )
-        own = parts_of_config(dataset.get("spec") or {}, "dataset.spec").get("channels") or reader.told().get(
-            "channels"
-        )
+            raise UserError(f"{path} holds the plans of {name}, but the data are {reader.root}: name their plans")
+        spec = dict(dataset.get("spec") or {})
+        own = {**reader.told(), **parts_of_config(spec, "dataset.spec")}.get("channels")
         if not own:
             raise UserError(f"--from-plans: {reader.root} does not name its channels: name them in dataset.spec")
         channels = with_rules(DataSpec(own, ()), rules, plan.where).channels
-        named = [(channel.name, channel.intensity.to_json()) for channel in channels]
-        dataset["spec"] = {**(dataset.get("spec") or {}), "channels": named}
+        dataset["spec"] = {**spec, "channels": [(each.name, each.intensity.to_json()) for each in channels]}
         dataset.pop("size", None)
         said = f"from {path}: {', '.join(map(str, channels))}"
-        plan.check_2d()
     model = model_of(cfg)
     preprocessor = (model if model.get("data_preprocessor") else segmentor_of(model)).get("data_preprocessor")
     if plan.transpose != (0, 1, 2) or preprocessor is None:

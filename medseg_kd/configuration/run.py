@@ -12,11 +12,14 @@ from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.fold_and_plans import set_fold, set_plans
 from medseg_kd.configuration.names import LOADERS, innermost, lookalikes
 from medseg_kd.configuration.nnunet import take_rules
+from medseg_kd.configuration.openmmlab import settle_names
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.configuration.run_folder import run_folder
+from medseg_kd.distill.stored import StoredTeacher
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS, found
 
 
 def load_run(
@@ -60,15 +63,10 @@ def complete_run(cfg: Any) -> None:
         UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
-    if isinstance(model := model_of(cfg), Mapping) and model.get("_scope_") == "mmrazor":
-        raise UserError(
-            f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
-            "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
-            "docs/mmrazor.md has the rest"
-        )
+    settle_names(cfg, read_config)
     _hold_out(cfg)
     datasets = [each for name in LOADERS for each in innermost((cfg.get(name) or {}).get("dataset"))]
-    if isinstance(model, Mapping):
+    if isinstance(model := model_of(cfg), Mapping):
         take_rules(model, datasets)
     for dataset in datasets:
         _keep_order(dataset)
@@ -103,6 +101,35 @@ def find_teachers(cfg: Any) -> None:
     for entry, key in ((model, "teacher_ckpt"), *((each, "ckpt") for each in model.get("teachers") or ())):
         if entry.get(key):
             entry[key] = find_weights(entry[key])
+
+
+def give_soft_labels(cfg: Any) -> None:
+    """Give the folder of a stored teacher to the training data of a config, whose items bring its probabilities.
+
+    Raises:
+        UserError: They cannot be that teacher's.
+    """
+    model = cfg["model"] if isinstance(cfg["model"], Mapping) else {}
+    teacher = model.get("teacher")
+    parts = innermost((cfg.get(LOADERS[0]) or {}).get("dataset"))
+    where = f"{LOADERS[0]}.dataset.soft_labels"
+    if not isinstance(teacher, Mapping) or found(MODELS, teacher.get("type")) is not StoredTeacher:
+        if any(part.get("soft_labels") for part in parts):
+            raise UserError(
+                f"{where} is set, but no teacher takes it: set model.teacher=dict(type='StoredTeacher', ...)"
+            )
+        return
+    if model.get("teacher_ckpt"):
+        raise UserError(f"model.teacher_ckpt is {model['teacher_ckpt']}, but a StoredTeacher has none: set it to None")
+    if len(parts) > 1:
+        raise UserError(
+            f"a StoredTeacher teaches one data set, but {LOADERS[0]} has {len(parts)}: join them in one folder"
+        )
+    for part in parts:
+        folder, own = teacher.get("folder"), part.get("soft_labels")
+        if own not in (None, folder):
+            raise UserError(f"{where} is {own}, but model.teacher.folder is {folder}: leave the first out")
+        part["soft_labels"] = folder
 
 
 def _set_root(loader: str, dataset: Any, root: str) -> None:

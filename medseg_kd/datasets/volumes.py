@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,22 @@ class Header:
     @property
     def slices(self) -> int:
         """Slices once the volume is turned to LPS."""
-        return next(size for size, axis in zip(self.size, orientation_of(self.direction), strict=True) if axis in "SI")
+        return next(size for size, axis in zip(self.size, self.orientation, strict=True) if axis in "SI")
+
+    def turned(self, orientation: str) -> "Header":
+        """The header of the same voxels once their axes point to an orientation."""
+        order, backwards = turns(self.orientation, orientation)
+        axes = [2 - axis for axis in reversed(order)]
+        signs = np.array([-1 if 2 - place in backwards else 1 for place in range(3)])
+        columns = np.reshape(self.direction, (3, 3))[:, axes]
+        last = (np.array(self.size)[axes] - 1) * np.array(self.spacing)[axes]
+        return replace(
+            self,
+            size=tuple(self.size[axis] for axis in axes),
+            spacing=tuple(self.spacing[axis] for axis in axes),
+            origin=tuple((self.origin + columns @ (last * (signs < 0))).tolist()),
+            direction=tuple((columns * signs).ravel().tolist()),
+        )
 
     @property
     def orientation(self) -> str:

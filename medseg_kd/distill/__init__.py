@@ -19,6 +19,7 @@ from medseg_kd.distill.methods.lskd import LSKD, LSKDLoss
 from medseg_kd.distill.methods.mgd import MGD, MGDLoss
 from medseg_kd.distill.methods.reviewkd import HCLLoss, ReviewKD
 from medseg_kd.distill.recorders import Logits, ModuleInputs, ModuleOutputs, Parameter, Recorder, RecorderManager
+from medseg_kd.distill.stored import StoredTeacher
 from medseg_kd.distill.weighting import GradientShare, WeightSchedule
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "RecorderManager",
     "ReviewKD",
     "SingleTeacherDistill",
+    "StoredTeacher",
     "WeightSchedule",
     "build_distiller",
     "method",

@@ -18,6 +18,8 @@ from medseg_kd.models.base import parse_losses
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.norms import batches_counted_together
+from medseg_kd.models.padding import pad_to
+from medseg_kd.models.preprocessor import in_words
 from medseg_kd.registry import MODELS
 
 
@@ -118,24 +120,28 @@ class Distillation(BaseModel):
         for teacher in self.teachers:
             teacher.load()
 
-    def forward(self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor") -> Any:
+    def forward(
+        self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor", soft: Tensor | None = None
+    ) -> Any:
         """Mode ``loss`` gives the student's and the distillation losses; the other modes are the student's."""
         if mode == "loss":
-            return self.loss(inputs, labels)
+            return self.loss(inputs, labels, soft)
         return self.student(inputs, labels, meta, mode=mode)
 
-    def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, labels: Tensor, soft: Tensor | None = None) -> dict[str, Tensor]:
         """Losses of a batch of inputs (N, C, H, W) with labels (N, H, W) uint8.
 
-        The student's (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
+        A :class:`StoredTeacher` gets ``soft``, probabilities (N, K, H, W), in place of the inputs. The student's losses
+        (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
         """
         self.load_teachers()
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
+        shown = self._probabilities(soft, inputs) if self.teachers[0].is_stored else inputs
         losses: dict[str, Tensor] = {}
         try:
             with self.distiller.teacher_recorders.recording():
                 for run in self.running:
-                    run(inputs)
+                    run(shown)
             with self.distiller.student_recorders.recording():
                 if self.calculate_student_loss:
                     losses = self.student(inputs, labels, mode="loss")
@@ -147,6 +153,16 @@ class Distillation(BaseModel):
         finally:
             self.distiller.clear()
         return {**losses, **{f"distill.{name}": value for name, value in distilled.items()}}
+
+    @staticmethod
+    def _probabilities(soft: Tensor | None, inputs: Tensor) -> Tensor:
+        """Probabilities as large as the inputs; padding is labelled as ignored."""
+        if soft is None:
+            raise UserError(
+                "model.teacher is a StoredTeacher, but the batch has no soft labels. A runner gives its folder to "
+                "train_dataloader.dataset (soft_labels), whose data_preprocessor has to be a SlicePreprocessor"
+            )
+        return pad_to(soft, (inputs.shape[-2], inputs.shape[-1]), 0)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """See :func:`~medseg_kd.models.base.parse_losses`."""
@@ -191,7 +207,7 @@ class SingleTeacherDistill(Distillation):
 
     Args:
         architecture: The student, a config or a built segmentor.
-        teacher: The teacher, likewise.
+        teacher: The teacher, likewise, or a :class:`StoredTeacher`, which has no ``teacher_ckpt``.
         distiller: Config of a distiller: a method (``dict(type=CWD)``) or a :class:`ConfigurableDistiller`.
         teacher_ckpt: ``ckpt`` of :class:`Teacher`. Read when training starts, so that a test needs no teacher.
         options: Those of :class:`Distillation`, whose errors are raised.
@@ -214,7 +230,7 @@ class SingleTeacherDistill(Distillation):
         return self.teachers[0].model
 
     def make_distiller(self, cfg: Any) -> Distiller:
-        self.tapped_teachers = {"teacher": self.teacher}
+        self.tapped_teachers = {} if self.teachers[0].is_stored else {"teacher": self.teacher}
         built = build_distiller(cfg, self.student, self.teacher)
         self.teachers[0].watch(built.teacher_recorders)
         return built
@@ -228,6 +244,12 @@ def _check_pair(student: BaseModel, teacher: Teacher) -> None:
         raise UserError(
             f"the student (model.architecture) learns the regions {told[0]}, the teacher ({teacher.source}) {told[1]}. "
             "Make both a RegionSegmentor of the same regions, or neither"
+        )
+    own, its = (getattr(model.data_preprocessor, "values", None) for model in (student, teacher.model))
+    if own is not None and its is not None and own != its:
+        raise UserError(
+            f"the teacher ({teacher.source}) takes values as its data_preprocessor makes them ({in_words(its)}), but "
+            f"gets the student's batch ({in_words(own)}). Give both the data_preprocessor that it was trained with"
         )
     for attribute, does, what in (("num_classes", "predicts", "classes"), ("in_channels", "takes", "input channels")):
         own, other = (getattr(model, attribute, None) for model in (student, teacher.model))

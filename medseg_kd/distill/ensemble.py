@@ -64,6 +64,11 @@ class MultiTeacherDistill(Distillation):
         super().__init__(architecture, arguments, distiller, **options)
 
     def make_distiller(self, cfg: Any) -> "Distiller | EachTeacher":
+        if any(teacher.is_stored for teacher in self.teachers):
+            raise UserError(
+                "model.teachers has a StoredTeacher, which teaches alone: store the mean of all (predict.py --ensemble "
+                "--probabilities, nnUNetv2_ensemble --save_npz) and write SingleTeacherDistill"
+            )
         return self._make_mean(cfg) if self._is_mean else self._make_each(cfg)
 
     def _make_mean(self, cfg: Any) -> Distiller:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from medseg_kd.configuration import load_run
+from medseg_kd.configuration import choose_checkpoint, load_run
 from medseg_kd.datasets import CTNormalization, ZScore
 from medseg_kd.errors import UserError
 from medseg_kd.registry import DATASETS
@@ -27,9 +27,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_nnunet(tmp_path / "nnUNet_raw/Dataset017_Heart", "abcdef")
 
 
-def _write_plans(path: Path, schemes: dict[str, bool] | None = None, **changes: Any) -> Path:
+def _write_plans(path: Path, *schemes: tuple[str, bool], **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_json(path, {**plans_json(schemes), "dataset_name": "Dataset017_Heart", **changes})
+    return write_json(path, {**plans_json(*schemes), "dataset_name": "Dataset017_Heart", **changes})
 
 
 def _load(data: Path, config: str = CONFIG, options: Any = None, **chosen: Any) -> Config:
@@ -61,6 +61,17 @@ def test_a_student_learns_from_the_teacher_of_its_fold(data: Path):
         resolve_checkpoint("work_dirs/unet_r50_s4_d8_40k_folder/fold_1")
 
 
+def test_a_checkpoint_of_another_fold_is_told(data: Path):
+    for fold in (0, 1):
+        path = Path(f"work_dirs/unet_r18v1c_d8_40k_folder/fold_{fold}/iter_2.pth")
+        path.parent.mkdir(parents=True)
+        path.touch()
+    cfg = _load(data, fold=1, plans="")
+    assert choose_checkpoint(cfg, str(path)) == (path, "")
+    other = str(path.parents[1] / "fold_0/iter_2.pth")
+    assert "is of fold_0, but fold 1 is tested" in choose_checkpoint(cfg, other)[1]
+
+
 def test_folds_that_are_none(data: Path, phantom: Path):
     for fold, message in ((2, "fold is 2, but the folds are 0, 1"), ("x", "fold is 'x', expected 0, 1 and so on")):
         with pytest.raises(UserError, match=message):
@@ -88,7 +99,7 @@ def test_plans_lie_beside_the_data_or_where_they_are_named(data: Path, monkeypat
         _load(data, plans="")
     assert _load(data, plans=str(moved)).model.data_preprocessor.size == (32, 24)
     monkeypatch.setenv("nnUNet_preprocessed", "elsewhere")
-    _write_plans(Path("elsewhere/Dataset017_Heart/nnUNetPlans.json"), {"ZScoreNormalization": True})
+    _write_plans(Path("elsewhere/Dataset017_Heart/nnUNetPlans.json"), ("ZScoreNormalization", True))
     (channel,) = DATASETS.build(_load(data, plans="").train_dataloader.dataset).spec.channels
     assert channel.intensity == ZScore(nonzero=True)
 
@@ -97,7 +108,7 @@ def test_plans_of_other_data_are_refused(data: Path, phantom: Path):
     path = _write_plans(Path("other.json"), dataset_name="Dataset018_Other")
     with pytest.raises(UserError, match="other.json holds the plans of Dataset018_Other, but the data are .*017_Heart"):
         _load(data, plans=str(path))
-    path = _write_plans(Path("two.json"), {"CTNormalization": False, "ZScoreNormalization": False})
+    path = _write_plans(Path("two.json"), ("CTNormalization", False), ("ZScoreNormalization", False))
     with pytest.raises(UserError, match=r"two.json: .*: rules for 2 channel\(s\), but the data have 1 \(CT\)"):
         _load(data, plans=str(path))
     with pytest.raises(UserError, match="--from-plans: .* holds prepared slices"):

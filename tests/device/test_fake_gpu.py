@@ -63,6 +63,18 @@ with read_base():
 
 model.update(data_preprocessor=dict(augmentation=dict(type="NnUNetAugmentation", elastic_prob=0.2)))
 """
+STORED = """
+from mmengine.config import read_base
+
+with read_base():
+    from .configs.unet.unet_r18v1c_d8_40k_synapse import *
+    from .configs._base_.distill.kd import *
+
+from medseg_kd.distill import SingleTeacherDistill, StoredTeacher
+
+stored = dict(type=StoredTeacher, folder="stored")
+model = dict(type=SingleTeacherDistill, architecture=model, teacher=stored, distiller=distiller)
+"""
 WAITING = """
 from mmengine.config import read_base
 
@@ -93,9 +105,17 @@ def stronger(waiting: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def found(waiting: str, stronger: str) -> dict[tuple[str, str], dict]:
+def stored(waiting: str) -> str:
+    """A config with a teacher that does not run."""
+    path = Path(waiting).with_name("stored.py")
+    path.write_text(STORED)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def found(waiting: str, stronger: str, stored: str) -> dict[tuple[str, str], dict]:
     """What the steps showed, by config and precision; all in one process, which PyTorch cannot leave as it was."""
-    command = [sys.executable, "-m", "tests.device.fake_gpu", *STEPPED, waiting, stronger]
+    command = [sys.executable, "-m", "tests.device.fake_gpu", *STEPPED, waiting, stronger, stored]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -131,6 +151,12 @@ def test_the_stronger_augmentation_does_not_wait(found: dict, stronger: str) -> 
     step = found[stronger, "torch.bfloat16"]
     assert step["waits"] == [] and step["preprocessing"] == ["torch.float32"]
     assert 50 < step["launches"]["preprocessing"] <= 130  # all of it at once
+
+
+def test_a_stored_teacher_does_not_wait_and_launches_next_to_nothing(found: dict, stored: str) -> None:
+    step = found[stored, "torch.bfloat16"]
+    assert step["waits"] == [] and step["preprocessing"] == ["torch.float32"]
+    assert step["launches"]["teacher"] <= 2 and sum(step["launches"].values()) < 500
 
 
 def test_waiting_is_seen(found: dict, waiting: str) -> None:

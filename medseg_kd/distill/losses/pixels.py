@@ -1,5 +1,6 @@
 """Which pixels take part in a loss, and at which size."""
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -59,7 +60,7 @@ def masked_pool(x: Tensor, valid: Tensor, size: Sequence[int]) -> tuple[Tensor, 
 
 
 def pooled_alike(
-    student: Tensor, teacher: Tensor, label: Tensor | None, ignore_index: int, most: int = 2**31
+    student: Tensor, teacher: Tensor, label: Tensor | None, ignore_index: int, most: int = sys.maxsize
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two features of the smaller's size, of at most ``most`` rows and columns, and the mask (N, h, w) of valid cells.
 

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 from torch import nn
 
 from medseg_kd.distill.distiller import Distiller
-from medseg_kd.distill.recorders import Logits, ModuleOutputs
+from medseg_kd.distill.recorders import Logits, ModuleOutputs, StageOutput
 from medseg_kd.errors import UserError
+from medseg_kd.models.stages import Stage
 from medseg_kd.registry import MODELS
 
-Stage = dict[str, Any]
 _Method = TypeVar("_Method", bound=type[Distiller])
 
 METHODS: dict[str, type[Distiller]] = {}
@@ -58,9 +58,17 @@ def on_logits(name: str, loss: dict[str, Any], student: nn.Module, teacher: nn.M
 def on_stages(pairs: Mapping[str, tuple[Stage, Stage]]) -> dict[str, Any]:
     """The recorders of both sides for pairs of stages, as arguments of a :class:`Distiller`."""
     return {
-        f"{whose}_recorders": {n: {"type": ModuleOutputs, "source": pair[side]["module"]} for n, pair in pairs.items()}
+        f"{whose}_recorders": {name: _recorder(pair[side]) for name, pair in pairs.items()}
         for side, whose in enumerate(("student", "teacher"))
     }
+
+
+def _recorder(stage: Stage) -> dict[str, Any]:
+    """Config of the recorder of a stage."""
+    source = {"source": stage["module"]}
+    if "data_idx" in stage:
+        return {"type": StageOutput, "data_idx": stage["data_idx"], **source}
+    return {"type": ModuleOutputs, **source}
 
 
 def on_stage(
@@ -97,9 +105,10 @@ def stage_pairs(student: nn.Module, teacher: nn.Module) -> dict[str, tuple[Stage
         if not stages[-1]:
             kind = type(getattr(model, "network", model)).__name__
             raise UserError(
-                f"the {whose}'s network {kind} has no feature_info, so its stages are not known. "
-                "Give it one (a list of dict(module, channels, reduction), shallow to deep), choose a method that "
-                "works on logits (KD, LSKD, DKD, DIST, CWD, BPKD), or name the modules with ConfigurableDistiller"
+                f"the {whose}'s network {kind} has no feature_info, so its stages are not known. Name their modules, "
+                "shallow to deep, in its config: model.feature_info=[dict(module='network.<path>'), ...], choose a "
+                "method that works on logits (KD, LSKD, DKD, DIST, CWD, BPKD), or name the modules with "
+                "ConfigurableDistiller"
             )
     pairs = list(zip(*map(reversed, stages), strict=False))[::-1]
     return {f"stage{index}": pair for index, pair in enumerate(pairs)}

@@ -3,7 +3,6 @@
 D. Jha et al., MultiMedia Modeling 2020. Image and mask are JPEG files of one name.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,8 @@ def find(raw: Path, split: str) -> Download:
             found.splits[_HELD_OUT[split] if name in held_out else "train"].append(Pair(name, image, mask))
         else:
             found.missing.append(f"masks/{image.name}")
-    others = _IMAGES - len(held_out)
-    if (count := Counter(name in held_out for name in files)[False]) < others:
-        found.missing.append(f"{others - count} images to train on")
+    if (lacking := _IMAGES - len({*files, *held_out})) > 0:
+        found.missing.append(f"{lacking} images to train on")
     return found
 
 
