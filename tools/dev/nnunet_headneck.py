@@ -27,6 +27,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from unittest import mock
 
+import SimpleITK as sitk  # noqa: N813
 import torch
 
 from medseg_kd.cli import run
@@ -54,15 +55,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     train = commands.add_parser("train", help="one fold")
     train.add_argument("--epochs", type=int, default=36, help="(%(default)s)")
     train.add_argument("--iterations", type=int, default=50, help="in an epoch (%(default)s)")
+    train.add_argument("--adamw", type=float, metavar="LR", help="AdamW in place of nnU-Net's SGD, for short runs")
     train.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     train.set_defaults(run=_train)
     predict = commands.add_parser("predict", help="masks by nnU-Net's own predictor, without mirroring")
     predict.add_argument("--images", choices=("Tr", "Ts"), default="Ts", help="imagesTr or imagesTs (%(default)s)")
+    predict.add_argument("--checkpoint", default="checkpoint_final.pth", help="(%(default)s)")
     predict.add_argument("--probabilities", action="store_true", help="write npz and pkl beside each mask")
     predict.add_argument(
         "--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="each Nth case from I on"
     )
     predict.set_defaults(run=_predict)
+    differ = commands.add_parser("differ", help="voxels in which two folders of masks differ")
+    differ.add_argument("--masks", type=Path, nargs=2, required=True, metavar="DIR", help="such as ours and nnU-Net's")
+    differ.set_defaults(run=_differ)
     for command in (train, predict):
         command.add_argument("--fold", default="all", help="0 to 4, or all (%(default)s)")
         command.add_argument("--trainer", default="nnUNetTrainerNoMirroring", help="nnU-Net's class (%(default)s)")
@@ -131,6 +137,7 @@ def _plan(arguments: argparse.Namespace, work: Path) -> None:
 
 def _train(arguments: argparse.Namespace, work: Path) -> None:
     from nnunetv2.run.run_training import get_trainer_from_args
+    from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
     torch.manual_seed(arguments.seed)
     fold = arguments.fold if arguments.fold == "all" else int(arguments.fold)
@@ -138,6 +145,9 @@ def _train(arguments: argparse.Namespace, work: Path) -> None:
     trainer.num_epochs, trainer.num_iterations_per_epoch = arguments.epochs, arguments.iterations
     trainer.num_val_iterations_per_epoch = 1
     trainer.initialize()
+    if arguments.adamw:
+        trainer.optimizer = torch.optim.AdamW(trainer.network.parameters(), arguments.adamw, weight_decay=1e-4)
+        trainer.lr_scheduler = PolyLRScheduler(trainer.optimizer, arguments.adamw, arguments.epochs)
     forward = trainer.network.forward
 
     def in_bfloat16(x: torch.Tensor) -> list[torch.Tensor]:
@@ -154,7 +164,7 @@ def _predict(arguments: argparse.Namespace, work: Path) -> None:
 
     model = work / "results" / _DATASET / f"{arguments.trainer}__nnUNetPlans__2d"
     predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model), (arguments.fold,), "checkpoint_final.pth")
+    predictor.initialize_from_trained_model_folder(str(model), (arguments.fold,), arguments.checkpoint)
     out = work / "predictions" / f"{arguments.trainer}_{arguments.fold}_{arguments.images}"
     out.mkdir(parents=True, exist_ok=True)
     start, step = arguments.part
@@ -162,6 +172,27 @@ def _predict(arguments: argparse.Namespace, work: Path) -> None:
     names = [str(out / image.name.removesuffix("_0000.nii.gz")) for image in images]
     predictor.predict_from_files_sequential([[str(image)] for image in images], names, arguments.probabilities)
     print(out)
+
+
+def _differ(arguments: argparse.Namespace, work: Path) -> None:
+    ours, theirs = (
+        {path.name.removesuffix(".nii.gz").removesuffix("_0000"): path for path in folder.glob("*.nii.gz")}
+        for folder in arguments.masks
+    )
+    if not ours or ours.keys() != theirs.keys():
+        raise UserError(f"{len(ours)} and {len(theirs)} masks that do not have the same names: {arguments.masks}")
+    counts = []
+    for case, path in sorted(ours.items()):
+        first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(each))) for each in (path, theirs[case]))
+        if first.shape != second.shape:
+            raise UserError(f"{case} is {first.shape} in one folder, {second.shape} in the other")
+        counts.append((int((first != second).sum()), first.size, int((second > 0).sum())))
+        print(f"{case}: {counts[-1][0]} of {counts[-1][1]} voxels differ, {counts[-1][2]} are labelled")
+    different, voxels, labelled = map(sum, zip(*counts, strict=True))
+    largest = max(count / size for count, size, _ in counts)
+    print(
+        f"{len(counts)} cases: {different} of {voxels} voxels differ ({labelled} labelled); largest share {largest:.2g}"
+    )
 
 
 if __name__ == "__main__":
