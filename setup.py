@@ -42,6 +42,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["medseg_kd", "medseg_kd.*"]),
+    package_data={"medseg_kd.datasets.conversion.known": ["*.json"]},
     entry_points={"console_scripts": ["medseg-kd=medseg_kd.cli.commands:entry"]},
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
@@ -64,6 +65,7 @@ setup(
     ],
     extras_require={
         "imagenet": ["torchvision>=0.23"],  # names of its weights
+        "smp": ["segmentation-models-pytorch>=0.5,<1"],  # its networks, with timm's encoders
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4"],
         "openvino": ["openvino>=2024.0"],  # export to its format
         "dicom": ["highdicom>=0.25"],  # segmentations of DICOM series

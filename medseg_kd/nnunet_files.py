@@ -13,7 +13,14 @@ from typing import Any
 from medseg_kd.errors import UserError, did_you_mean
 from medseg_kd.text_files import read_json, typed
 
-_RESAMPLING = "resample_data_or_seg_to_shape"
+_USUAL = {
+    "resampling_fn_data": "resample_data_or_seg_to_shape",
+    "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+    "preprocessor_name": "DefaultPreprocessor",
+    "label_manager": "LabelManager",
+    "previous_stage": None,
+}
+"""Names of nnU-Net's own code that this project does the same as."""
 _OLD_NETWORKS = {
     "PlainConvUNet": ("dynamic_network_architectures.architectures.unet.PlainConvUNet", "n_conv_per_stage"),
     "ResidualEncoderUNet": (
@@ -88,9 +95,9 @@ def read_plan(path: Path, configuration: str = "2d") -> Plan:
     configurations = typed(plans.get("configurations"), dict, f"{path}: configurations")
     where = f"{path}: configuration {configuration}"
     told = _inherited(configurations, configuration, path)
-    for key in ("resampling_fn_data", "resampling_fn_probabilities"):
-        if told.get(key, _RESAMPLING) != _RESAMPLING:
-            raise UserError(f"{where}: {key} is {told[key]!r}: expected nnU-Net's usual {_RESAMPLING}")
+    for key, usual in _USUAL.items():
+        if (named := {**plans, **told}.get(key, usual)) != usual:
+            raise UserError(f"{where}: {key} is {named!r}: expected nnU-Net's usual {usual}")
     transpose = _numbers(plans.get("transpose_forward", [0, 1, 2]), int, f"{path}: transpose_forward")
     if sorted(transpose) != [0, 1, 2]:
         raise UserError(f"{path}: transpose_forward is {list(transpose)}: expected the axes 0, 1 and 2")
@@ -194,6 +201,15 @@ def _numbers(given: Any, kind: type, where: str) -> tuple[Any, ...]:
     if not numbers or any(type(each) not in kinds or not 0 <= each < math.inf for each in numbers):
         raise UserError(f"{where} is {numbers}: expected numbers, as in [512, 512]")
     return tuple(map(kind, numbers))
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a ``dataset.json`` says of channels and labels, in the form of ``DataSpec.to_json``."""
+    content = read_json(path, dict)
+    names = typed(content.get("channel_names", content.get("modality")), dict, f"{path}: channel_names")
+    if not names:
+        raise UserError(f"{path} names no channels: expected channel_names, as in {{'0': 'CT'}}")
+    return {"channel_names": names, **labels_of(content, path)}
 
 
 def label_values(content: Mapping[str, Any], where: Path) -> dict[str, list[Any]]:

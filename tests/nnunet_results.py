@@ -82,7 +82,7 @@ def plans_json(*schemes: tuple[str, bool], **changes: Any) -> dict[str, Any]:
         "configurations": {"2d": configuration},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {str(number): CT for number in range(len(schemes))},
+        "foreground_intensity_properties_per_channel": {str(number): dict(CT) for number in range(len(schemes))},
     }
 
 

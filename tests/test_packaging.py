@@ -30,6 +30,7 @@ def test_a_wheel_holds_every_config(tmp_path: Path) -> None:
         sorted(path.relative_to(folder) for path in folder.rglob("*.py")) for folder in (packaged, ROOT / "configs")
     ]
     assert names[0] == names[1] != []
+    assert (tmp_path / "medseg_kd/datasets/conversion/known/kvasir_seg.json").is_file()
 
 
 def test_missing_configs_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

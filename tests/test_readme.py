@@ -13,7 +13,7 @@ PLANNED = re.compile(r"\bplanned: |计划中：")
 READERS_OWN = re.compile(r"configs/(my/|unet/unet_r18v1c_d8_80k_synapse.py)")
 METHODS = {
     *("FCN-R18", "FCN-R50", "UNet-R18", "UNet-R50", "Att-UNet", "MedNeXT", "MISSFormer", "TransU-Net", "Swin-UNETR"),
-    *("KD", "AT", "DKD", "DIST", "CWD", "ReviewKD"),
+    *("KD", "AT", "DKD", "DIST", "CWD", "ReviewKD", "LSKD", "MGD", "CIRKD", "AttnFD", "IFVD", "BPKD"),
 }
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("score anybody's masks", "evaluate"),
     "export": ("write a model for other programs", "export"),
     "phantom": ("write a synthetic CT to try things on", "make_phantom"),
+    "prepare-dataset": ("turn the download of a published data set into one to train on", "prepare_dataset"),
     "prepare-slices": ("turn NIfTI volumes into slices to train on", "prepare_slices"),
     "prepare-synapse": ("turn the raw BTCV volumes into the Synapse data set", "prepare_synapse"),
     "check": ("find what is wrong with a data set", "check_dataset"),

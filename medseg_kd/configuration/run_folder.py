@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from medseg_kd.configuration.explaining import file_of
-from medseg_kd.configuration.names import LOADERS
+from medseg_kd.configuration.names import LOADERS, innermost
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
@@ -51,7 +51,8 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
             raise UserError(f"{file_of(cfg)}: its model brings its weights: give no checkpoint, and leave --best out")
         return None, ""
     if not best:
-        return resolve_checkpoint(given or cfg.work_dir), ""
+        last = resolve_checkpoint(given or cfg.work_dir)
+        return last, _other_fold(cfg, last)
     if given and not Path(given).is_dir():
         raise UserError("--best chooses the checkpoint: give no checkpoint file beside it")
     run = given or cfg.work_dir
@@ -70,7 +71,20 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
         "optimistic. Report the last checkpoint (leave --best out), or hold training cases out with val_cases=[...] "
         "and train again"
     )
-    return checkpoint, leak if validated == tested else ""
+    return checkpoint, leak if validated == tested else _other_fold(cfg, checkpoint)
+
+
+def _other_fold(cfg: Config, checkpoint: Path) -> str:
+    """What must be said of a checkpoint that was trained on another fold than the one that is tested."""
+    trained = checkpoint.parent.name
+    for dataset in innermost((cfg.get("test_dataloader") or {}).get("dataset")):
+        tested = (dataset.get("format_options") or {}).get("fold", 0)
+        if trained.startswith("fold_") and trained != f"fold_{tested}":
+            return (
+                f"this checkpoint is of {trained}, but fold {tested} is tested: unless those are cases apart from the "
+                f"folds (imagesTs), it was trained on them. Name its own fold: --fold {trained[5:]}"
+            )
+    return ""
 
 
 def set_test(cfg: Config, checkpoint: Path | None, predictions: str | Path | None = None) -> Path | None:

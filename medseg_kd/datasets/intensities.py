@@ -161,7 +161,23 @@ class RGB8(Intensity):
         return 0.0, 255.0, 0.0, 255.0
 
 
-_RULES = (Stored, Window, ZScore, Percentiles, RGB8, CTNormalization, NoNormalization)
+@dataclass(frozen=True)
+class MeanStd8(RGB8):
+    """Bytes by the mean and standard deviation of a channel of photographs, as OpenMMLab's preprocessors scale them."""
+
+    mean: float
+    std: float
+    bounded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise UserError(f"mean {self.mean} and std {self.std}: expected numbers, the second above 0")
+
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
+        return 0.0, 255.0, self.mean, self.std
+
+
+_RULES = (Stored, Window, ZScore, Percentiles, RGB8, MeanStd8, CTNormalization, NoNormalization)
 RULES: dict[str, type[Intensity]] = {rule.__name__: rule for rule in _RULES}
 
 

@@ -18,8 +18,7 @@ from medseg_kd.datasets.intensities import (
 )
 from medseg_kd.datasets.spec import Channel, DataSpec, parts_of_json
 from medseg_kd.errors import UserError
-from medseg_kd.nnunet_files import Normalization, Plan, labels_of, read_plan
-from medseg_kd.text_files import read_json
+from medseg_kd.nnunet_files import Normalization, Plan, described, read_plan
 
 AS_IT_IS = (-math.inf, math.inf, 1.0, 0.0)
 """What changes no value, see :func:`rescaling`."""
@@ -67,13 +66,7 @@ def results_spec(results: Path, rule: Intensity | None = None) -> DataSpec:
         rule: Of all channels; None leaves them unknown (:class:`Stored`).
     """
     path = results / "dataset.json"
-    content = read_json(path, dict)
-    parts = parts_of_json(
-        {"channel_names": content.get("channel_names", content.get("modality")), **labels_of(content, path)}, str(path)
-    )
-    if "channels" not in parts:
-        raise UserError(f"{path} names no channels: expected channel_names, as in {{'0': 'CT'}}")
-    spec = DataSpec(**parts)
+    spec = DataSpec(**parts_of_json(described(path), str(path)))
     return spec if rule is None else with_rules(spec, (rule,) * len(spec.channels), str(path))
 
 

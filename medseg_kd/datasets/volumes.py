@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,22 @@ class Header:
     @property
     def slices(self) -> int:
         """Slices once the volume is turned to LPS."""
-        return next(size for size, axis in zip(self.size, orientation_of(self.direction), strict=True) if axis in "SI")
+        return next(size for size, axis in zip(self.size, self.orientation, strict=True) if axis in "SI")
+
+    def turned(self, orientation: str) -> "Header":
+        """The header of the same voxels once their axes point to an orientation."""
+        order, backwards = turns(self.orientation, orientation)
+        axes = [2 - axis for axis in reversed(order)]
+        signs = np.array([-1 if 2 - place in backwards else 1 for place in range(3)])
+        columns = np.reshape(self.direction, (3, 3))[:, axes]
+        last = (np.array(self.size)[axes] - 1) * np.array(self.spacing)[axes]
+        return replace(
+            self,
+            size=tuple(self.size[axis] for axis in axes),
+            spacing=tuple(self.spacing[axis] for axis in axes),
+            origin=tuple((self.origin + columns @ (last * (signs < 0))).tolist()),
+            direction=tuple((columns * signs).ravel().tolist()),
+        )
 
     @property
     def orientation(self) -> str:
@@ -90,8 +105,13 @@ class Header:
         return found
 
 
-def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
+def check_grids(cases: Iterable[Sequence[Path]], title: str, channels: int = 1) -> list[Header]:
     """Compare the headers of the files of each case: its channels, and its label if it has one.
+
+    Args:
+        cases: The files of each.
+        title: Of what is wrong.
+        channels: Of the first file of a case, along a fourth axis where there are several.
 
     Returns:
         Header of the first file of each case.
@@ -102,9 +122,9 @@ def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
     first, problems = [], []
     for files in cases:
         headers = []
-        for file in files:
+        for number, file in enumerate(files):
             try:
-                headers.append(read_header(file))
+                headers.append(read_header(file, 1 if number else channels))
             except UserError as error:
                 problems.append(str(error))
         first += headers[:1]
@@ -114,9 +134,9 @@ def check_grids(cases: Iterable[Sequence[Path]], title: str) -> list[Header]:
     return first
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of a file: of one scalar volume that has a place."""
-    return _header(_opened(path), path)
+def read_header(path: Path, channels: int = 1) -> Header:
+    """Read the header of a file: of one scalar volume that has a place, or of several, along a fourth axis."""
+    return _header(_opened(path), path, channels)
 
 
 def _opened(path: Path) -> sitk.ImageFileReader:
@@ -135,16 +155,26 @@ def _opened(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _header(reader: sitk.ImageFileReader, path: Path) -> Header:
+def _header(reader: sitk.ImageFileReader, path: Path, channels: int) -> Header:
     """What a reader has read, once it makes sense."""
-    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1 or reader.GetPixelID() not in _SCALARS:
+    further = reader.GetSize()[3:]
+    if (
+        further != ((channels,) if channels > 1 else ())
+        or reader.GetNumberOfComponents() != 1
+        or reader.GetPixelID() not in _SCALARS
+    ):
         raise UserError(
             f"{path} has {reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} components of "
             f"{sitk.GetPixelIDValueAsString(reader.GetPixelID())}: expected one volume of whole or real numbers (3 "
             "dimensions, 1 component). Split series and channels into one file each."
+            if channels == 1
+            else f"{path} has the size {reader.GetSize()}: expected {channels} channels along a fourth axis, of whole "
+            "or real numbers. Correct the channels in dataset.json, or copy the file again"
         )
     checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path)
-    header = Header(path, reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    direction = np.reshape(reader.GetDirection(), (reader.GetDimension(),) * 2)[:3, :3].ravel().tolist()
+    place = reader.GetSize()[:3], reader.GetSpacing()[:3], reader.GetOrigin()[:3]
+    header = Header(path, *place, tuple(direction))
     if not np.isfinite([*header.spacing, *header.origin, *header.direction]).all() or min(header.spacing) <= 0:
         raise UserError(
             f"{path} has the spacing {_short(header.spacing)}, the origin {_short(header.origin)} and the direction "
@@ -169,9 +199,9 @@ def read_label(path: Path) -> sitk.Image:
     return sitk.Cast(image, sitk.sitkUInt8 if values.max() < 256 else sitk.sitkUInt16)
 
 
-def read_volume(images: Sequence[Path], label: Path | None) -> Raw:
-    """Read a case, a file a channel, and turn it to LPS, see :func:`to_raw`."""
-    return to_raw(map(read_image, images), None if label is None else read_label(label))
+def read_volume(images: Sequence[Path], label: Path | None, orientation: str = ORIENTATION) -> Raw:
+    """Read a case, a file a channel, and turn it to an orientation, see :func:`to_raw`."""
+    return to_raw(map(read_image, images), None if label is None else read_label(label), orientation)
 
 
 def to_raw(images: Iterable[sitk.Image], label: sitk.Image | None = None, orientation: str | None = ORIENTATION) -> Raw:
@@ -238,10 +268,16 @@ def turned(array: np.ndarray, here: str, there: str) -> np.ndarray:
     return np.flip(moved, tuple(others + axis for axis in backwards))
 
 
-def read_image(path: Path) -> sitk.Image:
-    """Read a whole volume."""
+def read_channels(path: Path, channels: int) -> list[sitk.Image]:
+    """Read a volume a channel, of a file that holds them along a fourth axis where there are several."""
+    image = read_image(path, channels)
+    return [image] if channels == 1 else [image[..., number] for number in range(channels)]
+
+
+def read_image(path: Path, channels: int = 1) -> sitk.Image:
+    """Read a whole volume, or several, along a fourth axis."""
     reader = _opened(path)
-    _header(reader, path)
+    _header(reader, path, channels)
     size, proved = checked_bytes(reader.GetSize(), _SCALARS[reader.GetPixelID()], path), packed_sum(path)
     if proved is None:
         check_whole(path, size)

@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from medseg_kd.distill.recorders import RecorderManager
+from medseg_kd.distill.stored import StoredTeacher
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_checkpoint
 from medseg_kd.models.mmseg_adapter import build_segmentor
@@ -39,6 +40,7 @@ class Teacher:
     Attributes:
         checkpoint_meta: ``meta`` of the checkpoint that :meth:`load` has read; empty where there is none.
         source: Where the weights come from, in words.
+        is_stored: It is a :class:`StoredTeacher`: it takes the probabilities of a batch in place of its images.
     """
 
     def __init__(
@@ -58,7 +60,13 @@ class Teacher:
         self._has_weights = getattr(self.model, "brings_weights", False)
         built_with = "the weights it was built with" if self._is_given else "random weights"
         self.source = ckpt or getattr(self.model, "weights_source", built_with)
-        self._is_ready = False
+        self._is_ready = self.is_stored = isinstance(self.model, StoredTeacher)
+        given = {key: ckpt, "model.teacher_dtype": dtype != "auto" and dtype, "model.teacher_compile": compiled}
+        if self.is_stored and (without := [name for name, value in given.items() if value not in (None, False)]):
+            raise UserError(
+                f"{' and '.join(without)}: the teacher is a StoredTeacher, which has no weights and runs nothing. "
+                "Leave it out (teacher_ckpt=None), or name a network as teacher"
+            )
         self._network_suffices = hasattr(self.model, "network")
         self._run: Callable[[Tensor], Any] = self._forward
         if compiled is not False:  # it happens at the first call, so that the recorders' hooks are inside

@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from medseg_kd.datasets.intensities import NoNormalization
 from medseg_kd.datasets.nnunet_plans import AS_IT_IS, rescaling, results_spec, rule_of
-from medseg_kd.datasets.volumes import turns
+from medseg_kd.datasets.volumes import ORIENTATIONS, turns
 from medseg_kd.errors import UserError
 from medseg_kd.models.nnunet_segmentor import NnUNetSegmentor, View
 
@@ -36,6 +36,8 @@ def fit_to_data(model: Any, dataset: Any) -> None:
 def _fit(network: NnUNetSegmentor, dataset: Any, teaches: bool, resized: Any) -> None:
     """Compare, and set its ``view``; a network that predicts whole cases alone needs the intensities, no more."""
     spec, where = dataset.spec, network.weights_source
+    if network.orientation is not None and network.orientation not in ORIENTATIONS:
+        raise UserError(f"orientation of nnU-Net is {network.orientation!r}: expected three directions, such as RAS")
     if differ := results_spec(network.results).differences(spec):
         raise UserError(
             f"nnU-Net ({where}) was trained on other images than the data in {dataset.data_root}:\n  "
@@ -106,7 +108,8 @@ def _tell(network: NnUNetSegmentor, spec: Any, pairs: Any) -> None:
     view = network.network.view
     told = [f"channel {c.name} from {c.intensity} to {rule}" for c, rule in pairs if c.intensity != rule]
     if view.zoom != (1.0, 1.0):
-        told.append(f"resampled by {view.zoom[0]:.3f} x {view.zoom[1]:.3f} to {network.plan.spacing} mm, logits back")
+        sides = " x ".join(f"{mm:g}" for mm in network.plan.spacing)
+        told.append(f"resampled by {view.zoom[0]:.3f} x {view.zoom[1]:.3f} to {sides} mm, logits back")
     if view.transposed or view.flipped:
         how = ["rows and columns exchanged"] * view.transposed + [f"axes {view.flipped} backwards"] * bool(view.flipped)
         told.append(f"turned as its files lay: {', '.join(how)}")

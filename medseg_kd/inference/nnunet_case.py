@@ -101,7 +101,7 @@ class NnUNetCasePredictor:
         plan = model.plan
         target = [spacing[0], *plan.spacing]
         shape = tuple(round(mm / new * side) for mm, new, side in zip(spacing, target, image.shape[1:], strict=True))
-        resampled = torch.from_numpy(resample(image, shape, spacing, target, plan.orders[0]))
+        resampled = torch.from_numpy(np.ascontiguousarray(resample(image, shape, spacing, target, plan.orders[0])))
         rows, columns = (max(0, side - own) for side, own in zip(plan.patch_size, shape[1:], strict=True))
         top, left = rows // 2, columns // 2
         padded = F.pad(resampled, (left, columns - left, top, rows - top))

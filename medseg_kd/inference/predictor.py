@@ -85,6 +85,10 @@ class Predictor(FilePredictor):
         Raises:
             UserError: One cannot be read, does not tell what its model or its images are, or is of other images.
         """
+        if (Path(path) / "plans.json").is_file():
+            raise UserError(
+                f"{path} holds results of nnU-Net, no checkpoint of train.py: NnUNetPredictor({str(path)!r})"
+            )
         where = str(resolve_checkpoint(path))
         checkpoint = read_checkpoint(where)
         meta = checkpoint.get("meta")

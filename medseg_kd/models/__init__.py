@@ -2,6 +2,7 @@
 
 from medseg_kd.models.augmentation import RandomRotateFlip
 from medseg_kd.models.losses import CrossEntropyLoss, RegionLoss, SoftDiceLoss
+from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
 from medseg_kd.models.networks import (
     FCN,
     AttentionUNet,
@@ -38,6 +39,7 @@ __all__ = [
     "RandomRotateFlip",
     "RegionLoss",
     "RegionSegmentor",
+    "SegDataPreProcessor",
     "Segmentor",
     "SlicePreprocessor",
     "SoftDiceLoss",

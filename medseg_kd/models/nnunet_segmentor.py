@@ -22,9 +22,8 @@ from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.region_segmentor import decode_regions
 from medseg_kd.models.resizing import resize
 from medseg_kd.models.weights.foreign import read_foreign, weights_of
-from medseg_kd.nnunet_files import labels_of, read_plan
+from medseg_kd.nnunet_files import described, read_plan
 from medseg_kd.registry import MODELS
-from medseg_kd.text_files import read_json, typed
 
 FILES = ("plans.json", "dataset.json")
 _TRAINER = "nnUNetTrainer"
@@ -116,7 +115,6 @@ class NnUNetSegmentor(SegmentorBase, BaseModel):
     Attributes:
         results: Its results folder.
         plan: What its plans say.
-        class_names: Of dataset.json, background first.
         mirror_axes: Axes that its training mirrored along, 0 the rows.
         weights_source: Where its weights come from.
         sees_raw: The images of the data set have the values of their files, of which a case is scaled as nnU-Net does.
@@ -138,15 +136,12 @@ class NnUNetSegmentor(SegmentorBase, BaseModel):
         super().__init__(SlicePreprocessor())
         self.results = folder = Path(results)
         check_results(folder)
-        content = read_json(folder / FILES[1], dict)
-        labels = labels_of(content, folder / FILES[1])
-        self.class_names = tuple(sorted((n for n in labels["labels"] if n != "ignore"), key=labels["labels"].get))
-        named = zip(labels.get("regions", {}).items(), labels.get("regions_class_order", ()), strict=False)
+        about = described(folder / FILES[1])
+        named = zip(about.get("regions", {}).items(), about.get("regions_class_order", ()), strict=False)
         self.regions = tuple((name, tuple(sorted({*members})), value) for (name, members), value in named)
-        self.num_classes = len(self.class_names)
+        self.num_classes = len(about["labels"].keys() - {"ignore"})
         self.num_outputs = len(self.regions) or self.num_classes
-        channels = typed(content.get("channel_names", content.get("modality")), dict, f"{folder / FILES[1]}: channels")
-        self.in_channels = len(channels)
+        self.in_channels = len(about["channel_names"])
         chosen = find_folds(folder, folds, checkpoint)
         read = {path: _read(path) for path in chosen}
         told = {path: (each["trainer_name"], each["configuration"]) for path, each in read.items()}
@@ -159,7 +154,7 @@ class NnUNetSegmentor(SegmentorBase, BaseModel):
         if len(self.plan.channels) != self.in_channels:
             raise UserError(
                 f"{folder}: plans.json scales {len(self.plan.channels)} channel(s), dataset.json names "
-                f"{', '.join(map(str, channels.values()))}: they belong to different trainings"
+                f"{', '.join(map(str, about['channel_names'].values()))}: they belong to different trainings"
             )
         if not trainer.startswith(_TRAINER):
             print_log(

@@ -78,6 +78,8 @@ def test_a_configuration_inherits(tmp_path: Path) -> None:
         ({"normalization_schemes": []}, "0 normalization_schemes, but 1 use_mask_for_norm"),
         ({"normalization_schemes": ["os.system"]}, "scaled by 'os.system': expected one of CTNormalization"),
         ({"resampling_fn_data": "os.system"}, "resampling_fn_data is 'os.system': expected nnU-Net's usual"),
+        ({"preprocessor_name": "MyPreprocessor"}, "preprocessor_name is 'MyPreprocessor': expected nnU-Net's usual"),
+        ({"previous_stage": "3d_lowres"}, "previous_stage is '3d_lowres': expected nnU-Net's usual None"),
         ({"resampling_fn_data_kwargs": {"order": 9}}, "resampling_fn_data_kwargs is .*expected an order"),
         ({"architecture": None}, "neither an architecture nor a UNet_class_name"),
     ],

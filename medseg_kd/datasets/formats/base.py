@@ -261,4 +261,4 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
         if kind.holds(root, split):
             return kind
     looked = "\n".join(f"  {kind.name}: {kind.files}" for kind in wanted)
-    raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
+    raise UserError(f"{root} holds no {split} split in the format\n{looked}. {_HINT}")

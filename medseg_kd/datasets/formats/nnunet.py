@@ -50,6 +50,7 @@ class NNUNet(Format):
     name = "nnunet"
     files = "dataset.json, imagesTr/<case>_<channel>.nii.gz, labelsTr/<case>.nii.gz"
     order = -1
+    channels_in_file = 1
 
     def __init__(self, root: Path, fold: int | str = 0, unlabelled: bool = False, outside: bool = False) -> None:
         super().__init__(root)
@@ -86,9 +87,10 @@ class NNUNet(Format):
             if len(rules) < len(self.channel_names):
                 raise UserError(f"{self.where}: give each channel a name of its own, for the config to say their rules")
             rules[channel] = "dict(type='Window', low=-160, high=240)"
+            example = ", ".join(f"{name!r}: {rules[name]}" for name in rules)
             raise UserError(
                 f"{self.where} names the channel {channel}: which Hounsfield units become 0 and 1 is for the config to "
-                f"say, as in dataset.spec=dict(channels={{{', '.join(f'{name!r}: {rules[name]}' for name in rules)}}})"
+                f"say, as in dataset.spec=dict(channels={{{example}}}), or for nnU-Net's plans, with --from-plans"
             )
         return _RULES.get(channel.casefold(), ZScore())
 
@@ -113,7 +115,7 @@ class NNUNet(Format):
             option = ". To predict imagesTs say dataset.format_options=dict(unlabelled=True)" * (split == "test")
             raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}{option}")
         if self.ending in _VOLUMES:
-            return volume_cases(cases, self.root, self)
+            return volume_cases(cases, self.root, self, self.channels_in_file)
         return [Case(name, 1, slices=(files,), labelled=files[1] is not None) for name, files in cases.items()]
 
     def load(self, source: Files) -> Raw:
@@ -127,8 +129,7 @@ class NNUNet(Format):
 
     def _training(self) -> dict[str, Files]:
         """All labelled cases, sorted by their names."""
-        mapping = self.content.get("dataset")
-        cases = self._folder("Tr") if mapping is None else self._mapped(mapping)
+        cases = self._training_files()
         count = self.content.get("numTraining", len(cases))
         with self.skipping():
             if count != len(cases) and not self.problems:
@@ -137,6 +138,10 @@ class NNUNet(Format):
                     "copy the data again"
                 )
         return dict(sorted(cases.items()))
+
+    def _training_files(self) -> dict[str, Files]:
+        mapping = self.content.get("dataset")
+        return self._folder("Tr") if mapping is None else self._mapped(mapping)
 
     def _folder(self, part: str, unlabelled: bool = False) -> dict[str, Files]:
         """Cases of a folder of images and one of labels."""

@@ -1,5 +1,6 @@
 """Networks: modules that map (N, in_channels, H, W) to logits, and tell of their stages in ``feature_info``."""
 
+import medseg_kd.models.networks.smp_nets  # noqa: F401 (which registers what finds them)
 from medseg_kd.models.networks.attention_unet import AttentionUNet
 from medseg_kd.models.networks.fcn import FCN
 from medseg_kd.models.networks.mednext import MedNeXt

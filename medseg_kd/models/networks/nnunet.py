@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,11 @@ class NnUNet(BaseModule):
         self.deep_supervision = deep_supervision
 
     @staticmethod
-    def settled(config: Mapping[str, Any]) -> dict[str, Any]:
-        """A config with the architecture in place of the plans that it names."""
-        kept = {key: value for key, value in config.items() if key not in ("plans", "configuration")}
-        if config.get("plans") is None:
-            return kept
-        return {**kept, "architecture": dict(read_architecture(config["plans"], config.get("configuration", "2d")))}
+    def settle(config: MutableMapping[str, Any]) -> None:
+        """Put the architecture into a config in place of the plans that it names."""
+        plans, configuration = config.pop("plans", None), config.pop("configuration", "2d")
+        if plans is not None:
+            config["architecture"] = dict(read_architecture(plans, configuration))
 
     def train(self, mode: bool = True) -> "NnUNet":
         """Give all outputs in training, one in evaluation."""
