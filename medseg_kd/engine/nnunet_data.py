@@ -53,11 +53,11 @@ def _fit(network: NnUNetSegmentor, dataset: Any, teaches: bool, resized: Any) ->
     scales = tuple(rescaling(channel, rule) for channel, rule in pairs)
     network.network.view = View(scales if any(scale != AS_IT_IS for scale in scales) else ())
     if teaches:
-        network.network.view = _on_grid(network, dataset, network.network.view.scales, resized)
+        network.network.view = view_on_grid(network, dataset, network.network.view.scales, resized)
         _tell(network, spec, pairs)
 
 
-def _on_grid(network: NnUNetSegmentor, dataset: Any, scales: Any, resized: Any) -> View:
+def view_on_grid(network: NnUNetSegmentor, dataset: Any, scales: Any, resized: Any) -> View:
     """The view of a teacher: its pixels and directions, where the data tell theirs."""
     plan, spec = network.plan, dataset.spec
     planes = [_plane(dataset, case, resized) for case in dataset.part.cases]
