@@ -178,9 +178,14 @@ class NnUNetSegmentor(SegmentorBase, BaseModel):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """Stages of the encoder, see :class:`Segmentor`; none where several folds are averaged, each with its own."""
-        told = zip(self.network.stages, self.network.feature_info, strict=False)
-        return [{**stage, "module": f"network.stages.{index}"} for index, (_, stage) in enumerate(told)]
+        """Stages of the encoder, see :class:`Segmentor`; asking for those of several folds is an error."""
+        if not self.network.stages:
+            raise UserError(
+                f"the logits of several folds are averaged ({self.weights_source}), and each has its own stages, "
+                "which AT, ReviewKD and CWD's stage compare. Name one, as in folds=(0,), or choose KD, DKD, DIST, CWD "
+                "on logits"
+            )
+        return [{**stage, "module": f"network.stages.{index}"} for index, stage in enumerate(self.network.feature_info)]
 
     def init_weights(self) -> None:
         """Nothing is left to initialise."""

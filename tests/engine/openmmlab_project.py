@@ -85,7 +85,7 @@ teacher_ckpt = {teacher!r}
 model = dict(
     _scope_='mmrazor',
     type='SingleTeacherDistill',
-    architecture=dict(cfg_path={student_cfg!r}, pretrained=False),
+    architecture=dict(cfg_path={student_cfg!r}, pretrained=False, decode_head=dict(channels=6)),
     teacher=dict(cfg_path={teacher_cfg!r}, pretrained=False),
     teacher_ckpt=teacher_ckpt,
     teacher_norm_eval=True,
@@ -99,6 +99,7 @@ model = dict(
                 preds_S=dict(from_student=True, recorder='logits'),
                 preds_T=dict(from_student=False, recorder='logits')))))
 find_unused_parameters = True
+custom_hooks = [dict(type='medseg_kd.TeacherCheckHook')]
 train_cfg = dict(max_iters=1, val_interval=1)
 val_cfg = dict(_delete_=True, type='mmrazor.SingleTeacherDistillValLoop')
 """

@@ -152,4 +152,5 @@ def test_stages_lie_as_the_slices(results: Path) -> None:
         model(x)
         own = model.network.folds[0].unet.encoder(x.flip((-2, -1)))[1]
     torch.testing.assert_close(recorded[0], own.flip((-2, -1)))
-    assert NnUNetSegmentor(str(results)).feature_info == []
+    with pytest.raises(UserError, match=r"logits of several folds are averaged .*fold_0, fold_1, fold_3.*folds=\(0,\)"):
+        NnUNetSegmentor(str(results)).feature_info  # noqa: B018
