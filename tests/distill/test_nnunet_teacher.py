@@ -11,7 +11,7 @@ from pairs import batch, segmentor
 from medseg_kd.distill import METHODS, MultiTeacherDistill, SingleTeacherDistill
 from medseg_kd.errors import UserError
 from medseg_kd.models import NnUNetTeacher, UNet
-from medseg_kd.models.nnunet_segmentor import View
+from medseg_kd.models.nnunet_folds import View
 from tests.nnunet_results import dataset_json, write_results
 
 

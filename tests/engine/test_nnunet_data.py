@@ -12,7 +12,7 @@ from medseg_kd.distill import SingleTeacherDistill
 from medseg_kd.engine.nnunet_data import fit_to_data
 from medseg_kd.errors import UserError
 from medseg_kd.models import NnUNetSegmentor, UNet
-from medseg_kd.models.nnunet_segmentor import View
+from medseg_kd.models.nnunet_folds import View
 from tests.datasets.volume_files import write_volume
 from tests.distill.pairs import segmentor
 from tests.nnunet_results import dataset_json, plans_json, write_json, write_results

@@ -15,7 +15,7 @@ from medseg_kd.inference import NnUNetPredictor, Predictor
 from medseg_kd.inference.loading import load_predictor
 from medseg_kd.inference.nnunet_case import normalised, resample, tile_starts
 from medseg_kd.models import NnUNetSegmentor
-from medseg_kd.models.nnunet_segmentor import View
+from medseg_kd.models.nnunet_folds import View
 from medseg_kd.nnunet_files import read_plan
 from tests.inference.nnunet_cases import EXAMPLES, RAS, Example, write
 from tests.nnunet_results import plans_json, write_json, write_results

@@ -11,7 +11,8 @@ import torch
 from medseg_kd.datasets import Channel, CTNormalization, NoNormalization, Window
 from medseg_kd.datasets.nnunet_plans import rescaling
 from medseg_kd.errors import UserError
-from medseg_kd.models.nnunet_segmentor import NnUNetSegmentor, View
+from medseg_kd.models.nnunet_folds import View
+from medseg_kd.models.nnunet_segmentor import NnUNetSegmentor
 from medseg_kd.registry import MODELS
 from tests.nnunet_results import dataset_json, write_json, write_results
 
