@@ -110,6 +110,23 @@ def test_nothing_else_is_imported(name: Any, place: str, tmp_path: Path, monkeyp
     assert "hostile_module" not in sys.modules
 
 
+def test_the_package_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("dynamic_network_architectures")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    class Absent:
+        @staticmethod
+        def find_spec(name: str, *_: Any) -> None:
+            if name == "dynamic_network_architectures":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
+    with pytest.raises(
+        UserError, match=r"needs the package dynamic-network-architectures: pip install medseg_kd\[nnunet\]"
+    ):
+        NnUNet(3, architecture=ARCHITECTURE)
+
+
 def test_what_cannot_be_built_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs plans="):
         NnUNet(3)
