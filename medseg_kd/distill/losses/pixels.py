@@ -21,16 +21,17 @@ def valid_pixels(label: Tensor | None, like: Tensor, ignore_index: int) -> Tenso
 
     A label (N, H, W) of another size is resized to that of ``like``, nearest.
     """
-    size = like.shape[-2:]
     if label is None:
-        return torch.ones(len(like), *size, dtype=torch.bool, device=like.device)
-    strides = [whole // part for whole, part in zip(label.shape[-2:], size, strict=True)]
-    if [stride * part for stride, part in zip(strides, size, strict=True)] == list(label.shape[-2:]):
-        label = label[..., :: strides[0], :: strides[1]]
-    valid = label.long() != ignore_index  # in uint8, -1 and 255 are one
-    if label.shape[-2:] == size:
-        return valid
-    return F.interpolate(valid[:, None].to(torch.uint8), size=size, mode="nearest")[:, 0].bool()
+        return torch.ones(len(like), *like.shape[-2:], dtype=torch.bool, device=like.device)
+    return at_size(label.long() != ignore_index, like.shape[-2:])  # in uint8, -1 and 255 are one
+
+
+def at_size(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """A mask (N, H, W), bool, at another size, nearest; a view where that divides its own."""
+    strides = [whole // part for whole, part in zip(mask.shape[-2:], size, strict=True)]
+    if [stride * part for stride, part in zip(strides, size, strict=True)] == list(mask.shape[-2:]):
+        return mask[..., :: strides[0], :: strides[1]]
+    return F.interpolate(mask[:, None].to(torch.uint8), size=tuple(size), mode="nearest")[:, 0].bool()
 
 
 def masked_mean(values: Tensor, valid: Tensor, training: bool = False) -> Tensor:
