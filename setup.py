@@ -33,8 +33,17 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=["medseg_kd", "medseg_kd.*"]),
+    package_data={"medseg_kd.datasets.conversion.known": ["*.json"]},
+    entry_points={"console_scripts": ["medseg-kd=medseg_kd.cli.commands:entry"]},
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
         "torch>=2.8,<3",
@@ -47,17 +56,21 @@ setup(
         "einops>=0.7",
         "h5py>=3.10",
         "SimpleITK>=2.3",
+        "matplotlib>=3.7",
         "pillow>=10",
         "prettytable>=3.6",
+        "pydicom>=3",
         "rich>=13",
         "submitit>=1.5.2,<2",
     ],
     extras_require={
         "imagenet": ["torchvision>=0.23"],  # names of its weights
+        "smp": ["segmentation-models-pytorch>=0.5,<1"],  # its networks, with timm's encoders
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4"],
         "openvino": ["openvino>=2024.0"],  # export to its format
-        "dicom": ["highdicom>=0.25", "pydicom>=3"],  # segmentations of DICOM series
+        "dicom": ["highdicom>=0.25"],  # segmentations of DICOM series
         "rankseg": ["rankseg>=0.0.8"],  # Dice-optimal decoding
+        "nnunet": ["dynamic-network-architectures>=0.4,<0.5"],  # networks of its plans
         "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
         "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
     },

@@ -4,7 +4,7 @@ A type that is not registered here is looked up in MMSegmentation, then in MMEng
 ``dict(type='mmseg.ResNetV1c')`` and, with ``default_scope = 'medseg_kd'``, ``dict(type='ResNetV1c')`` both resolve.
 ``locations`` names the packages that are imported when a type is first asked for. The kinds that the project adds
 nothing to have a registry too: without one, MMEngine warns at each look-up. ``dict(type='monai.SegResNet')`` is one of
-MONAI's networks.
+MONAI's networks, ``dict(type='smp.Unet')`` one of segmentation_models_pytorch.
 """
 
 import inspect
@@ -130,7 +130,7 @@ OPTIMIZERS = _child("OPTIMIZERS")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS")
 PARAM_SCHEDULERS = _child("PARAM_SCHEDULERS")
 RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS")
-TASK_UTILS = _child("TASK_UTILS", "medseg_kd.inference.case")
+TASK_UTILS = _child("TASK_UTILS", "medseg_kd.inference.case", "medseg_kd.inference.nnunet_case")
 VISBACKENDS = _child("VISBACKENDS")
 VISUALIZERS = _child("VISUALIZERS")
 WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS")

@@ -20,6 +20,7 @@ _CONTEXT.set_forkserver_preload(
         "medseg_kd.inference",
         "medseg_kd.models",
         "monai.networks.nets",
+        "tests.torchvision_operators",
         "torch._dynamo",
     ]
 )

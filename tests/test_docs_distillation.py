@@ -12,8 +12,10 @@ import torch
 from mmengine.config import Config
 
 from medseg_kd import distill
+from medseg_kd.distill import METHODS
 from medseg_kd.registry import MODELS
 from tests.cli.commands import ROOT
+from tests.distill.pairs import segmentor
 from tests.test_docs import blocks, home  # noqa: F401
 
 PAGE = "docs/distillation.md"
@@ -55,12 +57,29 @@ def test_the_new_loss_does_not_change_with_a_constant_and_leaves_ignored_pixels_
     assert torch.allclose(loss(student, teacher, label), loss(student[:, :, 4:], teacher[:, :, 4:]))
 
 
+def test_the_weights_that_change_are_built_as_they_are_written():
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    told = re.findall(r"^    distiller\.update\(((?:weight_schedule|loss_weight)=dict.*)\)$", text, flags=re.MULTILINE)
+    assert len(told) == 4
+    for arguments in told:
+        distiller = dict(type=distill.KD)
+        distiller.update(**eval(f"dict({arguments})"))
+        model = MODELS.build(segmentor())
+        weighting = distill.build_distiller(distiller, model, model).weighting
+        assert (weighting.rule is None) == ("loss_weight" not in arguments)
+        weighting.set_iteration(39_999, 40_000)
+        assert weighting.factor.item() == pytest.approx(0 if "decay" in arguments else 1, abs=1e-4)
+
+
 def test_the_table_of_defaults_is_that_of_the_code():
     text = (ROOT / PAGE).read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*?) \|", text, flags=re.MULTILINE)
-    assert [name for name, _ in rows] == ["KD", "DKD", "DIST", "CWD", "AT", "ReviewKD"]
+    assert [name for name, _ in rows] == [
+        *("KD", "DKD", "DIST", "CWD", "AT", "ReviewKD", "LSKD", "MGD", "CIRKD", "AttnFD", "IFVD", "BPKD")
+    ]
+    assert {name for name, _ in rows} == {name for name, kind in METHODS.items() if "medseg_kd" in kind.__module__}
     for name, told in rows:
         defaults = {key: p.default for key, p in inspect.signature(getattr(distill, name)).parameters.items()}
-        assert float(re.search(r"weight ([\d,]+)", told)[1].replace(",", "")) == defaults["loss_weight"]
+        assert float(re.search(r"(?<!_)weight ([\d,.]+)", told)[1].replace(",", "")) == defaults["loss_weight"]
         for key, value in re.findall(r"`(\w+)=([\d.]+)`", told):
             assert defaults[key] == float(value)

@@ -52,7 +52,7 @@ def test_what_is_checked_behind_it(names: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="case1.npy: 1 of 4096 image values are NaN"):
         SliceDataset("data", spec=names["spec"])[0]
     with pytest.raises(
-        UserError, match="dataset.format is 'my_formats.Other', expected auto, nnunet, .*, npy or a class"
+        UserError, match="dataset.format is 'my_formats.Other', expected auto, msd, nnunet, .*, npy or a class"
     ):
         SliceDataset("data", format="my_formats.Other", spec=names["spec"])
     for kind in ("npy", names["my_formats"].Npy):

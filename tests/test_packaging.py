@@ -1,11 +1,14 @@
 """The configs are found in a clone and in a wheel."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from medseg_kd import __version__
 from medseg_kd import configs_dir as module
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.errors import UserError
@@ -27,9 +30,18 @@ def test_a_wheel_holds_every_config(tmp_path: Path) -> None:
         sorted(path.relative_to(folder) for path in folder.rglob("*.py")) for folder in (packaged, ROOT / "configs")
     ]
     assert names[0] == names[1] != []
+    assert (tmp_path / "medseg_kd/datasets/conversion/known/kvasir_seg.json").is_file()
 
 
 def test_missing_configs_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "__file__", str(tmp_path / "medseg_kd" / "configs_dir.py"))
     with pytest.raises(UserError, match="configs of medseg_kd are missing"):
         configs_dir()
+
+
+def test_the_version_is_said_alike_and_what_is_tested_is_what_is_claimed() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1) == __version__
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    lowest, highest = map(int, re.search(r"range\((\d+), (\d+)\)", (ROOT / "setup.py").read_text()).groups())
+    assert jobs["test"]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(lowest, highest)]

@@ -20,7 +20,19 @@ warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformable
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of arguments whose errors are one line."""
+    """A parser of arguments whose errors are one line.
+
+    Attributes:
+        command: What was called in place of the script that ``prog`` names.
+        as_written: Formats description and epilog as they are.
+    """
+
+    command: str | None = None
+    as_written = argparse.RawDescriptionHelpFormatter
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prog = self.command or self.prog
 
     def error(self, message: str) -> NoReturn:
         """See Python's class."""

@@ -23,7 +23,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Turn a checkpoint of other code into one that test.py, teacher_ckpt and load_from take. Opening a "
         "checkpoint never runs code that is hidden in it.",
     )
-    parser.add_argument("source", choices=SOURCES, help="whose weights they are; resnet: of an encoder, for init_cfg")
+    parser.add_argument(
+        "source",
+        choices=SOURCES,
+        help="whose weights they are; mmengine: of a whole segmentor; resnet: of an encoder, for init_cfg",
+    )
     parser.add_argument("input", metavar="IN", help="the checkpoint")
     parser.add_argument("output", metavar="OUT", type=Path, help="where ours is written, such as teacher.pth")
     parser.add_argument("--config", help="the config that must take the weights (default: the source's own)")
@@ -33,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.output.exists() and not args.overwrite:
         raise UserError(f"{args.output} is there already: choose another name, or replace it with --overwrite")
     weights, config = convert_checkpoint(args.source, args.input, args.output, args.config, args.num_classes)
-    said = f"for {config}" if config else "for init_cfg=dict(type='Pretrained', checkpoint=...) of the encoder"
+    encoder = "for init_cfg=dict(type='Pretrained', checkpoint=...) of the encoder"
+    said = f"for {config}" if config else "of a whole segmentor" if SOURCES[args.source].is_whole else encoder
     millions = sum(value.numel() for value in weights.values()) / 1e6
     print(f"wrote {args.output}: {len(weights)} tensors, {millions:.2f} M numbers, {said}")

@@ -23,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "BMP, TIFF). Masks lie on the grid of their input; labels.json, labels.txt (ITK-SNAP) and labels.ctbl (Slicer) "
         "beside them name the classes. Nothing in a checkpoint is run as code.",
     )
-    parser.add_argument("checkpoint", help="checkpoint, run folder (its last checkpoint), or file of export.py")
+    parser.add_argument(
+        "checkpoint",
+        help="checkpoint, run folder (its last checkpoint), file of export.py, or results folder of nnU-Net",
+    )
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="file, folder of files or of a DICOM series, or list of them (.txt)"
     )

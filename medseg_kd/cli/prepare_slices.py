@@ -5,7 +5,9 @@ from pathlib import Path
 
 from medseg_kd.cli import Parser
 from medseg_kd.datasets.conversion import Recipe, convert, find_pairs, load_label_map
+from medseg_kd.datasets.intensities import Window
 from medseg_kd.datasets.manifest import summary
+from medseg_kd.datasets.spec import Channel
 
 _EPILOG = """examples:
   python tools/prepare_slices.py --images raw/train/images --labels raw/train/labels --out data/mine \\
@@ -18,7 +20,7 @@ docs/data.md describes the files, the label maps and the orientation."""
 def main(argv: list[str] | None = None) -> None:
     """Converts one split; see ``--help``."""
     args = _parser().parse_args(argv)
-    recipe = Recipe(tuple(args.window), load_label_map(args.label_map), tuple(args.classes or ()))
+    recipe = Recipe(Channel("CT", Window(*args.window)), load_label_map(args.label_map), tuple(args.classes or ()))
     pairs = find_pairs(args.images, args.labels)
     manifest = convert({args.split: pairs}, args.out, recipe, "prepare_slices", args.overwrite)
     print(summary(manifest, args.out))
@@ -44,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         help="Hounsfield units that become 0 and 1",
     )
     parser.add_argument(
-        "--label-map", default="none", metavar="MAP", help="none (default), btcv, totalsegmentator or a file"
+        "--label-map",
+        default="none",
+        metavar="MAP",
+        help="none (default), btcv, totalsegmentator, amos, amos15, flare, flare13, lits or a file",
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="class names for the manifest, in label order")
     parser.add_argument("--overwrite", action="store_true", help="replace the split if it is already there")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from medseg_kd.cli import Parser
 from medseg_kd.datasets.conversion import Recipe, convert, load_label_map
-from medseg_kd.datasets.conversion.btcv import WINDOW, find_btcv
+from medseg_kd.datasets.conversion.btcv import CHANNEL, find_btcv
 from medseg_kd.datasets.manifest import summary
 
 
@@ -19,6 +19,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="data folder to write, such as data/synapse")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier call wrote")
     args = parser.parse_args(argv)
-    recipe = Recipe(WINDOW, load_label_map("btcv"))
+    recipe = Recipe(CHANNEL, load_label_map("btcv"))
     manifest = convert(find_btcv(args.raw), args.out, recipe, "prepare_synapse", args.overwrite)
     print(summary(manifest, args.out))

@@ -14,6 +14,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="config file, such as configs/unet/unet_r18v1c_d8_40k_synapse.py")
     parser.add_argument("--work-dir", metavar="DIR", help="run folder (default: work_dirs/<config name>)")
     parser.add_argument("--data-root", metavar="DIR", help="data folder of training, validation and test")
+    parser.add_argument("--fold", type=_fold, metavar="N", help="fold of an nnU-Net data set, or all")
+    parser.add_argument(
+        "--from-plans",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="take intensities and slice size from nnU-Net's plans (default: nnUNetPlans.json of the data set)",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -40,6 +48,11 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config of a command line and apply its options, see :func:`medseg_kd.configuration.load_run`."""
-    cfg = load_run(args.config, parse_options(args.cfg_options), args.data_root, args.work_dir)
+    options = parse_options(args.cfg_options)
+    cfg = load_run(args.config, options, args.data_root, args.work_dir, args.fold, args.from_plans)
     cfg.launcher = args.launcher
     return cfg
+
+
+def _fold(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text

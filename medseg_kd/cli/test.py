@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.out and args.out != wanted and metrics is None:
         raise UserError(f"--out {args.out}: the test_evaluator has no VolumeMetric, which writes the scores")
     runner = Runner.from_cfg(cfg)
-    runner.logger.info(f"testing {checkpoint}")
+    runner.logger.info(f"testing {checkpoint or runner.bare_model.weights_source}")
     if notice:
         runner.logger.warning(notice)
     if args.tta or args.decode != DECODINGS[0]:

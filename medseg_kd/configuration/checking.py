@@ -31,6 +31,9 @@ _LAYERS = ("norm_cfg", "act_cfg", "conv_cfg")
 # What a segmentor takes for each of its losses, whatever their class.
 _OF_ANY_LOSS = ("loss_weight", "loss_name")
 _LOSS = re.compile(r"\.losses(\[\d+\])?$")
+# What any distiller takes.
+_OF_ANY_DISTILLER = ("loss_weight", "weight_schedule")
+_DISTILLER = re.compile(r"^model\.(.*\.)?distiller$")
 
 
 class _Part(NamedTuple):
@@ -143,6 +146,11 @@ def _check_dict(where: str, node: Mapping[str, Any], known: Mapping[str, Any]) -
 
 def _check(cfg: Any, where: str, node: Any, key: str) -> None:
     """Check what lies at a place of a config, and below; ``key`` tells what it is, and is empty in models and hooks."""
+    with DefaultScope.overwrite_default_scope(node.get("_scope_") if isinstance(node, Mapping) else None):
+        _check_in_scope(cfg, where, node, key)
+
+
+def _check_in_scope(cfg: Any, where: str, node: Any, key: str) -> None:
     if isinstance(node, Sequence) and not isinstance(node, str):
         for index, each in enumerate(node):
             _check(cfg, f"{where}[{index}]", each, key)
@@ -155,6 +163,7 @@ def _check(cfg: Any, where: str, node: Any, key: str) -> None:
         part = _PARTS.get(key)
         others = {*(part.others if part else ()), *(() if "type" in node else ("by_epoch",))}
         others |= {*(_OF_ANY_LOSS if _LOSS.search(where) else ())}
+        others |= {*(_OF_ANY_DISTILLER if _DISTILLER.search(where) else ())}
         check_arguments(f"{file_of(cfg)}: {where}", node, kind, others, part is not None)
     inside = key in ("model", "data_preprocessor", "custom_hooks", "default_hooks", "") and not named
     for name, value in node.items():
@@ -193,6 +202,8 @@ def _kind(cfg: Any, where: str, node: Any, key: str) -> Any:
 
 def _find(registry: Registry, name: str) -> Any:
     """What a name stands for in the scope of the config."""
+    if registry.parent is None:  # of a kind that no other scope has
+        return registry.get(name)
     try:
         with registry.switch_scope_and_registry(None) as scoped:
             return scoped.get(name)

@@ -14,7 +14,8 @@ from medseg_kd.configuration.arguments import KNOWN_CODE, REGISTRIES
 from medseg_kd.configuration.names import TOP_LEVEL
 from medseg_kd.errors import UserError, did_you_mean, explanation, in_short
 
-LIBRARIES = (*KNOWN_CODE, "mmcv.", "monai.", "mmrazor.", "timm.", "einops.", "numpy.", "scipy.")
+_OTHERS = "mmcv monai mmrazor segmentation_models_pytorch timm einops numpy scipy"
+LIBRARIES = (*KNOWN_CODE, *(f"{name}." for name in _OTHERS.split()))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import ast
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,14 @@ def _own(
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 TOP_LEVEL = {**named_parameters(mmengine.runner.Runner), **named_parameters(_own)}
 """Keys that mean something to a run, and what may stand there."""
+
+
+def innermost(dataset: Any) -> list[Any]:
+    """The data set of a config, or those that it wraps."""
+    if not isinstance(dataset, MutableMapping):
+        return []
+    inner = [dataset[key] for key in ("dataset",) if key in dataset] + list(dataset.get("datasets") or ())
+    return [each for one in inner for each in innermost(one)] or [dataset]
 
 
 def lookalikes(cfg: Any) -> dict[str, str]:

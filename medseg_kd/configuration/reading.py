@@ -14,6 +14,7 @@ from mmengine.utils import import_modules_from_strings, is_installed
 from medseg_kd.configs_dir import configs_dir
 from medseg_kd.configuration.explaining import file_of, type_errors_explained
 from medseg_kd.configuration.names import check_bases
+from medseg_kd.configuration.openmmlab import settle_names
 from medseg_kd.errors import UserError, did_you_mean, first_line
 from medseg_kd.registry import MODELS
 from medseg_kd.signals import Stopped
@@ -34,6 +35,7 @@ def read_config(name: str | Path) -> Config:
         check_bases(path)
         cfg = Config.fromfile(path)
         settle_imports(cfg)
+        settle_names(cfg, read_config)
         return cfg
     except SyntaxError as error:
         file = path if error.filename in (None, "<unknown>") else error.filename

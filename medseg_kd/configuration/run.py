@@ -5,15 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from medseg_kd.configuration.checking import check_config
 from medseg_kd.configuration.explaining import file_of
-from medseg_kd.configuration.names import LOADERS, lookalikes
+from medseg_kd.configuration.fold_and_plans import set_fold, set_plans
+from medseg_kd.configuration.names import LOADERS, innermost, lookalikes
+from medseg_kd.configuration.nnunet import take_rules
+from medseg_kd.configuration.openmmlab import settle_names
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.configuration.run_folder import run_folder
+from medseg_kd.distill.stored import StoredTeacher
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.errors import UserError
+from medseg_kd.registry import MODELS, found
 
 
 def load_run(
@@ -21,6 +27,8 @@ def load_run(
     options: Mapping[str, Any] | None = None,
     data_root: str | None = None,
     work_dir: str | None = None,
+    fold: int | str | None = None,
+    plans: str | None = None,
 ) -> Config:
     """Read a config by its path, change it and complete it, see :func:`complete_run`.
 
@@ -29,6 +37,9 @@ def load_run(
         options: See :func:`set_options`.
         data_root: Data folder of training, validation and test, if not the config's.
         work_dir: Run folder, if not the config's.
+        fold: Of nnU-Net's data sets, see :func:`~medseg_kd.configuration.fold_and_plans.set_fold`.
+        plans: nnU-Net's plans of the data set, or empty to look for them, see
+            :func:`~medseg_kd.configuration.fold_and_plans.set_plans`.
     """
     cfg = read_config(config)
     set_options(cfg, options or {})
@@ -37,6 +48,10 @@ def load_run(
     for name in LOADERS:
         if data_root and cfg.get(name):
             _set_root(name, cfg[name]["dataset"], data_root)
+    if fold is not None:
+        set_fold(cfg, fold, bool(work_dir), any("ckpt" in key for key in options or ()))
+    if plans is not None:
+        print_log(set_plans(cfg, plans))
     complete_run(cfg)
     return cfg
 
@@ -48,16 +63,13 @@ def complete_run(cfg: Any) -> None:
         UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
     """
     cfg["work_dir"] = run_folder(cfg)
-    if isinstance(model := model_of(cfg), Mapping) and model.get("_scope_") == "mmrazor":
-        raise UserError(
-            f"{file_of(cfg)}: model._scope_ is 'mmrazor', but the algorithm, the distiller and the recorders are this "
-            "project's own. Leave _scope_ out, and write type='mmrazor.<Name>' for MMRazor's losses and connectors; "
-            "docs/mmrazor.md has the rest"
-        )
+    settle_names(cfg, read_config)
     _hold_out(cfg)
-    for name in LOADERS:
-        for dataset in _innermost((cfg.get(name) or {}).get("dataset")):
-            _keep_order(dataset)
+    datasets = [each for name in LOADERS for each in innermost((cfg.get(name) or {}).get("dataset"))]
+    if isinstance(model := model_of(cfg), Mapping):
+        take_rules(model, datasets)
+    for dataset in datasets:
+        _keep_order(dataset)
     check_config(cfg)
     if isinstance(cfg.get("visualizer"), MutableMapping):
         # Without it the losses would be written nowhere, unlike those of a config that names no visualizer.
@@ -91,17 +103,38 @@ def find_teachers(cfg: Any) -> None:
             entry[key] = find_weights(entry[key])
 
 
-def _innermost(dataset: Any) -> list[Any]:
-    """The data set of a config, or those that it wraps."""
-    if not isinstance(dataset, MutableMapping):
-        return []
-    inner = [dataset[key] for key in ("dataset",) if key in dataset] + list(dataset.get("datasets") or ())
-    return [each for one in inner for each in _innermost(one)] or [dataset]
+def give_soft_labels(cfg: Any) -> None:
+    """Give the folder of a stored teacher to the training data of a config, whose items bring its probabilities.
+
+    Raises:
+        UserError: They cannot be that teacher's.
+    """
+    model = cfg["model"] if isinstance(cfg["model"], Mapping) else {}
+    teacher = model.get("teacher")
+    parts = innermost((cfg.get(LOADERS[0]) or {}).get("dataset"))
+    where = f"{LOADERS[0]}.dataset.soft_labels"
+    if not isinstance(teacher, Mapping) or found(MODELS, teacher.get("type")) is not StoredTeacher:
+        if any(part.get("soft_labels") for part in parts):
+            raise UserError(
+                f"{where} is set, but no teacher takes it: set model.teacher=dict(type='StoredTeacher', ...)"
+            )
+        return
+    if model.get("teacher_ckpt"):
+        raise UserError(f"model.teacher_ckpt is {model['teacher_ckpt']}, but a StoredTeacher has none: set it to None")
+    if len(parts) > 1:
+        raise UserError(
+            f"a StoredTeacher teaches one data set, but {LOADERS[0]} has {len(parts)}: join them in one folder"
+        )
+    for part in parts:
+        folder, own = teacher.get("folder"), part.get("soft_labels")
+        if own not in (None, folder):
+            raise UserError(f"{where} is {own}, but model.teacher.folder is {folder}: leave the first out")
+        part["soft_labels"] = folder
 
 
 def _set_root(loader: str, dataset: Any, root: str) -> None:
     """Let a data set, or the one that it wraps, read another folder."""
-    parts = _innermost(dataset)
+    parts = innermost(dataset)
     if len({part.get("data_root") for part in parts}) > 1:
         folders = ", ".join(str(part.get("data_root")) for part in parts)
         raise UserError(
@@ -115,7 +148,7 @@ def _set_root(loader: str, dataset: Any, root: str) -> None:
 def _hold_out(cfg: Any) -> None:
     """Validate on the training cases named in ``val_cases`` and leave them out of training."""
     if cases := _listed(cfg.get("val_cases")):
-        (trained, *more), (validated, *_) = (_innermost(cfg[name]["dataset"]) for name in LOADERS[:2])
+        (trained, *more), (validated, *_) = (innermost(cfg[name]["dataset"]) for name in LOADERS[:2])
         if more:
             raise UserError(
                 f"{file_of(cfg)}: val_cases does not say in which of {len(more) + 1} training data sets the cases are. "

@@ -6,13 +6,13 @@ from typing import Any
 from mmengine.config import Config
 
 from medseg_kd.configuration.explaining import file_of
-from medseg_kd.configuration.names import LOADERS
+from medseg_kd.configuration.names import LOADERS, innermost
 from medseg_kd.configuration.reading import segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.predictions import PredictionWriter
 from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
-from medseg_kd.registry import METRICS, found
+from medseg_kd.registry import METRICS, MODELS, found
 
 
 def run_folder(cfg: Any) -> str:
@@ -38,16 +38,21 @@ def resume(cfg: Config) -> bool:
     return there_is_one
 
 
-def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False) -> tuple[Path, str]:
-    """The checkpoint to test, and what must be said of the choice.
+def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False) -> tuple[Path | None, str]:
+    """The checkpoint to test, and what must be said of the choice; None for a model that brings its weights.
 
     Args:
         cfg: Of the run.
         given: A checkpoint or another run's folder, if not the last of this run.
         best: Take the best of the validations, by the first metric of the checkpoint hook's ``save_best``.
     """
+    if getattr(found(MODELS, segmentor_of(cfg.model).get("type")), "brings_weights", False):
+        if given or best:
+            raise UserError(f"{file_of(cfg)}: its model brings its weights: give no checkpoint, and leave --best out")
+        return None, ""
     if not best:
-        return resolve_checkpoint(given or cfg.work_dir), ""
+        last = resolve_checkpoint(given or cfg.work_dir)
+        return last, _other_fold(cfg, last)
     if given and not Path(given).is_dir():
         raise UserError("--best chooses the checkpoint: give no checkpoint file beside it")
     run = given or cfg.work_dir
@@ -66,15 +71,28 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
         "optimistic. Report the last checkpoint (leave --best out), or hold training cases out with val_cases=[...] "
         "and train again"
     )
-    return checkpoint, leak if validated == tested else ""
+    return checkpoint, leak if validated == tested else _other_fold(cfg, checkpoint)
 
 
-def set_test(cfg: Config, checkpoint: Path, predictions: str | Path | None = None) -> Path | None:
+def _other_fold(cfg: Config, checkpoint: Path) -> str:
+    """What must be said of a checkpoint that was trained on another fold than the one that is tested."""
+    trained = checkpoint.parent.name
+    for dataset in innermost((cfg.get("test_dataloader") or {}).get("dataset")):
+        tested = (dataset.get("format_options") or {}).get("fold", 0)
+        if trained.startswith("fold_") and trained != f"fold_{tested}":
+            return (
+                f"this checkpoint is of {trained}, but fold {tested} is tested: unless those are cases apart from the "
+                f"folds (imagesTs), it was trained on them. Name its own fold: --fold {trained[5:]}"
+            )
+    return ""
+
+
+def set_test(cfg: Config, checkpoint: Path | None, predictions: str | Path | None = None) -> Path | None:
     """Let a config test a checkpoint: of a distillation the student, with the scores in ``test`` of the run folder.
 
     Args:
         cfg: Of the run; it is changed.
-        checkpoint: Of the segmentor.
+        checkpoint: Of the segmentor; None where it brings its weights.
         predictions: Folder of ``<case>.nii.gz``, where those are wanted too.
 
     Returns:
@@ -83,7 +101,7 @@ def set_test(cfg: Config, checkpoint: Path, predictions: str | Path | None = Non
     if cfg.get("test_evaluator") is None:
         raise UserError(f"{file_of(cfg)} has no test_evaluator, test_dataloader and test_cfg: there is nothing to test")
     cfg.model = segmentor_of(cfg.model)
-    cfg.load_from = str(checkpoint)
+    cfg.load_from = None if checkpoint is None else str(checkpoint)
     cfg.resume = False
     given = cfg.test_evaluator
     metrics = list(given) if isinstance(given, (list, tuple)) else given.get("metrics", [given])

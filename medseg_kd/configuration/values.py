@@ -145,6 +145,10 @@ _RANGES = {
         r"param_scheduler(\[\d+\])?\.(step_size|T_max)": _integers(1, the_default=None),
         rf"{_MODEL}(tau|temperature)": _numbers(0, beyond=True),
         rf"{_MODEL}(loss_weight|smooth|degree|output_weights\[\d+\])": _numbers(0),
+        rf"{_MODEL}distiller\.loss_weight": _Range(
+            lambda value: isinstance(value, Mapping) or _numbers(0).holds(value),
+            f"{_numbers(0).expected}, or a rule",
+        ),
         rf"{_MODEL}(rotate_prob|flip_prob|drop_rate|\w+_drop_rate|drop_path_rate|dropout_ratio|label_smoothing)": (
             _numbers(0, 1)
         ),

@@ -5,7 +5,7 @@ What is wrong with files, or with what a config says of them, is a :class:`~meds
 
 from typing import TYPE_CHECKING
 
-from medseg_kd.datasets.intensities import RGB8, Percentiles, Stored, Window, ZScore
+from medseg_kd.datasets.intensities import RGB8, CTNormalization, NoNormalization, Percentiles, Stored, Window, ZScore
 from medseg_kd.datasets.spec import Channel, DataSpec
 from medseg_kd.lazy_names import lazy_names
 
@@ -26,11 +26,13 @@ __getattr__ = lazy_names(
 )
 __all__ = [
     "RGB8",
+    "CTNormalization",
     "CaseDataset",
     "Channel",
     "DataSpec",
     "LoadCase",
     "LoadSlice",
+    "NoNormalization",
     "PackSlice",
     "Percentiles",
     "SeededSampler",

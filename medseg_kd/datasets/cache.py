@@ -58,13 +58,15 @@ class SliceCache:
         images: (M, C, H, W), in one of :data:`NUMBER_FORMATS`; memory-mapped, or where :meth:`to` has brought them.
         labels: (M, H, W) uint8, likewise.
         shapes: (H, W) of each slice in its file.
+        soft: (M, K, H, W), what else is kept of each slice, likewise; None where there is nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, soft: Tensor | None = None) -> None:
         # Pages of a private map can be written to, which PyTorch asks of an array; the file stays as it is.
         records = np.lib.format.open_memmap(path, mode="c")
         self.images, self.labels = torch.from_numpy(records["image"]), torch.from_numpy(records["label"])
         self.shapes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in records["shape"]]
+        self.soft = soft
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,11 +74,12 @@ class SliceCache:
     @property
     def nbytes(self) -> int:
         """Bytes of all slices."""
-        return self.images.nbytes + self.labels.nbytes
+        return self.images.nbytes + self.labels.nbytes + (0 if self.soft is None else self.soft.nbytes)
 
     def to(self, device: torch.device) -> None:
         """Copy all slices to a device."""
         self.images, self.labels = (_copied(tensor, device) for tensor in (self.images, self.labels))
+        self.soft = None if self.soft is None else _copied(self.soft, device)
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Slices by index.
@@ -94,6 +97,10 @@ class SliceCache:
         images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
         return images.view(len(indices), -1, *images.shape[-2:]), labels
 
+    def gather_soft(self, places: Tensor) -> Tensor | None:
+        """What else is kept of slices, (N, K, H, W), by places (N,) on the CPU; where the images are."""
+        return None if self.soft is None else self._select(self.soft, places)
+
     @staticmethod
     def _select(tensor: Tensor, indices: Tensor) -> Tensor:
         if tensor.is_cuda:
@@ -110,7 +117,9 @@ def _copied(tensor: Tensor, device: torch.device) -> Tensor:
     return copy
 
 
-def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> SliceCache | None:
+def open_cache(
+    source: Source, folder: Path | None = None, workers: int = 0, soft: Tensor | None = None
+) -> SliceCache | None:
     """The cache of a data set; written first where there is none of these files as they are.
 
     Its name is a hash of the files' names, sizes and times and of all else that its content depends on, so that a
@@ -122,6 +131,7 @@ def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> 
         folder: Where caches lie; None: ``.cache`` in the data folder, or where that cannot be written to
             ``medseg_kd`` in the user's cache folder.
         workers: Processes that decode.
+        soft: ``soft`` of the cache.
 
     Returns:
         None where slices cannot be cached: they differ in size, or there is no room. The log says why.
@@ -132,38 +142,31 @@ def open_cache(source: Source, folder: Path | None = None, workers: int = 0) -> 
     if not (files := source.files()):
         print_log("slices are read each time: their format does not tell from which files", "current")
         return None
-    beside, elsewhere = (f"slices-{key}.npy" for key in _keys(source, files))
-    root = Path(source.data_root)
-    paths = [folder / elsewhere] if folder else [root / ".cache" / beside, _user_folder() / elsewhere]
+    paths = cache_paths("slices", source.data_root, source.origin(), files, folder)
     if is_main_process() and not any(_is_readable(path, len(source)) for path in paths):
         _write(source, paths, workers)
     barrier()
     if not (found := [path for path in paths if _is_readable(path, len(source))]):
         return None
     print_log(f"slices come decoded from {found[0]}", "current")
-    return SliceCache(found[0])
+    return SliceCache(found[0], soft)
 
 
 def _write(source: Source, paths: Sequence[Path], workers: int) -> None:
     """Write the cache to the first path whose folder takes it."""
-    path = paths[0]
-    for draft in path.parent.glob(f".*-{path.name}"):  # of a process that was killed
-        if time.time() - draft.stat().st_mtime > _ABANDONED:
-            draft.unlink(missing_ok=True)
     first = source.decode(0)[0]
+    path = first_writable(paths)
     for kind in _formats_of(first):
         try:
-            path = next(each for each in paths if _is_writable(each.parent))
+            if path is None:
+                raise OSError("no folder to write to")
             with whole_file(path) as draft:
                 _fill(source, draft, first.shape, kind, workers)
             return
         except _FormatError:
             continue
-        except (StopIteration, OSError, _UnevenError) as error:
-            print_log(
-                f"slices are read from their files: {path} was not written ({error or 'no folder to write to'})",
-                "current",
-            )
+        except (OSError, _UnevenError) as error:
+            print_log(f"slices are read from their files: {path or paths[0]} was not written ({error})", "current")
             return
 
 
@@ -240,15 +243,32 @@ def _encoded(image: np.ndarray, kind: str) -> np.ndarray | None:
     return kept if np.array_equal(back, image) else None
 
 
-def _keys(source: Source, files: Sequence[Path]) -> tuple[str, str]:
-    """Hashes of what the content depends on: without and with the place of the data folder."""
-    digest = hashlib.sha256(json.dumps([__version__, source.origin()], sort_keys=True, default=str).encode())
+def cache_paths(kind: str, root: str, origin: Any, files: Sequence[Path], folder: Path | None = None) -> list[Path]:
+    """Where a cache may lie: names that are hashes of what its content depends on, elsewhere also of the data's place.
+
+    Args:
+        kind: What it holds, with which the name begins.
+        root: Data folder.
+        origin: What the content depends on beside the files, as JSON.
+        files: The files.
+        folder: Where caches lie; None: ``.cache`` in the data folder, or ``medseg_kd`` in the user's cache folder.
+    """
+    digest = hashlib.sha256(json.dumps([__version__, origin], sort_keys=True, default=str).encode())
     for file in files:
         stat = file.stat()
-        digest.update(f"\n{os.path.relpath(file, source.data_root)} {stat.st_size} {stat.st_mtime_ns}".encode())
+        digest.update(f"\n{os.path.relpath(file, root)} {stat.st_size} {stat.st_mtime_ns}".encode())
     placed = digest.copy()
-    placed.update(os.path.realpath(source.data_root).encode())
-    return digest.hexdigest()[:16], placed.hexdigest()[:16]
+    placed.update(os.path.realpath(root).encode())
+    beside, elsewhere = (f"{kind}-{each.hexdigest()[:16]}.npy" for each in (digest, placed))
+    return [folder / elsewhere] if folder else [Path(root, ".cache", beside), _user_folder() / elsewhere]
+
+
+def first_writable(paths: Sequence[Path]) -> Path | None:
+    """The first of the paths whose folder can be written to; what killed processes have left there is removed."""
+    for draft in paths[0].parent.glob(f".*-{paths[0].name}"):
+        if time.time() - draft.stat().st_mtime > _ABANDONED:
+            draft.unlink(missing_ok=True)
+    return next((path for path in paths if _is_writable(path.parent)), None)
 
 
 def _is_readable(path: Path, count: int) -> bool:

@@ -27,10 +27,12 @@ class CachedSlices(Dataset):
         self.dataset = dataset
         self._cache = cache
         self._stacks = torch.tensor([dataset.neighbours_of(index) for index in range(len(dataset))])
+        infos = [*map(dataset.get_data_info, range(len(dataset)))]
         self._meta = [
             {**{key: info[key] for key in ("case_name", "slice_index")}, "ori_shape": cache.shapes[index]}
-            for index, info in enumerate(map(dataset.get_data_info, range(len(dataset))))
+            for index, info in enumerate(infos)
         ]
+        self._soft_places = torch.tensor([*map(dataset.soft.place, infos)] if dataset.soft else [])
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -45,9 +47,12 @@ class CachedSlices(Dataset):
         return {key: value[0] for key, value in batch.items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
-        """A whole batch: ``inputs`` (N, C, H, W) float32, ``labels`` (N, H, W) uint8, ``meta``."""
+        """A whole batch: ``inputs`` (N, C, H, W) float32, ``labels`` (N, H, W) uint8, ``meta``, and ``soft`` if any."""
         images, labels = self._cache.gather(self._stacks[indices])
-        return {"inputs": images, "labels": labels, "meta": [dict(self._meta[index]) for index in indices]}
+        batch = {"inputs": images, "labels": labels, "meta": [dict(self._meta[index]) for index in indices]}
+        if self.dataset.soft is not None:
+            batch["soft"] = self._cache.gather_soft(self._soft_places[indices])
+        return batch
 
 
 def cached_loader(loader: DataLoader, device: torch.device) -> DataLoader:
@@ -68,7 +73,8 @@ def cached_loader(loader: DataLoader, device: torch.device) -> DataLoader:
     if not isinstance(dataset, SliceDataset) or dataset.cache is None or not dataset.is_whole:
         return loader
     folder = Path(dataset.cache_dir) if dataset.cache_dir else None
-    cache = open_cache(dataset, folder, loader.num_workers)
+    soft = None if dataset.soft is None else dataset.soft.tensor
+    cache = open_cache(dataset, folder, loader.num_workers, soft)
     if cache is None:
         return loader
     if dataset.cache != "host":

@@ -14,6 +14,7 @@ from medseg_kd.datasets.checks.splits import Part
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.formats import Case, Format, open_folder
 from medseg_kd.datasets.integrity import paths_of
+from medseg_kd.datasets.soft_labels import open_soft_labels
 from medseg_kd.datasets.spec import DataSpec
 from medseg_kd.datasets.transforms import LoadCase, LoadSlice, PackSlice, load_slice
 from medseg_kd.errors import UserError, some
@@ -88,8 +89,9 @@ class _FolderDataset(BaseDataset):
             pipeline=transforms,
             **kwargs,
         )
-        if self.format.manifest.get("synthetic"):
-            self._metainfo["note"] = self.format.manifest.get("note", "synthetic data")
+        manifest = self.format.manifest
+        if note := manifest.get("note", "synthetic data" if manifest.get("synthetic") else ""):
+            self._metainfo["note"] = note
 
     @property
     def spec(self) -> DataSpec:
@@ -122,9 +124,11 @@ class _FolderDataset(BaseDataset):
                 logging.WARNING,
             )
         entries = [entry for number, case in enumerate(self._found) for entry in self._entries(number, case)]
-        chosen = self._indices if isinstance(self._indices, Sequence) else ()
-        if beyond := [index for index in chosen if index >= len(entries)]:
+        chosen = self._indices
+        if isinstance(chosen, Sequence) and (beyond := [index for index in chosen if index >= len(entries)]):
             raise UserError(f"dataset.indices has {beyond[0]}, but there are {len(entries)} items, the first of them 0")
+        if isinstance(chosen, int) and chosen > len(entries):
+            raise UserError(f"dataset.indices takes the first {chosen} items, but there are {len(entries)}")
         return entries
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -146,6 +150,10 @@ class SliceDataset(_FolderDataset):
             ``host``, in a memory-mapped file; ``auto``, on the GPU where they take at most a quarter of its free
             memory, else in the file; None reads and decodes the files each time. A pipeline of one's own is not cached.
         cache_dir: Folder of that file; None: ``.cache`` in the data folder, else in the user's cache folder.
+        soft_labels: Folder, or folders, with the probabilities of each case in a file
+            (:mod:`medseg_kd.datasets.stored_probabilities`): items have ``soft`` too, (K, H, W) float16 of the K
+            classes. They are kept in a file beside the cache, and on the GPU where the slices are. A runner sets it
+            where the teacher is a :class:`~medseg_kd.distill.StoredTeacher`.
         options: Those that slices and cases share.
     """
 
@@ -158,6 +166,7 @@ class SliceDataset(_FolderDataset):
         split: str = "train",
         cache: str | None = None,
         cache_dir: str | None = None,
+        soft_labels: str | Sequence[str] | None = None,
         **options: Any,
     ) -> None:
         if cache not in (None, "auto", "device", "host"):
@@ -165,6 +174,11 @@ class SliceDataset(_FolderDataset):
         if not isinstance(cache_dir, str | Path | None):
             raise UserError(f"dataset.cache_dir is {cache_dir!r}: expected a folder or None")
         if options.get("pipeline"):
+            if soft_labels is not None:
+                raise UserError(
+                    "dataset.pipeline is one of your own, which would not move soft labels with the slices. Leave it "
+                    "out, and augment with model.data_preprocessor.augmentation"
+                )
             if cache in ("device", "host"):
                 raise UserError(
                     f"dataset.cache is {cache!r}, but dataset.pipeline is one of your own, whose steps are not cached. "
@@ -173,6 +187,13 @@ class SliceDataset(_FolderDataset):
             cache = None
         self.cache, self.cache_dir = cache, cache_dir
         super().__init__(data_root, split, **options)
+        given = [soft_labels] if isinstance(soft_labels, str) else soft_labels
+        self.soft = None if given is None else open_soft_labels(self, [*map(Path, given)])
+
+    def prepare_data(self, idx: int) -> Any:
+        """See MMEngine's class."""
+        item = super().prepare_data(idx)
+        return item if self.soft is None else {**item, "soft": self.soft.of(self.get_data_info(idx))}
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Image (C, H, W) of a slice without its neighbours, label (H, W), and (H, W) in its file."""

@@ -13,8 +13,6 @@ VARIABLE = "MEDSEG_KD_MAX_VOXELS"
 """Environment variable that raises or lowers the limit."""
 MAX_VOXELS = 1 << 30
 """Values of one array in a file: 4 GiB in float32, 4,096 slices of 512x512."""
-MAX_TEXT = 64 << 20
-"""Bytes of a text file, such as a list or a manifest."""
 
 
 def checked_bytes(shape: Sequence[int], kind: np.dtype, where: str | Path) -> int:

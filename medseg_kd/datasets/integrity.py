@@ -25,11 +25,18 @@ _Content = TypeVar("_Content")
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _VOXELS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-_FIELDS = ("length", "magic", "dims", "kind", "start")
-# Headers of NIfTI-1 and NIfTI-2, by their length.
+# Headers of NIfTI-1 and NIfTI-2, by their length: the type and place of each field.
+_FIELDS: dict[int, dict[str, tuple[str, int]]] = {
+    348: dict(length=("i4", 0), magic=("S2", 344), dims=("8i2", 40), kind=("i2", 70), start=("f4", 108))
+    | dict(spacing=("8f4", 76), codes=("2i2", 252), qform=("6f4", 256), sform=("12f4", 280)),
+    540: dict(length=("i4", 0), magic=("S2", 4), dims=("8i8", 16), kind=("i2", 12), start=("i8", 168))
+    | dict(spacing=("8f8", 104), codes=("2i4", 344), qform=("6f8", 352), sform=("12f8", 400)),
+}
 _NIFTI = {
-    348: np.dtype({"names": _FIELDS, "formats": ("i4", "S2", "8i2", "i2", "f4"), "offsets": (0, 344, 40, 70, 108)}),
-    540: np.dtype({"names": _FIELDS, "formats": ("i4", "S2", "8i8", "i2", "i8"), "offsets": (0, 4, 16, 12, 168)}),
+    length: np.dtype(
+        {"names": [*at], "formats": [kind for kind, _ in at.values()], "offsets": [o for _, o in at.values()]}
+    )
+    for length, at in _FIELDS.items()
 }
 _MOST_EXTENSIONS = 64 << 20
 """Bytes before the voxels of a NIfTI file."""
@@ -185,5 +192,16 @@ def _told(header: bytes) -> tuple[np.void, bool]:
                 count, *sizes = said["dims"].tolist()
                 if not 0 < count < 8 or min(sizes[:count]) < 1 or not 0 <= said["start"] <= _MOST_EXTENSIONS:
                     raise ValueError("the sizes in its header make no sense")
+                _check_place(said, sizes[: min(count, 3)])
                 return said, layout is own
     raise ValueError("no header of a NIfTI file that holds its own voxels")
+
+
+def _check_place(said: np.void, sizes: list[int]) -> None:
+    """Refuse voxel sizes of which ITK makes 1 mm, and an affine that is no number, on which it may never end."""
+    spacing = said["spacing"][1 : 1 + len(sizes)]
+    if not np.isfinite(spacing).all() or any(each == 0 for each, size in zip(spacing, sizes, strict=True) if size > 1):
+        raise ValueError(f"the voxel sizes in its header are {', '.join(f'{each:g}' for each in spacing)}")
+    for name, code in zip(("qform", "sform"), said["codes"], strict=True):
+        if code > 0 and not np.isfinite(said[name]).all():
+            raise ValueError(f"the {name} in its header holds {', '.join(f'{each:g}' for each in said[name])}")

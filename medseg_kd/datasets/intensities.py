@@ -74,6 +74,36 @@ class Window(Intensity):
 
 
 @dataclass(frozen=True)
+class CTNormalization(Window):
+    """Clipped to [low, high], then (value - mean) / std; nnU-Net's rule for CT.
+
+    The numbers are those of the foreground voxels of all training cases: percentiles 0.5 and 99.5, mean and standard
+    deviation.
+    """
+
+    mean: float
+    std: float
+    bounded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not (math.isfinite(self.mean) and 0 <= self.std < math.inf):
+            raise UserError(f"mean {self.mean:g} and std {self.std:g}: expected numbers, the second not below 0")
+
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
+        return self.low, self.high, self.mean, max(self.std, 1e-8)
+
+
+@dataclass(frozen=True)
+class NoNormalization(Intensity):
+    """Values as they are, of any range."""
+
+    bounded: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
 class ZScore(Intensity):
     """Mean 0 and standard deviation 1 over a case; nnU-Net's rule for MR.
 
@@ -131,7 +161,24 @@ class RGB8(Intensity):
         return 0.0, 255.0, 0.0, 255.0
 
 
-RULES: dict[str, type[Intensity]] = {rule.__name__: rule for rule in (Stored, Window, ZScore, Percentiles, RGB8)}
+@dataclass(frozen=True)
+class MeanStd8(RGB8):
+    """Bytes by the mean and standard deviation of a channel of photographs, as OpenMMLab's preprocessors scale them."""
+
+    mean: float
+    std: float
+    bounded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise UserError(f"mean {self.mean} and std {self.std}: expected numbers, the second above 0")
+
+    def numbers(self, values: np.ndarray) -> tuple[float, float, float, float]:
+        return 0.0, 255.0, self.mean, self.std
+
+
+_RULES = (Stored, Window, ZScore, Percentiles, RGB8, MeanStd8, CTNormalization, NoNormalization)
+RULES: dict[str, type[Intensity]] = {rule.__name__: rule for rule in _RULES}
 
 
 def find_rule(value: Any, where: str) -> Intensity:

@@ -1,6 +1,7 @@
 """``manifest.json``: what a data folder holds, where it came from and how it was made."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def summary(manifest: Mapping[str, Any], out: Path) -> str:
             voxels = [case["voxels"].get(name, 0) for case in cases.values()]
             warning = "" if any(voxels) else "  <- nowhere: is this the right label map?"
             lines.append(f"  {name}: {sum(voxels)} voxels in {sum(map(bool, voxels))} cases{warning}")
-    both = sorted(set.intersection(*(set(cases) for cases in manifest["splits"].values())))
-    if len(manifest["splits"]) > 1 and both:
-        lines.append(f"warning: in both splits, so that their scores are no test scores: {', '.join(both)}")
+    times = Counter(name for cases in manifest["splits"].values() for name in cases)
+    if twice := sorted(name for name, count in times.items() if count > 1):
+        lines.append(f"warning: in two splits, so that their scores are no test scores: {', '.join(twice)}")
     return "\n".join([*lines, f"written to {out}; train with --data-root {out}"])

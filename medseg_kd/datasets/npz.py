@@ -18,12 +18,15 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def read_npz(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+def read_npz(
+    path: Path, names: Sequence[str], optional: Sequence[str] = (), texts: Sequence[str] = ()
+) -> dict[str, Any]:
     """Read arrays of numbers by their names; no more memory is taken than their checked headers tell.
 
     Args:
         names: Arrays that must be there.
         optional: Arrays that are read where they are there.
+        texts: Arrays of texts, likewise.
 
     Raises:
         UserError: One is not there, is none of numbers, too large, or of another size than its header tells.
@@ -32,11 +35,11 @@ def read_npz(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> 
     with zipfile.ZipFile(path) as file:
         members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
         require(names, members, path)
-        chosen = (*names, *(name for name in optional if name in members))
-        return {name: _read(file, members[name], f"{path}: {name}") for name in chosen}
+        chosen = (*names, *(name for name in (*optional, *texts) if name in members))
+        return {name: _read(file, members[name], f"{path}: {name}", name in texts) for name in chosen}
 
 
-def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> np.ndarray:
+def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: str, is_text: bool) -> np.ndarray:
     """One array."""
     if info.flag_bits & 1 or info.compress_type not in _METHODS:
         how = "encrypted" if info.flag_bits & 1 else "packed by a method that is not NumPy's"
@@ -48,7 +51,11 @@ def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> np.ndarra
         if version not in _HEADERS:
             raise UserError(f"{where}: expected an array of numbers. Save it with numpy.savez_compressed")
         shape, is_fortran, kind = _HEADERS[version](header)
-        size, there = checked_bytes(shape, kind, where), info.file_size - header.tell()
+        if is_text and kind.kind == "U":  # four bytes a letter
+            size = checked_bytes((*shape, kind.itemsize // 4), np.dtype("u4"), where)
+        else:
+            size = checked_bytes(shape, kind, where)
+        there = info.file_size - header.tell()
         if size != there:
             raise UserError(f"{where}: its header tells {size} bytes, but {there} follow. Copy or prepare it again")
         content = np.empty(size, np.uint8)

@@ -83,6 +83,12 @@ def volumes_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*") if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
 
 
+def packed_or_not(stem: Path) -> Path:
+    """The NIfTI file of this name without ending; where there is none, the name that it should have."""
+    names = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+    return next((path for path in names if path.is_file()), names[0])
+
+
 def _some_volumes(folder: Path, option: str) -> list[Path]:
     """NIfTI files directly in a folder that an option names: there has to be one."""
     if files := volumes_in(folder):

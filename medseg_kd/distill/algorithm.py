@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from medseg_kd.distill.distiller import Distiller, build_distiller
 from medseg_kd.distill.losses import DistillLoss
 from medseg_kd.distill.teacher import Teacher
+from medseg_kd.distill.weighting import Weighting
 from medseg_kd.errors import UserError
 from medseg_kd.models.base import parse_losses
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.norms import batches_counted_together
+from medseg_kd.models.padding import pad_to
+from medseg_kd.models.preprocessor import in_words
 from medseg_kd.registry import MODELS
 
 
@@ -39,6 +42,7 @@ class Distillation(BaseModel):
 
     Attributes:
         tapped_teachers: Name to model, of those that the sources of teacher recorders are looked up in.
+        is_measured: Some steps measure gradients, for the weights of losses.
         has_unused_parameters: A step may leave parameters without gradient, which DDP then has to look for.
 
     Raises:
@@ -76,6 +80,14 @@ class Distillation(BaseModel):
             self.running: Sequence[Callable[[Tensor], Any]] = self.teachers
             self.distiller = self.make_distiller(distiller)
             _check_losses(student, self.distiller)
+        self._weightings = [each for each in self.distiller.modules() if isinstance(each, Weighting)]
+        self._rules = [each.rule for each in self._weightings if each.rule is not None]
+        self.is_measured = bool(self._rules)
+        if self.is_measured and not calculate_student_loss:
+            raise UserError(
+                "model.distiller.loss_weight is a share of the gradient of the student's own losses, which "
+                "model.calculate_student_loss=False does not compute. Give a number, or leave that out"
+            )
         models = (student, *(teacher.model for teacher in self.teachers))
         self._divisor = math.lcm(*(getattr(model, "size_divisor", 1) for model in models))
 
@@ -83,6 +95,11 @@ class Distillation(BaseModel):
     def student(self) -> BaseModel:
         """The segmentor that is trained."""
         return self.architecture
+
+    def set_iteration(self, iteration: int, max_iters: int) -> None:
+        """Tell the iteration that comes, counted from 0, and the length of the run, to what follows it."""
+        for each in self._weightings:
+            each.set_iteration(iteration, max_iters)
 
     def make_distiller(self, cfg: Any) -> Any:
         """The distiller of the student and its teachers; sets ``tapped_teachers``, and ``running`` to what is run."""
@@ -103,43 +120,62 @@ class Distillation(BaseModel):
         for teacher in self.teachers:
             teacher.load()
 
-    def forward(self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor") -> Any:
+    def forward(
+        self, inputs: Any, labels: Any = None, meta: Any = None, mode: str = "tensor", soft: Tensor | None = None
+    ) -> Any:
         """Mode ``loss`` gives the student's and the distillation losses; the other modes are the student's."""
         if mode == "loss":
-            return self.loss(inputs, labels)
+            return self.loss(inputs, labels, soft)
         return self.student(inputs, labels, meta, mode=mode)
 
-    def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, labels: Tensor, soft: Tensor | None = None) -> dict[str, Tensor]:
         """Losses of a batch of inputs (N, C, H, W) with labels (N, H, W) uint8.
 
-        The student's (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
+        A :class:`StoredTeacher` gets ``soft``, probabilities (N, K, H, W), in place of the inputs. The student's losses
+        (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
         """
         self.load_teachers()
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
+        shown = self._probabilities(soft, inputs) if self.teachers[0].is_stored else inputs
         losses: dict[str, Tensor] = {}
         try:
             with self.distiller.teacher_recorders.recording():
                 for run in self.running:
-                    run(inputs)
+                    run(shown)
             with self.distiller.student_recorders.recording():
                 if self.calculate_student_loss:
                     losses = self.student(inputs, labels, mode="loss")
                 else:
                     self.student(inputs, mode="tensor")
+            own = [value for name, value in losses.items() if "loss" in name] if self.is_measured else []
             with batches_counted_together(self.distiller):
-                distilled = self.distiller.compute_distill_losses(labels)
+                distilled = self.distiller.weighted_losses(labels, sum(own[1:], own[0]) if own else None)
         finally:
             self.distiller.clear()
         return {**losses, **{f"distill.{name}": value for name, value in distilled.items()}}
+
+    @staticmethod
+    def _probabilities(soft: Tensor | None, inputs: Tensor) -> Tensor:
+        """Probabilities as large as the inputs; padding is labelled as ignored."""
+        if soft is None:
+            raise UserError(
+                "model.teacher is a StoredTeacher, but the batch has no soft labels. A runner gives its folder to "
+                "train_dataloader.dataset (soft_labels), whose data_preprocessor has to be a SlicePreprocessor"
+            )
+        return pad_to(soft, (inputs.shape[-2], inputs.shape[-1]), 0)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """See :func:`~medseg_kd.models.base.parse_losses`."""
         return parse_losses(self, losses)
 
     def checkpoint_state(self) -> dict[str, Any]:
-        """What a checkpoint holds: the student under ``state_dict``, without prefix, and the ``connectors``."""
+        """What a checkpoint holds: the student under ``state_dict``, without prefix, and the ``connectors``.
+
+        With weights that are measured also those, as ``distill_weights``.
+        """
         connectors = self.distiller.connectors.state_dict()
-        return {"state_dict": dict(self.student.state_dict()), "connectors": dict(connectors)}
+        state = {"state_dict": dict(self.student.state_dict()), "connectors": dict(connectors)}
+        return {**state, **({"distill_weights": dict(nn.ModuleList(self._rules).state_dict())} if self._rules else {})}
 
     def load_checkpoint_state(self, checkpoint: Mapping[str, Any], source: str) -> None:
         """Load what :meth:`checkpoint_state` gave, or the checkpoint of a student that was trained alone.
@@ -152,6 +188,11 @@ class Distillation(BaseModel):
             load_weights(self.distiller.connectors, checkpoint["connectors"], f"{source} (its connectors)")
         elif len(self.distiller.connectors):
             print_log(f"{source} holds no connectors: those of the distiller stay as they are", "current")
+        if self._rules and "distill_weights" in checkpoint:
+            measured = nn.ModuleList(self._rules)
+            load_weights(measured, checkpoint["distill_weights"], f"{source} (its measured weights of losses)")
+            for rule in self._rules:
+                rule.is_due = False
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Distillation":
         """Move or cast the teachers too."""
@@ -166,7 +207,7 @@ class SingleTeacherDistill(Distillation):
 
     Args:
         architecture: The student, a config or a built segmentor.
-        teacher: The teacher, likewise.
+        teacher: The teacher, likewise, or a :class:`StoredTeacher`, which has no ``teacher_ckpt``.
         distiller: Config of a distiller: a method (``dict(type=CWD)``) or a :class:`ConfigurableDistiller`.
         teacher_ckpt: ``ckpt`` of :class:`Teacher`. Read when training starts, so that a test needs no teacher.
         options: Those of :class:`Distillation`, whose errors are raised.
@@ -189,7 +230,7 @@ class SingleTeacherDistill(Distillation):
         return self.teachers[0].model
 
     def make_distiller(self, cfg: Any) -> Distiller:
-        self.tapped_teachers = {"teacher": self.teacher}
+        self.tapped_teachers = {} if self.teachers[0].is_stored else {"teacher": self.teacher}
         built = build_distiller(cfg, self.student, self.teacher)
         self.teachers[0].watch(built.teacher_recorders)
         return built
@@ -203,6 +244,12 @@ def _check_pair(student: BaseModel, teacher: Teacher) -> None:
         raise UserError(
             f"the student (model.architecture) learns the regions {told[0]}, the teacher ({teacher.source}) {told[1]}. "
             "Make both a RegionSegmentor of the same regions, or neither"
+        )
+    own, its = (getattr(model.data_preprocessor, "values", None) for model in (student, teacher.model))
+    if own is not None and its is not None and own != its:
+        raise UserError(
+            f"the teacher ({teacher.source}) takes values as its data_preprocessor makes them ({in_words(its)}), but "
+            f"gets the student's batch ({in_words(own)}). Give both the data_preprocessor that it was trained with"
         )
     for attribute, does, what in (("num_classes", "predicts", "classes"), ("in_channels", "takes", "input channels")):
         own, other = (getattr(model, attribute, None) for model in (student, teacher.model))
@@ -225,5 +272,5 @@ def _check_losses(student: BaseModel, distiller: nn.Module) -> None:
         if isinstance(loss, DistillLoss) and loss.softmax_over == (1,):
             raise UserError(
                 f"model.distiller: {type(loss).__name__} forms a softmax over classes that exclude each other, but "
-                f"{outputs}. Choose AT, ReviewKD or CWD"
+                f"{outputs}. Choose one on features (AT, ReviewKD, MGD, CIRKD, AttnFD, IFVD), or CWD"
             )

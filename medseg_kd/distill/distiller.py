@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medseg_kd.distill import mmrazor_bridge
 from medseg_kd.distill.recorders import Recorder, build_recorders
 from medseg_kd.distill.shapes import ShapeError, connector_for, describe
+from medseg_kd.distill.weighting import Weighting, read_weighting
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import MODELS, build_part
 
@@ -71,6 +72,7 @@ class Distiller(BaseModule):
         loss_forward_mappings: Mapping[str, Mapping[str, Config]] | None = None,
     ) -> None:
         super().__init__()
+        self.weighting: Weighting | None = None
         self.student_recorders = build_recorders(student_recorders, student, "student_recorders")
         self.teacher_recorders = build_recorders(teacher_recorders, teacher, "teacher_recorders")
         connectors, losses = connectors or {}, distill_losses or {}
@@ -92,6 +94,22 @@ class Distiller(BaseModule):
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
         """Scalars by their names, of what the recorders hold and of the batch's labels (N, H, W)."""
         return {name: self._compute(name, label) for name in self.records}
+
+    def weighted_losses(self, label: Tensor | None, own: Tensor | None) -> dict[str, Tensor]:
+        """The losses as :attr:`weighting` weighs them; ``own`` is the sum of the student's."""
+        losses = self.compute_distill_losses(label)
+        return losses if self.weighting is None else self.weighting(losses, own, self._taps(losses))
+
+    def _taps(self, losses: Iterable[str]) -> dict[str, list[Tensor]]:
+        """For each loss the student's tensors that it is computed from."""
+        everything = [each for recorder in self.student_recorders.recorders.values() for each in recorder.records]
+        taps = {}
+        for name in losses:
+            records = [each for each in self.records.get(name, {}).values() if each.from_student]
+            found = [each.recorder.get(each.record_idx, each.data_idx) for each in records] or everything
+            tensors = [each for one in found for each in (one if isinstance(one, (list, tuple)) else [one])]
+            taps[name] = [each for each in tensors if isinstance(each, Tensor) and each.requires_grad]
+        return taps
 
     def clear(self) -> None:
         """Let go of the recorded features of both models."""
@@ -194,8 +212,20 @@ class ConfigurableDistiller(Distiller):
 
 
 def build_distiller(cfg: Any, student: nn.Module, teacher: nn.Module, where: str = "model.distiller") -> Distiller:
-    """The distiller of two models; an error names the place ``where``."""
-    return build_part(cfg, where, student=student, teacher=teacher)
+    """The distiller of two models; an error names the place ``where``.
+
+    Beside the arguments of its type it takes ``weight_schedule``, those of a :class:`WeightSchedule`, and a
+    :class:`GradientShare` as its ``loss_weight``.
+    """
+    schedule = rule = None
+    if isinstance(cfg, Mapping):
+        cfg, schedule, rule = read_weighting(cfg, where)
+    built = build_part(cfg, where, student=student, teacher=teacher)
+    if schedule is not None or rule is not None:
+        built.weighting = Weighting(schedule, rule, list(built.distill_losses))
+    for loss in built.distill_losses.values() if rule is not None else ():
+        loss.loss_weight = 1.0  # the rule's is the only one
+    return built
 
 
 def _build(cfg: Any, where: str) -> nn.Module:

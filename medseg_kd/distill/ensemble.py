@@ -64,6 +64,11 @@ class MultiTeacherDistill(Distillation):
         super().__init__(architecture, arguments, distiller, **options)
 
     def make_distiller(self, cfg: Any) -> "Distiller | EachTeacher":
+        if any(teacher.is_stored for teacher in self.teachers):
+            raise UserError(
+                "model.teachers has a StoredTeacher, which teaches alone: store the mean of all (predict.py --ensemble "
+                "--probabilities, nnUNetv2_ensemble --save_npz) and write SingleTeacherDistill"
+            )
         return self._make_mean(cfg) if self._is_mean else self._make_each(cfg)
 
     def _make_mean(self, cfg: Any) -> Distiller:
@@ -143,12 +148,12 @@ class EachTeacher(BaseModule):
         named = {f"teacher{index}": part.connectors for index, part in enumerate(self.parts)}
         return nn.ModuleDict({name: connectors for name, connectors in named.items() if len(connectors)})
 
-    def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
-        """See :meth:`Distiller.compute_distill_losses`."""
+    def weighted_losses(self, label: Tensor | None, own: Tensor | None) -> dict[str, Tensor]:
+        """See :meth:`Distiller.weighted_losses`."""
         return {
             f"teacher{index}.{name}": weight * value
             for index, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True))
-            for name, value in part.compute_distill_losses(label).items()
+            for name, value in part.weighted_losses(label, own).items()
         }
 
     def clear(self) -> None:
@@ -170,10 +175,10 @@ def _distribution(distiller: Distiller) -> tuple[tuple[int, ...], float]:
         if "network" not in (record.recorder.source for record in records.values() if not record.from_student):
             continue
         loss = distiller.distill_losses[name]
-        if not isinstance(loss, DistillLoss) or loss.softmax_over is None:
+        if not isinstance(loss, DistillLoss) or loss.softmax_over is None or not loss.is_softmax:
             raise UserError(
                 f"combine='mean' averages the distributions that a loss forms of the teachers' logits, but {name} "
-                f"({type(loss).__name__}) forms none. Choose combine='each', or KD, DKD, DIST or CWD"
+                f"({type(loss).__name__}) forms no softmax of them. Choose combine='each', or KD, DKD, DIST or CWD"
             )
         found[loss.softmax_over, float(getattr(loss, "tau", 1))] = name
     if len(found) != 1:

@@ -3,10 +3,10 @@
 Hooks stay on the recorded modules and do nothing outside, so that a whole training step compiles into one graph.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,9 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.base import outputs_of
+from medseg_kd.models.stages import look_up
 from medseg_kd.registry import MODELS, build_part
-
-_NEAREST = 5
 
 
 class Recorder:
@@ -83,16 +82,19 @@ class _Tap:
     pick: Callable[[nn.Module, tuple[Any, ...], Any], Any]
     records: list[Any] | None = None
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if self.records is not None:
-            self.records.append(self.pick(module, inputs, output))
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        if self.records is None:
+            return None
+        self.records.append(self.pick(module, inputs, output))
+        is_layer = next(module.children(), None) is None and next(module.parameters(), None) is not None
+        return output.clone() if self.records[-1] is output and isinstance(output, Tensor) and is_layer else None
 
 
 @MODELS.register_module(name=["ModuleOutputs", "ModuleOutputsRecorder"])
 class ModuleOutputs(Recorder):
     """Records what a module returns, one record for each call.
 
-    What a single layer returns is copied: an in-place activation after it would overwrite the record.
+    After a single layer the network goes on with a copy: an in-place activation would overwrite the record.
     """
 
     def __init__(self, model: nn.Module, source: str | None = None, sources: str | None = None) -> None:
@@ -104,12 +106,11 @@ class ModuleOutputs(Recorder):
     @staticmethod
     def pick(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         """What is recorded of a call."""
-        is_layer = next(module.children(), None) is None and next(module.parameters(), None) is not None
-        return output.clone() if isinstance(output, Tensor) and is_layer else output
+        return output
 
     def find(self) -> nn.Module:
         """The module; the hook moves where another one has taken its place."""
-        module = _look_up(self._model, "module", self._model.get_submodule, self.source)
+        module = look_up(self._model, "module", self._model.get_submodule, self.source)
         if module is not self._module:
             if self._module is not None:
                 self._hook.remove()
@@ -142,12 +143,21 @@ class Logits(ModuleOutputs):
         return outputs_of(output)[0]
 
 
+@MODELS.register_module()
+class StageOutput(ModuleOutputs):
+    """Records a stage of ``feature_info``: of several maps that its module returns, the one at ``data_idx``."""
+
+    def __init__(self, model: nn.Module, source: str, data_idx: int) -> None:
+        super().__init__(model, source)
+        self._tap.pick = partial(_item, data_idx)
+
+
 @MODELS.register_module(name=["Parameter", "ParameterRecorder"])
 class Parameter(Recorder):
     """Records a parameter of the model."""
 
     def find(self) -> nn.Parameter:
-        return _look_up(self._model, "parameter", self._model.get_parameter, self.source)
+        return look_up(self._model, "parameter", self._model.get_parameter, self.source)
 
     def start(self) -> None:
         self.records = [self.find()]
@@ -188,17 +198,5 @@ def build_recorders(cfg: Mapping[str, Any] | None, model: nn.Module, where: str 
     )
 
 
-def _look_up(model: nn.Module, what: str, get: Callable[[str], Any], source: str) -> Any:
-    """The module or parameter of this name; an error shows the nearest, first those that end as it does."""
-    try:
-        return get(source)
-    except AttributeError as error:
-        known = [name for name, _ in getattr(model, f"named_{what}s")() if name]
-        nearest = [name for name in known if name.endswith(f".{source}") or source.endswith(f".{name}")]
-        nearest += difflib.get_close_matches(source, known, n=_NEAREST, cutoff=0.4)
-        shown = "\n    ".join(list(dict.fromkeys(nearest or known))[:_NEAREST])
-        inside = f" ({type(model.network).__name__})" if hasattr(model, "network") else ""
-        raise UserError(
-            f"{type(model).__name__}{inside} has no {what} {source!r} to record. The nearest names:\n    {shown}\n"
-            "tools/list_taps.py prints all of a config's model, with their shapes"
-        ) from error
+def _item(index: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    return output[index]

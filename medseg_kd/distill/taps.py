@@ -14,8 +14,8 @@ class Tap:
     source: str
     """Its path from the model, what a recorder takes as ``source``."""
     kind: str
-    stage: int | None
-    """Its index in the model's ``feature_info``, shallow to deep; None where it is no stage."""
+    stages: dict[int | None, int]
+    """``data_idx`` of its outputs that are stages to their index in the model's ``feature_info``, shallow to deep."""
     outputs: list[dict[int | None, str]] = field(default_factory=list)
     """What each call returned: ``data_idx`` to shape, for a single tensor None to shape."""
 
@@ -27,9 +27,11 @@ def find_taps(model: nn.Module, inputs: Tensor) -> list[Tap]:
     The modules that ran are in the order of the model, the calls of each in that of a recorder's ``record_idx``.
     Modules that return no tensor are left out.
     """
-    stages = {stage["module"]: index for index, stage in enumerate(getattr(model, "feature_info", None) or ())}
+    stages: dict[str, dict[int | None, int]] = {}
+    for index, stage in enumerate(getattr(model, "feature_info", None) or ()):
+        stages.setdefault(stage["module"], {})[stage.get("data_idx")] = index
     modules = [(source, module) for source, module in model.named_modules() if source]
-    taps = {id(module): Tap(source, type(module).__name__, stages.get(source)) for source, module in modules}
+    taps = {id(module): Tap(source, type(module).__name__, stages.get(source, {})) for source, module in modules}
 
     def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         if shapes := _shapes(output):

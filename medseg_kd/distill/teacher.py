@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from medseg_kd.distill.recorders import RecorderManager
+from medseg_kd.distill.stored import StoredTeacher
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_checkpoint
 from medseg_kd.models.mmseg_adapter import build_segmentor
@@ -41,6 +42,7 @@ class Teacher:
     Attributes:
         checkpoint_meta: ``meta`` of the checkpoint that :meth:`load` has read; empty where there is none.
         source: Where the weights come from, in words.
+        is_stored: It is a :class:`StoredTeacher`: it takes the probabilities of a batch in place of its images.
     """
 
     def __init__(
@@ -57,8 +59,16 @@ class Teacher:
         self._key = key
         self._dtype = _find_dtype(dtype)
         self._is_given = isinstance(model, nn.Module)
-        self.source = ckpt or ("the weights it was built with" if self._is_given else "random weights")
-        self._is_ready = False
+        self._has_weights = getattr(self.model, "brings_weights", False)
+        built_with = "the weights it was built with" if self._is_given else "random weights"
+        self.source = ckpt or getattr(self.model, "weights_source", built_with)
+        self._is_ready = self.is_stored = isinstance(self.model, StoredTeacher)
+        given = {key: ckpt, "model.teacher_dtype": dtype != "auto" and dtype, "model.teacher_compile": compiled}
+        if self.is_stored and (without := [name for name, value in given.items() if value not in (None, False)]):
+            raise UserError(
+                f"{' and '.join(without)}: the teacher is a StoredTeacher, which has no weights and runs nothing. "
+                "Leave it out (teacher_ckpt=None), or name a network as teacher"
+            )
         self.is_compiled = compiled is not False
         self._network_suffices = hasattr(self.model, "network")
         self._run: Callable[[Tensor], Any] = self._forward
@@ -77,7 +87,7 @@ class Teacher:
         self._network_suffices &= all(source.split(".")[0] == "network" for source in sources)
 
     def load(self) -> None:
-        """Load the weights, once; later calls do nothing.
+        """Load the weights, once; later calls do nothing. A model that brings its own (nnU-Net's) has them already.
 
         Raises:
             UserError: The checkpoint is missing or belongs to another network.
@@ -90,7 +100,7 @@ class Teacher:
             load_weights(self.model, checkpoint["state_dict"], f"the teacher's checkpoint {path}")
             self.checkpoint_meta = dict(checkpoint.get("meta", {}))
             print_log(f"Teacher loaded from {path}", "current")
-        elif not self._is_given:
+        elif not (self._is_given or self._has_weights):
             self.model.init_weights()
             print_log(
                 f"{self._key} is not set, so the teacher has the weights that its own config gives it: unless they are "

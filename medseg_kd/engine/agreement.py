@@ -13,7 +13,11 @@ from medseg_kd.configuration.names import LOADERS
 from medseg_kd.datasets import DataSpec
 from medseg_kd.datasets.checks.splits import Part, overlap, shared_names
 from medseg_kd.datasets.configured import configured_folders
+from medseg_kd.engine.mmseg_data import channels_of, saved_values, tested_size
 from medseg_kd.errors import UserError, some
+from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
+from medseg_kd.models.networks.nnunet import NnUNet
+from medseg_kd.models.preprocessor import SlicePreprocessor, in_words
 from medseg_kd.models.region_segmentor import RegionSegmentor, read_regions
 from medseg_kd.registry import MODELS, found
 
@@ -21,12 +25,16 @@ from medseg_kd.registry import MODELS, found
 def complete_model(cfg: MutableMapping[str, Any]) -> None:
     """Give the segmentors of a whole config what it leaves to the data: ``num_classes``, ``in_channels``, ``regions``.
 
-    What it says itself is compared.
+    What it says itself is compared. A network of nnU-Net's plans gets what they say of it: checkpoints do without them.
 
     Raises:
         UserError: A segmentor was made for other data, or classes or regions are left to data that cannot be opened.
     """
+    _complete_size(cfg)
     segmentors = list(_segmentors(cfg["model"], "model"))
+    for _, each in segmentors:
+        if isinstance(network := each["network"], MutableMapping) and found(MODELS, network.get("type")) is NnUNet:
+            NnUNet.settle(network)
     needed = any(
         each.get("num_classes") is None or (_learns_regions(each) and not each.get("regions")) for _, each in segmentors
     )
@@ -64,6 +72,7 @@ def check_model(model: Any, spec: DataSpec, root: str) -> None:
             raise _mismatch(f"model.{key}", own, told, names, root)
     if isinstance(segmentor, RegionSegmentor):
         _check_regions("model", segmentor.regions, spec, root)
+    _check_values(getattr(model, "data_preprocessor", None), spec, root)
 
 
 def owner_of(dataset: Any, attribute: str) -> Any:
@@ -154,6 +163,21 @@ def _check_regions(where: str, own: Any, spec: DataSpec, root: str) -> None:
         raise _mismatch(f"{where}.regions", list(own), list(spec.decoded), "name, classes, class that it becomes", root)
 
 
+def _check_values(preprocessor: Any, spec: DataSpec, root: str) -> None:
+    """Refuse images whose intensity rules do not give the values that MMSegmentation's preprocessor would."""
+    mean, std, _ = getattr(preprocessor, "values", SlicePreprocessor.values)
+    wanted = channels_of(preprocessor)
+    if mean is None or tuple(channel.intensity for channel in wanted) == tuple(c.intensity for c in spec.channels):
+        return
+    rules = [(channel.name, channel.intensity.to_json()) for channel in wanted]
+    otherwise = f"; for weights that were trained so, dataset.spec=dict(channels={rules}) in all dataloaders"
+    raise UserError(
+        f"model.data_preprocessor scales images by mean={mean} and std={std}, but the intensities of {root} are those "
+        f"of dataset.spec: {', '.join(map(str, spec.channels))}. Write data_preprocessor=dict(_delete_=True, "
+        f"type='SlicePreprocessor') to train on those{otherwise if len(spec.channels) == len(wanted) else ''}"
+    )
+
+
 def _mismatch(key: str, own: Any, told: Any, names: str, root: str) -> UserError:
     return UserError(
         f"{key} is {own}, but the data in {root} have {told} ({names}). Correct {key}, or set it to None to take it "
@@ -161,22 +185,31 @@ def _mismatch(key: str, own: Any, told: Any, names: str, root: str) -> UserError
     )
 
 
-def check_checkpoint(meta: Any, spec: DataSpec | None, source: str, whose: str = "the checkpoint") -> None:
+def check_checkpoint(
+    meta: Any, spec: DataSpec | None, source: str, whose: str = "the checkpoint", preprocessor: Any = None
+) -> None:
     """Refuse a checkpoint that was trained on other classes, channels or intensities than the data of a run.
 
     Args:
-        meta: Of the checkpoint; one without a spec is compared by its class names, where it has them.
+        meta: Of the checkpoint; one without a spec, as MMEngine and MMSegmentation write it, is compared by its class
+            names and by the preprocessor that the config in it has.
         spec: Of the data; None: not known.
         source: The checkpoint's file, for messages, as is ``whose``.
+        preprocessor: Of the model that takes the weights.
     """
-    if spec is None or not isinstance(meta, Mapping):
+    if not isinstance(meta, Mapping):
         return
-    if meta.get("spec"):  # versions before had none
-        differ = DataSpec.from_json(meta["spec"], f"{source}: meta.spec").differences(spec)
+    differ: list[str] = []
+    if meta.get("spec"):
+        saved = DataSpec.from_json(meta["spec"], f"{source}: meta.spec")
+        differ = [] if spec is None else saved.differences(spec)
     else:
-        classes = list((meta.get("dataset_meta") or {}).get("classes") or spec.classes)
-        told = f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}"
-        differ = [told] if classes != list(spec.classes) else []
+        classes = list((meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or ())
+        if spec is not None and classes and classes != list(spec.classes):
+            differ.append(f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}")
+        own, its = saved_values(meta), getattr(preprocessor, "values", None)
+        if own is not None and its is not None and own != its:
+            differ.append(f"values: {in_words(own)} and {in_words(its)} (data_preprocessor)")
     if differ:
         raise UserError(
             f"{whose} {source} was trained on other images than the data of this run:\n  "
@@ -202,6 +235,18 @@ def _spec(cfg: Mapping[str, Any], needed: bool) -> tuple[DataSpec | None, str]:
     if needed and problem is not None:
         raise problem
     return None, ""
+
+
+def _complete_size(cfg: Mapping[str, Any]) -> None:
+    """Tell MMSegmentation's preprocessor to what its test pipeline resizes images, for those that have no pipeline."""
+    model = cfg["model"]
+    tested = [(cfg.get(name) or {}).get("dataset") for name in LOADERS[1:]]
+    sizes = {tested_size(dataset) for dataset in tested if isinstance(dataset, Mapping)}
+    size = sizes.pop() if len(sizes) == 1 else None
+    for part in (model, model.get("architecture")) if size and isinstance(model, Mapping) else ():
+        given = part.get("data_preprocessor") if isinstance(part, Mapping) else None
+        if isinstance(given, MutableMapping) and found(MODELS, given.get("type")) is SegDataPreProcessor:
+            given.setdefault("image_size", size)
 
 
 def _segmentors(model: Any, where: str) -> Iterator[tuple[str, MutableMapping[str, Any]]]:

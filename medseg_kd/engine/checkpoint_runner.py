@@ -86,8 +86,9 @@ class CheckpointRunner(DataRunner):
 
     def _load_weights_of(self, checkpoint: dict[str, Any], filename: str) -> dict[str, Any]:
         """Load the weights of a checkpoint that was read, and return it."""
+        taking = getattr(self.bare_model, "data_preprocessor", None)
         try:
-            check_checkpoint(checkpoint.get("meta"), self.data_spec, filename)
+            check_checkpoint(checkpoint.get("meta"), self.data_spec, filename, preprocessor=taking)
         except UserError as error:
             if not self._is_training or self._resume:
                 raise

@@ -20,8 +20,13 @@ def check_compilation(options: Any, model: Any, device: torch.device | str) -> N
         device: Where it runs.
 
     Raises:
-        UserError: It is a distillation, for Inductor, on the CPU.
+        UserError: It is a distillation, for Inductor, on the CPU, or one whose weights are measured.
     """
+    if options and getattr(model, "is_measured", False):
+        raise UserError(
+            f"compile is {options!r}, but model.distiller.loss_weight is a GradientShare: some steps measure "
+            "gradients, which one compiled step cannot. Leave compile out, or give a number"
+        )
     backend = options.get("backend", "inductor") if isinstance(options, Mapping) else "inductor"
     if options and backend == "inductor" and torch.device(device).type == "cpu" and getattr(model, "teachers", ()):
         raise UserError(

@@ -8,6 +8,8 @@ from medseg_kd.datasets import DataSpec
 from medseg_kd.engine.agreement import check_model, check_tested, check_validation, owner_of
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
+from medseg_kd.engine.mmseg_data import spec_of
+from medseg_kd.engine.nnunet_data import fit_to_data
 from medseg_kd.errors import UserError
 
 
@@ -37,11 +39,15 @@ class DataRunner(DeviceRunner):
             check_model(self.bare_model, dataset.spec, dataset.data_root)
             if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
                 raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
+            if self.data_spec is None:
+                fit_to_data(self.bare_model, dataset)
             self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(dataset)
             elif isinstance(loop, TestLoop):
                 check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
+        elif (spec := spec_of(loop.dataloader.dataset, self.bare_model.data_preprocessor)) is not None:
+            self.data_spec = spec
         self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
         check_shared_memory(self._shared_bytes)
         return loop

@@ -21,7 +21,7 @@ from medseg_kd.engine.agreement import owner_of
 from medseg_kd.engine.compilation import check_compilation
 from medseg_kd.engine.finite import FiniteLossHook
 from medseg_kd.engine.graphs import graphed_step
-from medseg_kd.engine.hooks import EMAHook, average_over_processes
+from medseg_kd.engine.hooks import EMAHook, IterationHook, average_over_processes
 from medseg_kd.engine.launchers import check_launcher
 from medseg_kd.engine.refusal import built_or_nothing
 from medseg_kd.engine.step_times import StepTimesHook
@@ -73,6 +73,7 @@ class DeviceRunner(mmengine.runner.Runner):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StopHook())
         self.register_hook(StepTimesHook())
+        self.register_hook(IterationHook())
         if not any(isinstance(hook, FiniteLossHook) for hook in self.hooks):
             self.register_hook(FiniteLossHook())
 

@@ -39,10 +39,21 @@ def log_environment(runner: Any, env_cfg: Any = None) -> None:
     if runner.rank == 0:
         text = "".join(f"{key}: {value}\n" for key, value in details.items())
         write_text(Path(runner.log_dir, "environment.txt"), text)
+        _warn_of_hidden_gpus(runner.logger)
     runner.logger.info(
         f"medseg_kd {__version__} on PyTorch {torch.__version__}, {device}, {runner.world_size} process(es), "
         f"seed {runner.seed}; run folder {os.path.relpath(runner.work_dir)}"
     )
+
+
+def _warn_of_hidden_gpus(logger: MMLogger) -> None:
+    """Tell where GPUs were asked for that PyTorch does not find: it would train on the CPU without a word."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if asked.strip() not in ("", "-1") and not torch.cuda.is_available():
+        logger.warning(
+            f"CUDA_VISIBLE_DEVICES is {asked!r}, but PyTorch {torch.__version__} finds no such GPU: this runs on the "
+            "CPU. See nvidia-smi -L, and tools/doctor.py"
+        )
 
 
 def quieten(logger: MMLogger) -> MMLogger:

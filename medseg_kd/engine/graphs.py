@@ -17,6 +17,7 @@ SMALL_BATCH = 4
 """Up to here launching takes longer than computing, for most networks."""
 _WARM_UP = 3
 _KNOWN = {"medseg_kd", "torch", "mmengine", "mmcv", "mmseg", "monai", "functools", "builtins"}
+_KNOWN |= {"dynamic_network_architectures"}
 
 
 class GraphedStep:
@@ -37,7 +38,7 @@ class GraphedStep:
         self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._steps = 0
-        self._inputs: tuple[Tensor, Tensor] | None = None
+        self._inputs: dict[str, Tensor] = {}
         self._gradients: list[tuple[Tensor, Tensor]] = []
         self._log: dict[str, Tensor] = {}
 
@@ -49,14 +50,13 @@ class GraphedStep:
         """
         with optim_wrapper.optim_context(self.model):
             data = self.model.data_preprocessor(data, True)
-        batch = (data["inputs"], data["labels"])
+        batch = {key: value for key, value in data.items() if isinstance(value, Tensor)}
         if self._graph is None and not self.is_off and self._steps >= _WARM_UP:
             self._capture(batch, optim_wrapper)
         if self._graph is None or not self._fits(batch):
             return self._step(data, optim_wrapper)
-        assert self._inputs is not None
-        for static, given in zip(self._inputs, batch, strict=True):
-            static.copy_(given, non_blocking=True)
+        for key, given in batch.items():
+            self._inputs[key].copy_(given, non_blocking=True)
         self._graph.replay()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
@@ -83,21 +83,21 @@ class GraphedStep:
             losses = self.model(**data, mode="loss")
         return self.model.parse_losses(losses)
 
-    def _fits(self, batch: tuple[Tensor, Tensor]) -> bool:
+    def _fits(self, batch: dict[str, Tensor]) -> bool:
         """Whether the graph was captured for batches of this form."""
-        assert self._inputs is not None
-        return all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(self._inputs, batch, strict=True))
+        own, its = ({k: (each.shape, each.dtype) for k, each in part.items()} for part in (self._inputs, batch))
+        return own == its
 
-    def _capture(self, batch: tuple[Tensor, Tensor], optim_wrapper: OptimWrapper) -> None:
+    def _capture(self, batch: dict[str, Tensor], optim_wrapper: OptimWrapper) -> None:
         """Record a step, which computes nothing yet."""
         optim_wrapper.zero_grad()
-        inputs = (batch[0].clone(), batch[1].clone())
+        inputs = {key: value.clone() for key, value in batch.items()}
         graph = torch.cuda.CUDAGraph()
-        generator = torch.cuda.default_generators[batch[0].device.index]
+        generator = torch.cuda.default_generators[batch["inputs"].device.index]
         numbers = generator.clone_state()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
-                data = {"inputs": inputs[0], "labels": inputs[1], "meta": None}
+                data = {"meta": None, **inputs}
                 loss, log = self._losses(data, optim_wrapper)
                 optim_wrapper.backward(optim_wrapper.scale_loss(loss))
         except Exception as error:  # whatever a model does that a capture forbids
@@ -109,7 +109,7 @@ class GraphedStep:
         parameters = (each for group in optim_wrapper.param_groups for each in group["params"])
         self._gradients = [(each, each.grad) for each in parameters if each.grad is not None]
         self._graph, self._inputs, self._log = graph, inputs, log
-        print_log(f"from here on a step is one CUDA graph, for batches of {tuple(batch[0].shape)}", "current")
+        print_log(f"from here on a step is one CUDA graph, for batches of {tuple(batch['inputs'].shape)}", "current")
 
 
 def _cause(error: BaseException) -> str:
@@ -174,6 +174,8 @@ def strangers(model: Any, hooks: Sequence[Any] = ()) -> list[str]:
 
 def _obstacle(model: Any, optim_wrapper: Any) -> str | None:
     """Why a step cannot be captured, as far as it is known beforehand."""
+    if getattr(model, "is_measured", False):
+        return "model.distiller.loss_weight is a GradientShare, for which some steps do more than others"
     if not torch.cuda.is_available() or next(model.parameters()).device.type != "cuda":
         return "training runs on no CUDA device"
     if not isinstance(model, BaseModel) or type(model).train_step is not BaseModel.train_step:

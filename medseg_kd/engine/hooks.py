@@ -16,6 +16,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from medseg_kd.datasets import collate_cases
 from medseg_kd.evaluation import score_case
 from medseg_kd.models.base import SegmentorBase
 from medseg_kd.progress import progress
@@ -44,6 +45,15 @@ class IterationSeedHook(Hook):
             for module in runner.bare_model.modules():
                 if hasattr(module, "shared_seed"):
                     module.shared_seed = (first + runner.iter) % 2**32
+
+
+class IterationHook(Hook):
+    """Tells a model which iteration comes, where something in it follows the iteration. Every run has it."""
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Tell it the iteration, and the length of the run."""
+        if hasattr(runner.bare_model, "set_iteration"):
+            runner.bare_model.set_iteration(runner.iter, runner.max_iters)
 
 
 _WORDS = {"val": "validation", "test": "test"}
@@ -101,22 +111,24 @@ class TeacherCheckHook(Hook):
         teachers = getattr(runner.bare_model, "teachers", ())
         if runner.val_loop is None or not teachers:
             return
-        item = runner.val_dataloader.dataset[0]
+        batch = runner.bare_model.data_preprocessor(collate_cases([runner.val_dataloader.dataset[0]]))
         for teacher in teachers:
-            if item["labels"] is not None and isinstance(teacher.model, SegmentorBase):
+            if isinstance(teacher.model, SegmentorBase):
                 with teacher.precision(torch.device(get_device())):
-                    self._check(runner, teacher.model, teacher.source, item)
+                    self._check(runner, teacher.model, teacher.source, batch)
 
-    def _check(self, runner: Any, teacher: SegmentorBase, source: str, item: dict[str, Any]) -> None:
-        """Score one teacher on a case, an item of the data set; ignored voxels do not count."""
-        prediction = teacher.predict_volume(item["inputs"], item["meta"]["ori_shape"]).numpy()
-        truth = item["labels"].numpy()
+    def _check(self, runner: Any, teacher: SegmentorBase, source: str, batch: dict[str, Any]) -> None:
+        """Score one teacher on a batch of one case; ignored voxels do not count."""
+        (sample,) = teacher.predict(**batch)
+        if "gt_sem_seg" not in sample:
+            return
+        prediction, truth = (sample.get(key).data.cpu().numpy() for key in ("pred_sem_seg", "gt_sem_seg"))
         counted = truth != teacher.ignore_index
         prediction, truth = prediction[counted], truth[counted]
         scores = score_case(prediction, truth, teacher.num_classes, metrics=("dice",))
         present = [float(score["dice"]) for organ, score in scores.items() if (truth == organ).any()]
         dice = float(np.mean(present)) if present else float("nan")
-        runner.logger.info(f"teacher ({source}): Dice {dice:.1%} on validation case {item['meta']['case_name']}")
+        runner.logger.info(f"teacher ({source}): Dice {dice:.1%} on validation case {sample.case_name}")
         if present and dice <= 1 / teacher.num_classes:
             runner.logger.warning(
                 f"the teacher is at chance level: {source} may belong to another data set, intensity window or class "

@@ -1,11 +1,14 @@
 """The line that training prints."""
 
 import datetime
+import logging
 import math
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.dist import get_world_size
+from mmengine.logging import print_log
 from mmengine.runner import LogProcessor
 
 from medseg_kd.engine.step_times import PARTS, StepTimesHook
@@ -30,6 +33,7 @@ class TrainLogProcessor(LogProcessor):
 
     def __init__(self, window_size: int = 50, mean_pattern: str = ".*(loss|time).*", **kwargs: Any) -> None:
         super().__init__(window_size=window_size, by_epoch=False, mean_pattern=mean_pattern, **kwargs)
+        self._unseen = [each.get("data_src", "loss") for each in self.custom_cfg]
 
     def get_log_after_iter(self, runner: Any, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Values for the log files and the line for the terminal.
@@ -39,6 +43,7 @@ class TrainLogProcessor(LogProcessor):
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         if mode != "train":
             return tag, line
+        self._tell_unseen(runner.message_hub.log_scalars)
         # MMEngine has read the GPU's peak, and reset it.
         tag.setdefault("memory", _resident_megabytes())
         tag["data_share"] = tag["data_time"] / max(tag["time"], 1e-9)
@@ -66,6 +71,18 @@ class TrainLogProcessor(LogProcessor):
             f"eta {datetime.timedelta(seconds=int(runner.message_hub.get_info('eta')))}",
         ]
         return tag, "  ".join(shown)
+
+    def _tell_unseen(self, scalars: Iterable[str]) -> None:
+        """Warn once of losses in ``custom_cfg`` that the training does not have, which MMEngine passes over."""
+        logged = sorted(name.removeprefix("train/") for name in scalars if name.startswith("train/"))
+        if missing := [name for name in self._unseen if "loss" in name and name not in logged]:
+            print_log(
+                f"log_processor.custom_cfg names {', '.join(missing)}, which this training does not log; it logs "
+                f"{', '.join(logged)}",
+                "current",
+                logging.WARNING,
+            )
+        self._unseen = []
 
 
 def _resident_megabytes() -> int:

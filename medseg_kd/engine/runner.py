@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from medseg_kd.configuration import complete_run, find_teachers, settle_imports, type_errors_explained
+from medseg_kd.configuration import complete_run, find_teachers, give_soft_labels, settle_imports, type_errors_explained
 from medseg_kd.engine.agreement import check_checkpoint, check_data, complete_model
 from medseg_kd.engine.checkpoint_runner import CheckpointRunner
 from medseg_kd.engine.checkpoints import CheckpointHook
@@ -50,6 +50,7 @@ class Runner(CheckpointRunner):
         settle_imports(cfg)
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
+        give_soft_labels(cfg)
         find_teachers(cfg)
         with type_errors_explained(cfg):
             complete_model(cfg)
@@ -71,7 +72,8 @@ class Runner(CheckpointRunner):
         if self._load_from is not None:
             super().load_or_resume()
         for teacher in getattr(self.bare_model, "teachers", ()):
-            check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, "the teacher's checkpoint")
+            whose, taking = "the teacher's checkpoint", teacher.model.data_preprocessor
+            check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, whose, taking)
         if self.distributed and not is_model_wrapper(self.model):
             self.model = self._distributed_model()
         self.dump_config()

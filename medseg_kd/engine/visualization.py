@@ -58,7 +58,7 @@ class SegVisualizationHook(mmseg.engine.hooks.SegVisualizationHook):
         areas = next(iter(shown.values())).ne(0).flatten(1).sum(1)
         position = int(areas.argmax()) if areas.any() else len(areas) // 2
         labels = {key: PixelData(data=data[position : position + 1]) for key, data in shown.items()}
-        image = _grey(volume[position, 0], shown["pred_sem_seg"].shape[-2:])
+        image = _grey(_planes(volume)[position, 0], shown["pred_sem_seg"].shape[-2:])
         meta = dict(self._visualizer.dataset_meta)
         self._visualizer.dataset_meta = {"palette": ade_palette()[: len(meta["classes"])], **meta}
         options = dict(show=self.show, wait_time=self.wait_time, step=step)
@@ -85,7 +85,7 @@ class WorstSlicesHook(Hook):
     ) -> None:
         """Draw the cases of a batch; those without a label by the most foreground."""
         for volume, sample in zip(data_batch["inputs"], outputs or (), strict=True):
-            found = sample.pred_sem_seg.data.cpu().numpy()
+            volume, found = _planes(volume), sample.pred_sem_seg.data.cpu().numpy()
             shown = {"prediction": found}
             wrong = found != 0
             if "gt_sem_seg" in sample:
@@ -118,6 +118,11 @@ class WorstSlicesHook(Hook):
         image = Image.fromarray(np.concatenate(panels, axis=1))
         ImageDraw.Draw(image).text((4, 4), words, fill="white", stroke_fill="black", stroke_width=1)
         return image
+
+
+def _planes(volume: Tensor) -> Tensor:
+    """A case (S, C, H, W); a single image (C, H, W) is one of a slice."""
+    return volume if volume.ndim == 4 else volume[None]
 
 
 def _grey(plane: Tensor, size: Sequence[int]) -> np.ndarray:

@@ -1,14 +1,16 @@
 """Checkpoints of other code become ones that ``test.py``, ``teacher_ckpt`` and ``load_from`` take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from medseg_kd.configuration import read_config, segmentor_of
+from medseg_kd.configuration import build_model, read_config, segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import check_weights, write_checkpoint
+from medseg_kd.models.mmseg_adapter import adapt
 from medseg_kd.models.weights import SOURCES
 from medseg_kd.models.weights.foreign import read_foreign, weights_of
 from medseg_kd.registry import MODELS
@@ -29,14 +31,18 @@ def convert_checkpoint(
     Returns:
         The weights, and the config that takes them; None for an encoder's.
     """
-    if config and not SOURCES[source].configs:
+    is_whole, read = SOURCES[source].is_whole, read_foreign(file)
+    if config and not (SOURCES[source].configs or is_whole):
         raise UserError(f"--config: {source} gives the weights of an encoder, which no config takes as a whole")
-    weights = SOURCES[source].convert(weights_of(read_foreign(file), file))
+    weights = SOURCES[source].convert(weights_of(read, file))
     configs = [config] if config else [f"configs/{name}" for name in SOURCES[source].configs]
-    taken_by = _fitting(weights, configs, num_classes, file) if configs else None
-    if taken_by:
+    if is_whole and config:
+        check_weights(_segmentor(config), weights, f"{file} does not fit {config}")
+        taken_by: str | None = config
+    elif taken_by := _fitting(weights, configs, num_classes, file) if configs else None:
         weights = {f"network.{key}": value for key, value in weights.items()}
-    write_checkpoint({"meta": {"converted_from": source, "file": Path(file).name}, "state_dict": weights}, out)
+    meta = _told(read.get("meta")) if is_whole else {}
+    write_checkpoint({"meta": {**meta, "converted_from": source, "file": Path(file).name}, "state_dict": weights}, out)
     return weights, taken_by
 
 
@@ -59,3 +65,18 @@ def _fitting(weights: dict[str, Tensor], configs: Sequence[str], classes: int | 
     nearest = min(wanted, key=lambda config: len(wanted[config] ^ given))
     check_weights(networks[nearest], weights, f"{source} does not fit {nearest}")
     return nearest
+
+
+def _segmentor(config: str) -> Any:
+    """The segmentor that a config trains."""
+    cfg = read_config(config)
+    cfg.model = segmentor_of(cfg.model)
+    return adapt(build_model(cfg))
+
+
+def _told(meta: Any) -> dict[str, Any]:
+    """What a checkpoint of MMEngine says of its images: class names, and the config as text."""
+    meta = meta if isinstance(meta, Mapping) else {}
+    classes = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or ()
+    text = meta.get("cfg") or meta.get("config")
+    return {"dataset_meta": {"classes": [*map(str, classes)]}, **({"cfg": text} if isinstance(text, str) else {})}

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from ..errors import UserError
 from ..mask_files import image_of, write_image
 from ..registry import METRICS
 
@@ -40,6 +41,8 @@ class PredictionWriter(BaseMetric):
         if not self.results:
             self.saving_seconds = 0.0
         for sample in data_samples:
+            if any(result["case"] == str(sample["case_name"]) for result in self.results):
+                raise UserError(f"two cases are named {sample['case_name']}, whose predictions would be one file")
             write_image(image_of(sample), self.folder / f"{sample['case_name']}.nii.gz")
             lacks = [key for key in DEFAULTS if sample.get(key) is None]
             self.results.append({"case": str(sample["case_name"]), "lacks": lacks})

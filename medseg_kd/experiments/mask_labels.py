@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from medseg_kd.datasets.formats.nnunet import label_values
 from medseg_kd.datasets.listings import read_json
 from medseg_kd.datasets.manifest import NAME, spec_parts
 from medseg_kd.datasets.masks import MaskFiles, MaskPair, read_labels
 from medseg_kd.datasets.pairs import natural
 from medseg_kd.errors import UserError, some
+from medseg_kd.nnunet_files import label_values
 
 LABEL_FILES = ("dataset.json", "labels.json", NAME)
 _HOW = "Name all values with --labels dataset.json or --classes background ..."

@@ -52,13 +52,15 @@ class CasePredictor:
             model: A segmentor: maps (n, C, H, W) to logits, decodes them, and has a ``data_preprocessor`` that resizes.
             volume: (S, C, H, W) slices on any device.
             size: (height, width) of the case's own grid, where the slices were resized when they were read; the labels
-                go back to it by nearest neighbours, and the probabilities alike.
+                go back to it by nearest neighbours, and the probabilities alike, unless the model's preprocessor
+                resizes logits.
             keep: Takes the probabilities.
 
         Returns:
             (S, height, width) uint8 on the CPU.
         """
         device = next(model.parameters()).device
+        grid = size if getattr(model.data_preprocessor, "resizes_logits", False) else None
 
         def back(planes: Tensor) -> Tensor:
             if size is None or tuple(planes.shape[-2:]) == tuple(size):
@@ -68,7 +70,7 @@ class CasePredictor:
         kept = None if keep is None else lambda probabilities: keep(back(probabilities.cpu()))
         slices = volume.split(self._batches(model, volume, device))
         # One copy for the case: each would wait for the device.
-        return back(torch.cat([self._predict(model, batch, device, kept) for batch in slices]).cpu())
+        return back(torch.cat([self._predict(model, batch, device, kept, grid) for batch in slices]).cpu())
 
     def _batches(self, model: Any, volume: Tensor, device: torch.device) -> int | list[int]:
         """Sizes of the slice batches of a case; the first case of a size on a GPU is what they are measured on."""
@@ -82,36 +84,38 @@ class CasePredictor:
             self._fitting[shape] = probe(device, lambda: self._predict(model, few, device), len(few))
         return batch_sizes(len(volume), self._fitting[shape])
 
-    def _predict(self, model: Any, slices: Tensor, device: torch.device, keep: Keep | None = None) -> Tensor:
-        """Labels (n, H, W) uint8, on the device, of slices (n, C, H, W)."""
+    def _predict(
+        self, model: Any, slices: Tensor, device: torch.device, keep: Keep | None = None, grid: Any = None
+    ) -> Tensor:
+        """Labels (n, H, W) uint8, on the device and on ``grid`` or their own one, of slices (n, C, H, W)."""
         slices = slices.to(device, torch.float32, non_blocking=True)
         if self._plain and keep is None:
-            return model.decode(slice_logits(model, slices))
-        probabilities = _mean(_mean(self._probabilities(each, slices)) for each in (model, *self.others))
+            return model.decode(slice_logits(model, slices, grid))
+        probabilities = _mean(_mean(self._probabilities(each, slices, grid)) for each in (model, *self.others))
         if keep is not None:
             keep(probabilities)
         return self.decode(model, probabilities)
 
-    def _probabilities(self, model: Any, slices: Tensor) -> Iterator[Tensor]:
+    def _probabilities(self, model: Any, slices: Tensor, grid: Any = None) -> Iterator[Tensor]:
         """Probabilities (n, outputs, H, W) of slices (n, C, H, W) as they lie, and of each view, turned back."""
         shown = model.data_preprocessor.resize(slices)
         views = views_of(model, shown.shape[-2] == shown.shape[-1]) if self.tta else []
         for turns, mirrored in [(0, False), *views]:
-            yield model.probabilities(_logits(model, slices, shown, turns, mirrored))
+            yield model.probabilities(_logits(model, grid or slices.shape[-2:], shown, turns, mirrored))
 
 
-def slice_logits(model: Any, slices: Tensor) -> Tensor:
-    """Logits (n, classes, H, W) of slices (n, C, H, W), at their size."""
-    return _logits(model, slices, model.data_preprocessor.resize(slices))
+def slice_logits(model: Any, slices: Tensor, grid: Any = None) -> Tensor:
+    """Logits (n, classes, H, W) of slices (n, C, H, W), at their size or that of ``grid``."""
+    return _logits(model, grid or slices.shape[-2:], model.data_preprocessor.resize(slices))
 
 
-def _logits(model: Any, slices: Tensor, shown: Tensor, turns: int = 0, mirrored: bool = False) -> Tensor:
-    """Logits on the grid of ``slices`` of what is ``shown`` of them to the network, turned before and back after."""
+def _logits(model: Any, grid: Any, shown: Tensor, turns: int = 0, mirrored: bool = False) -> Tensor:
+    """Logits on a ``grid`` of what is ``shown`` of slices to the network, turned before and back after."""
     turned = shown.rot90(turns, (-2, -1))
     logits = model(turned.flip(-1) if mirrored else turned)
     logits = logits[0] if isinstance(logits, tuple) else logits
     logits = (logits.flip(-1) if mirrored else logits).rot90(-turns, (-2, -1))
-    return resize(logits, slices.shape[-2:])
+    return resize(logits, grid, getattr(model, "align_corners", False))
 
 
 def _mean(tensors: Iterator[Tensor]) -> Tensor:
@@ -135,6 +139,11 @@ def predict_with(model: Any, tta: bool = False, decoding: str = "argmax", others
     Raises:
         UserError: ``tta`` is asked of one that was not trained on flips or right angles, or ``decoding`` is not known.
     """
+    if hasattr(model, "mirror_axes"):
+        if decoding != "argmax" or others:
+            raise UserError("nnU-Net's logits are decoded as it decodes them: leave --decode and --ensemble out")
+        model.predictor = {**model.predictor, "mirror": tta}
+        return
     if tta and not all(map(views_of, (model, *others))):
         raise UserError(
             "test-time augmentation: the training showed no flips or right angles "

@@ -56,9 +56,11 @@ class EndToEnd(nn.Module):
 
     def _logits(self, slices: Tensor) -> Tensor:
         """Logits at the size of the slices, which are resized for the network and padded to what it takes."""
-        shape, size = slices.shape[-2:], getattr(self.segmentor.data_preprocessor, "size", None)
+        preprocessor = self.segmentor.data_preprocessor
+        shape, size = slices.shape[-2:], getattr(preprocessor, "size", None)
         if size is not None:
-            slices = F.interpolate(slices, size, mode="bilinear", align_corners=False, antialias=True)
+            smooth = preprocessor.antialias
+            slices = F.interpolate(slices, size, mode="bilinear", align_corners=False, antialias=smooth)
         divisor = self.segmentor.size_divisor
         height, width = slices.shape[-2:]
         if divisor > 1:

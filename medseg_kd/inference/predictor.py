@@ -85,6 +85,10 @@ class Predictor(FilePredictor):
         Raises:
             UserError: One cannot be read, does not tell what its model or its images are, or is of other images.
         """
+        if (Path(path) / "plans.json").is_file():
+            raise UserError(
+                f"{path} holds results of nnU-Net, no checkpoint of train.py: NnUNetPredictor({str(path)!r})"
+            )
         where = str(resolve_checkpoint(path))
         checkpoint = read_checkpoint(where)
         meta = checkpoint.get("meta")
@@ -98,10 +102,7 @@ class Predictor(FilePredictor):
         config = saved_config(meta.get("cfg"), where)
         size, axes = saved_reading(config, where)
         model = saved_model(config.get("model"), checkpoint["state_dict"], where)
-        try:
-            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        except (RuntimeError, AssertionError) as error:  # also of a PyTorch that was built without that device
-            raise UserError(f"device {str(device)!r} cannot be used: {first_line(error)}") from error
+        model = placed(model, device)
         predictor = cls(model, spec, size, axes)
         others = [cls.from_checkpoint(each, device, orientation) for each in ensemble]
         for name, other in zip(ensemble, others, strict=True):
@@ -131,3 +132,11 @@ class Predictor(FilePredictor):
         planes = image[None] if source.ndim == 2 else image
         shown = planes if self.size is None else zoom_planes(planes, self.size, 3)
         return torch.from_numpy(np.ascontiguousarray(stack_neighbours(shown, self.spec.neighbours)))
+
+
+def placed(model: Any, device: str | torch.device | None) -> Any:
+    """A model on a device; None takes a GPU where there is one."""
+    try:
+        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:  # also of a PyTorch that was built without that device
+        raise UserError(f"device {str(device)!r} cannot be used: {first_line(error)}") from error

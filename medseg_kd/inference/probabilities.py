@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from medseg_kd.datasets.volumes import orientation_of
+from medseg_kd.datasets.volumes import orientation_of, turned, turns
 from medseg_kd.files import new_array, whole_file
 from medseg_kd.inference.case import Keep
 from medseg_kd.inference.source import Source
-
-_PAIRS = {letter: pair for pair in ("LR", "AP", "IS") for letter in pair}
 
 
 @contextmanager
@@ -58,9 +56,7 @@ def _slices_of(file: Path, shape: tuple[int, ...], source: Source) -> np.ndarray
     geometry = source.raw.geometry or {}
     if not geometry.get("orientation"):
         return new_array(file, np.float16, shape)
-    # Of the axes (S, H, W): where those of the slices point to, and those of the input.
-    here, there = orientation_of(geometry["direction"])[::-1], geometry["orientation"][::-1]
-    order = [[_PAIRS[letter] for letter in here].index(_PAIRS[letter]) for letter in there]
+    here, there = orientation_of(geometry["direction"]), geometry["orientation"]
+    order, _ = turns(here, there)
     grid = new_array(file, np.float16, (shape[0], *(shape[1 + axis] for axis in order)))
-    backwards = tuple(1 + axis for axis, own in enumerate(order) if there[axis] != here[own])
-    return np.flip(grid, backwards).transpose(0, *(1 + np.argsort(order)))
+    return turned(grid, there, here)

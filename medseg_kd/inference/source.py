@@ -45,6 +45,7 @@ def read_source(
     axes: str | None = None,
     spacing: tuple[float, ...] | None = None,
     series: str | None = None,
+    as_stored: bool = False,
 ) -> Source:
     """Read an input, see :class:`~medseg_kd.inference.Predictor`.
 
@@ -54,6 +55,7 @@ def read_source(
         axes: Of h5 volumes.
         spacing: (z, y, x) in mm, of an array.
         series: UID of a DICOM series, where its folder holds several.
+        as_stored: Take volumes as they lie in their files, whatever the spec says.
 
     Raises:
         UserError: It cannot be read, or is of other images.
@@ -67,13 +69,13 @@ def read_source(
     if paths[0].is_dir() and len(paths) == 1:
         image, slices = read_series(paths[0], series)
         place = image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
-        return _volume(paths[0], [image], spec, Header(paths[0], *place), slices)
+        return _volume(paths[0], [image], spec, Header(paths[0], *place), slices, as_stored)
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise UserError(f"no such file: {', '.join(missing)}")
     name = paths[0].name.lower()
     if name.endswith(VOLUMES):
         (header,) = check_grids([paths], "the volume cannot be used")
-        return _volume(paths[0], map(read_image, paths), spec, header)
+        return _volume(paths[0], map(read_image, paths), spec, header, as_stored=as_stored)
     if len(paths) > 1:
         raise UserError(f"{paths[0]} and {paths[1].name}: only the channels of a volume are files of their own")
     if name.endswith(PREPARED):
@@ -88,15 +90,20 @@ def read_source(
 
 
 def _volume(
-    path: Path, images: Iterable[sitk.Image], spec: DataSpec, header: Header, slices: Sequence[Path] = ()
+    path: Path,
+    images: Iterable[sitk.Image],
+    spec: DataSpec,
+    header: Header,
+    slices: Sequence[Path] = (),
+    as_stored: bool = False,
 ) -> Source:
     """A volume, an image a channel, its slices turned as they lie in training."""
-    if spec.orientation is None:
+    if spec.orientation is None and not as_stored:
         raise UserError(
             f"{path}: the checkpoint does not tell how the slices lay that it was trained on. Name it: "
             "--orientation LPS where rows run from front to back and columns from the patient's right to the left"
         )
-    return Source(to_raw(images, None, spec.orientation), 3, path, header=header, slices=slices)
+    return Source(to_raw(images, None, None if as_stored else spec.orientation), 3, path, header=header, slices=slices)
 
 
 def _read_prepared(path: Path, spec: DataSpec, axes: str | None) -> Source:

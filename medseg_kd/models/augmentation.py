@@ -39,10 +39,13 @@ class RandomRotateFlip(nn.Module):
         return [(each, True) for each in turns] if self.flip_prob > 0 else []
 
     @torch.no_grad()
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Augment (N, C, H, W) images and their (N, H, W) labels alike, in float32 whatever autocast says."""
+    def forward(self, images: Tensor, labels: Tensor, soft: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Augment (N, C, H, W) images and their (N, H, W) labels alike, in float32 whatever autocast says.
+
+        ``soft`` is (N, K, H, W), moved as the images are, with 0 outside; it comes back as a third tensor.
+        """
         matrix, exact = self._plan(len(images), square=labels.shape[-2] == labels.shape[-1])
-        return resample(images, labels, matrix, exact)
+        return resample(images, labels, matrix, exact, soft=soft)
 
     def _plan(self, count: int, square: bool) -> tuple[Tensor, Tensor]:
         """Draw what happens to each slice: the first two arguments of :func:`resample` after the slices."""
@@ -89,7 +92,8 @@ def resample(
     exact: Tensor,
     shift: Tensor | None = None,
     bend: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    soft: Tensor | None = None,
+) -> tuple[Tensor, ...]:
     """Move each slice of a batch, all that happens to it in one step: images bilinear, labels nearest, outside 0.
 
     What to do is told on the CPU and sent to the slices' device without waiting; nothing is read back.
@@ -101,6 +105,10 @@ def resample(
         exact: (N,) bool: whether pixels come from pixels, so that values stay as they are.
         shift: (N, 2) pixels (x, y) that are added to it.
         bend: (N, 2, k, k) pixels on a coarse grid, corner to corner, that are added after bicubic interpolation.
+        soft: (N, K, H, W), moved as the images are.
+
+    Returns:
+        Images, labels and, where it is given, ``soft``.
     """
     height, width = labels.shape[-2:]
     half = torch.tensor((width, height), dtype=torch.float64) / 2  # grid_sample's unit
@@ -118,8 +126,10 @@ def resample(
             grid = grid + bent.permute(0, 2, 3, 1)
         # In float32 a pixel's place is exact to a thousandth of it, so that nearest finds the right one.
         labels = _sample(labels[:, None], grid, "nearest")[:, 0]
-        bilinear, nearest = (_sample(images, grid, mode) for mode in ("bilinear", "nearest"))
-    return bilinear.lerp(nearest, is_exact[..., :1].to(images.dtype)), labels
+        planes = images if soft is None else torch.cat((images, soft), dim=1)
+        bilinear, nearest = (_sample(planes, grid, mode) for mode in ("bilinear", "nearest"))
+    planes = bilinear.lerp(nearest, is_exact[..., :1].to(images.dtype))
+    return (planes, labels) if soft is None else (planes[:, : images.shape[1]], labels, planes[:, images.shape[1] :])
 
 
 def send(drawn: Tensor, device: torch.device) -> Tensor:

@@ -1,7 +1,7 @@
 """What training, distillation and prediction ask of every segmentor."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,18 +81,29 @@ class SegmentorBase:
         for index, volume in enumerate(volumes):
             about = meta[index] if meta else {}
             sample = SegDataSample(metainfo=about)
-            sample.pred_sem_seg = PixelData(data=self.predict_volume(volume, about.get("ori_shape")))
+            sample.pred_sem_seg = PixelData(data=self.predict_volume(volume, about.get("ori_shape"), about))
             truth = None if labels is None else labels[index]
             if truth is not None:
                 sample.gt_sem_seg = PixelData(data=truth if truth.ndim == 3 else truth[None])
             samples.append(sample)
         return samples
 
-    def predict_volume(self, volume: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Labels (S, height, width) of a case (S, C, H, W), uint8 on the CPU; ``size`` None: as large as it came in."""
+    def predict_volume(
+        self, volume: Tensor, size: tuple[int, int] | None = None, about: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        """Labels (S, height, width) of a case (S, C, H, W), uint8 on the CPU.
+
+        Args:
+            size: (height, width) to come out; None: as large as it came in.
+            about: The case's meta, for segmentors that ask where its voxels lie.
+        """
+        return self.case_predictor()(self, volume, size)
+
+    def case_predictor(self) -> Any:
+        """What predicts a case, built when it is first asked for."""
         if not callable(self.predictor):
             self.predictor = TASK_UTILS.build({"type": "medseg_kd.CasePredictor", **(self.predictor or {})})
-        return self.predictor(self, volume, size)
+        return self.predictor
 
     def pad(
         self, inputs: Tensor, labels: Tensor | None = None, divisor: int | None = None

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from mmengine.logging import print_log
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError, WriteError, did_you_mean, first_line, some
 from medseg_kd.files import sync_folder, whole_file
 from medseg_kd.models.checkpoint_content import check_archive, check_content, check_finite, check_mapping
+from medseg_kd.models.placeholders import placeholders
 from medseg_kd.models.safetensors_file import read_safetensors
 
 _NUMBERED = re.compile(r"^(iter|epoch)_(\d+)\.pth$")
@@ -37,7 +39,7 @@ _DAMAGED = (
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint without running any code in it.
+    """Read a checkpoint without running any code in it; objects beside its weights are placeholders.
 
     Args:
         path: A file, an ``http(s)://`` address, ``torchvision://NAME`` or ``open-mmlab://NAME`` (downloaded once).
@@ -47,7 +49,8 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
         The checkpoint. A bare ``state_dict`` comes back as ``{"state_dict": ...}``.
 
     Raises:
-        UserError: The file is missing, damaged, or holds other objects than dense tensors and plain containers.
+        UserError: The file is missing or damaged, its weights are no dense tensors, or what it holds goes beyond
+            placeholders (it calls the operating system, or fills a container class of its own).
     """
     checkpoint = read_unchecked(path, map_location)
     check_content(checkpoint, os.fspath(path))
@@ -66,10 +69,10 @@ def read_unchecked(path: str | os.PathLike, map_location: Any = "cpu") -> dict[s
     try:
         if address is None:
             check_archive(name)
-        checkpoint = torch.hub.load_state_dict_from_url(address, **options) if address else torch.load(name, **options)
+        checkpoint = _load_inert(name, address, options)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{name} is not a checkpoint of tensors and plain containers, and opening it could run code hidden in "
+            f"{name} is not a checkpoint of tensors and inert objects, and opening it could run code hidden in "
             "it, so it was not opened. If you trust where it comes from, load it yourself with "
             "torch.load(..., weights_only=False) and save only its state_dict again.\n"
             f"PyTorch says: {first_line(error)}"
@@ -85,6 +88,16 @@ def read_unchecked(path: str | os.PathLike, map_location: Any = "cpu") -> dict[s
         ) from error
     check_mapping(checkpoint, name)
     return dict(checkpoint) if "state_dict" in checkpoint else {"state_dict": dict(checkpoint)}
+
+
+def _load_inert(name: str, address: str | None, options: dict[str, Any]) -> Any:
+    """The content of a file or of what an address gives, with placeholders where it holds other objects."""
+    try:
+        return torch.hub.load_state_dict_from_url(address, **options) if address else torch.load(name, **options)
+    except pickle.UnpicklingError:
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(address).path).name) if address else name
+        with placeholders(file):
+            return torch.load(file, **options)
 
 
 def _address(name: str) -> str:
@@ -200,12 +213,14 @@ def resolve_checkpoint(run_or_file: str | os.PathLike) -> Path:
         return path
     if found := last_checkpoint(path):
         return found
-    run = path.parent.name if path.suffix == ".pth" else path.name
+    folder = path.parent if path.suffix == ".pth" else path
+    of_fold = folder.name.startswith("fold_")
+    run, fold = (folder.parent.name, f" --fold {folder.name[5:]}") if of_fold else (folder.name, "")
     configs = sorted(Path("configs").rglob(f"{run}.py"))
     config = configs[0].as_posix() if configs else f"<the config {run}.py>"
     what = "holds no iter_<N>.pth" if path.is_dir() else "is not there"
     raise UserError(
-        f"checkpoint {path} {what}. Train it first:\n    python train.py {config}\n"
+        f"checkpoint {path} {what}. Train it first:\n    python train.py {config}{fold}\n"
         "or name another run folder or checkpoint file"
     )
 
@@ -218,7 +233,8 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
 
     Args:
         module: Receives the weights.
-        state_dict: Name to tensor; a ``module.`` prefix (data-parallel wrappers) is dropped.
+        state_dict: Name to tensor; a ``module.`` prefix (data-parallel wrappers) is dropped, as are the mean and
+            deviation of a preprocessor, which have to be those of the module's.
         source: Where the weights come from, for messages.
 
     Raises:
@@ -226,6 +242,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
             and four of each kind named. Or numbers are not finite.
     """
     given = {key.removeprefix("module.") if isinstance(key, str) else key: value for key, value in state_dict.items()}
+    given = _without_preprocessor(given, module, source)
     obsolete = given.keys() & {
         f"{place}.{name}".removeprefix(".")
         for place, part in module.named_modules()
@@ -236,8 +253,22 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
         print_log(f"{source}: left out {len(obsolete)} weights of an earlier version that no output used", "current")
     check_weights(module, given, f"{source} does not fit {type(module).__name__}")
     check_finite(given, module.state_dict(), source)
-    if module.load_state_dict(given, strict=False).missing_keys:
+    if nn.Module.load_state_dict(module, given, strict=False).missing_keys:  # overrides of others may return nothing
         print_log(f"{source} has no auxiliary head: it starts anew, should training go on", "current")
+
+
+def _without_preprocessor(weights: Mapping[str, Any], module: nn.Module, source: str) -> dict[str, Any]:
+    """Weights without the ``data_preprocessor.mean`` and ``std`` that a module has as settings."""
+    preprocessor = getattr(module, "data_preprocessor", None)
+    own = dict(zip(("mean", "std"), getattr(preprocessor, "values", ()), strict=False))
+    for name, value in own.items():
+        given = weights.get(f"data_preprocessor.{name}")
+        if isinstance(given, Tensor) and (value is None or not torch.allclose(given.flatten(), torch.tensor(value))):
+            raise UserError(
+                f"{source} was trained on images that its data_preprocessor scaled with {name}="
+                f"{given.flatten().tolist()}, that of the config has {name}={value}: make the two agree"
+            )
+    return {key: value for key, value in weights.items() if key.removeprefix("data_preprocessor.") not in own}
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str) -> None:

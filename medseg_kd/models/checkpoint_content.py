@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medseg_kd.errors import UserError, some
 
-_WEIGHTS = ("state_dict", "connectors", "ema_state_dict")
+_WEIGHTS = ("state_dict", "connectors", "distill_weights", "ema_state_dict")
 _SHOWN_KEYS = 8
 _FOLDER = 0x10
 

@@ -1,6 +1,7 @@
 """MMSegmentation's segmentors as ours: tensor batches in, their own names, module paths and losses as they are."""
 
 import functools
+import inspect
 import logging
 from typing import Any
 
@@ -20,7 +21,9 @@ from medseg_kd.models.base import SegmentorBase
 from medseg_kd.models.losses import build_losses
 from medseg_kd.models.losses.call import LossCall
 from medseg_kd.models.losses.trial import try_loss
-from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
+from medseg_kd.models.mmseg_preprocessor import replace_mmseg
+from medseg_kd.models.preprocessor import SlicePreprocessor
+from medseg_kd.models.stages import Stage, complete
 from medseg_kd.registry import MODELS
 
 
@@ -28,6 +31,11 @@ class _Adapted(SegmentorBase):
     """What :func:`adapt` puts before a class of MMSegmentation."""
 
     test_cfg: Any
+
+    @property
+    def feature_info(self) -> list[Stage]:
+        """Stages of the backbone: the maps that it returns, see :func:`~medseg_kd.models.stages.complete`."""
+        return complete(self, [{"module": "backbone"}])
 
     def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See :meth:`SegmentorBase.loss`; the losses are those of the heads."""
@@ -67,11 +75,12 @@ def _adapted(kind: type[BaseSegmentor]) -> type[BaseSegmentor]:
 def adapt(model: Any) -> Any:
     """Give a segmentor of MMSegmentation the interface of ours, in place; any other model stays as it is.
 
-    Its ``data_preprocessor`` becomes a :class:`SlicePreprocessor`, unless it is one, and the model pads to the
-    ``size_divisor`` that it had. Losses in its heads that are not made for them are called as those of ours.
+    Its ``data_preprocessor`` becomes this project's :class:`SegDataPreProcessor` around it, or a
+    :class:`SlicePreprocessor` where it had none, and the model pads to the ``size_divisor`` that it had. Losses in its
+    heads that are not made for them are called as those of ours.
 
     Raises:
-        UserError: See :func:`~medseg_kd.models.preprocessor.replace_mmseg` and
+        UserError: See :func:`~medseg_kd.models.mmseg_preprocessor.replace_mmseg` and
             :func:`~medseg_kd.models.losses.build_losses`.
     """
     if not isinstance(model, BaseSegmentor) or isinstance(model, _Adapted):
@@ -82,9 +91,8 @@ def adapt(model: Any) -> Any:
     model.num_outputs = head.out_channels
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     model.in_channels = next((first.in_channels for first in convolutions), None)
-    given = model.data_preprocessor
-    model.size_divisor = getattr(given, "size_divisor", None) or 1
-    model.data_preprocessor = replace_mmseg(given, head.ignore_index)
+    model.data_preprocessor = replace_mmseg(model.data_preprocessor, head.ignore_index)
+    model.size_divisor = getattr(model.data_preprocessor, "size_divisor", None) or 1
     if not isinstance(model.data_preprocessor, SlicePreprocessor):
         model.data_preprocessor = SlicePreprocessor(ignore_index=head.ignore_index)
     for name, each in list(model.named_modules()):
@@ -106,12 +114,12 @@ class _HeadLoss(nn.Module):
 
 
 def _adapt_losses(head: Any, where: str) -> None:
-    """Wrap the losses of a head that have no ``loss_name``, and name those of MMSegmentation that count all pixels."""
+    """Wrap the losses of a head that are not made for one, and name those of MMSegmentation that count all pixels."""
     given = head.loss_decode
     losses = list(given) if isinstance(given, nn.ModuleList) else [given]
     settings = head.out_channels, head.num_classes, head.ignore_index
     for index, loss in enumerate(losses):
-        if not hasattr(loss, "loss_name"):
+        if not hasattr(loss, "loss_name") or not _takes_weight(loss):
             if head.sampler is not None:
                 raise UserError(
                     f"{where}: {type(loss).__name__} takes no weights of pixels. Leave out the head's sampler"
@@ -126,6 +134,12 @@ def _adapt_losses(head: Any, where: str) -> None:
                 logging.WARNING,
             )
     head.loss_decode = nn.ModuleList(losses) if isinstance(given, nn.ModuleList) else losses[0]
+
+
+def _takes_weight(loss: nn.Module) -> bool:
+    """Whether a loss takes weights of pixels, as a head of MMSegmentation hands them over."""
+    parameters = inspect.signature(loss.forward).parameters
+    return "weight" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _leaves_out(loss: nn.Module, outputs: int, classes: int, ignore_index: int) -> bool:

@@ -80,14 +80,17 @@ class NnUNetAugmentation(nn.Module):
         return [(0, True), (2, True), (2, False)] if self.mirror_prob > 0 else []
 
     @torch.no_grad()
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Augment (N, C, H, W) images and move their (N, H, W) labels alike, in float32 whatever autocast says."""
+    def forward(self, images: Tensor, labels: Tensor, soft: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Augment (N, C, H, W) images and move their (N, H, W) labels alike, in float32 whatever autocast says.
+
+        See :meth:`RandomRotateFlip.forward` for ``soft``.
+        """
         dtype, draws = images.dtype, Draws(len(images), self.shared_seed)
         with torch.autocast(images.device.type, enabled=False):
-            moved, labels = self._move(images.float(), labels, draws)
-            return self._change(moved, draws).to(dtype), labels
+            moved, *others = self._move(images.float(), labels, draws, soft)
+            return self._change(moved, draws).to(dtype), *others
 
-    def _move(self, images: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    def _move(self, images: Tensor, labels: Tensor, draws: Draws, soft: Tensor | None) -> tuple[Tensor, ...]:
         """All that happens to places."""
         height, width = labels.shape[-2:]
         size = torch.tensor((width, height), dtype=torch.float64)
@@ -104,7 +107,7 @@ class NnUNetAugmentation(nn.Module):
         if self.elastic_prob:
             bend = _within((-self.elastic, self.elastic), draws(2, 5, 5)) * size[:, None, None]
             bend = bend * bent[:, None, None, None]
-        return resample(images, labels, matrix, ~(turned | scaled | shifted | bent), shift, bend)
+        return resample(images, labels, matrix, ~(turned | scaled | shifted | bent), shift, bend, soft)
 
     def _change(self, x: Tensor, draws: Draws) -> Tensor:
         """All that happens to intensities, which leaves those that nothing was drawn for as they are.

@@ -1,12 +1,13 @@
 """From a collated batch to what a segmentor takes, on its device."""
 
+import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
-from mmseg.models.data_preprocessor import SegDataPreProcessor
 from torch import Tensor
 
 from medseg_kd.errors import UserError
@@ -24,14 +25,23 @@ class SlicePreprocessor(BaseDataPreprocessor):
     Args:
         size: (height, width) that slices are resized to (bilinear and antialiased, labels nearest; logits go back
             bilinearly before the class is chosen); None keeps their own. Predictions come back on the case's own grid.
-        augmentation: Config of a module that maps (images, labels) to the same; applied in training only.
+        augmentation: Config of a module that maps (images, labels) to the same; applied in training only. For a stored
+            teacher it takes ``soft`` too, see :meth:`RandomRotateFlip.forward`.
         ignore_index: Label of padding.
         non_blocking: Overlap the copy to the GPU with computation (needs ``pin_memory=True`` in the loader).
         resampling: ``bilinear``.
 
     Attributes:
         pixels: Of the last batch.
+        values: What is done to the values of images that MMSegmentation's data sets read: mean and deviation by which
+            they are scaled (None: they are not), and whether their channels are reversed.
+        antialias: Resizes down as an average; otherwise as OpenCV does.
+        resizes_logits: Where slices were resized when they were read, logits go back to their grid, and not labels.
     """
+
+    values: tuple[Any, ...] = (None, None, False)
+    antialias = True
+    resizes_logits = False
 
     def __init__(
         self,
@@ -60,13 +70,15 @@ class SlicePreprocessor(BaseDataPreprocessor):
         Args:
             data: ``inputs``, slices (N, C, H, W), a list of slices (C, H, W) or of volumes (S, C, H, W); ``labels``
                 (N, H, W) or a list of (H, W); ``meta``. In place of the last two ``data_samples`` of MMSegmentation.
+                With labels there may be ``soft``, probabilities (N, K, H, W), which move with the image: resized
+                alike, and background where the image is padded.
             training: Whether to augment.
 
         Returns:
-            Slices: ``inputs`` float32 (N, C, H, W), ``labels`` uint8 (N, H, W) or None, ``meta``.
+            Slices: ``inputs`` float32 (N, C, H, W), ``labels`` uint8 (N, H, W) or None, ``meta``, ``soft`` float32.
             Volumes: as they came, on the CPU.
         """
-        data = _without_samples(data)
+        data = without_samples(data)
         if data["inputs"][0].ndim == 4:
             return data
         with torch.autocast(self.device.type, enabled=False):
@@ -76,15 +88,24 @@ class SlicePreprocessor(BaseDataPreprocessor):
             if labels is None or labels[0] is None:
                 return {**data, "inputs": inputs, "labels": None}
             labels = self._stack(self.cast_data(labels), self._resize_labels, self.ignore_index).to(torch.uint8)
+            # Less the background's 1, so that what comes in from outside, which is 0, is background.
+            soft = [self.resize(_add_background(self.cast_data(data["soft"]).float(), -1))] if "soft" in data else []
             if training and self.augmentation is not None:
-                inputs, labels = self.augmentation(inputs, labels)
-        return {**data, "inputs": inputs, "labels": labels}
+                if soft and "soft" not in inspect.signature(self.augmentation.forward).parameters:
+                    raise UserError(
+                        f"model.data_preprocessor.augmentation: the forward of {type(self.augmentation).__name__} has "
+                        "no argument soft, so the soft labels of a stored teacher would not move with the slices. "
+                        "Choose another, or a teacher that runs"
+                    )
+                inputs, labels, *soft = self.augmentation(inputs, labels, *soft)
+        moved = {"soft": _add_background(soft[0], 1)} if soft else {}
+        return {**data, "inputs": inputs, "labels": labels, **moved}
 
     def resize(self, images: Tensor) -> Tensor:
         """Resize (N, C, H, W) images to ``size``; nothing to do where it is None."""
         if self.size is None or tuple(images.shape[-2:]) == self.size:
             return images
-        return F.interpolate(images.float(), size=self.size, mode="bilinear", align_corners=False, antialias=True)
+        return F.interpolate(images.float(), self.size, mode="bilinear", align_corners=False, antialias=self.antialias)
 
     def _resize_labels(self, labels: Tensor) -> Tensor:
         """Resize (N, H, W) labels to ``size`` without blending them."""
@@ -102,34 +123,27 @@ class SlicePreprocessor(BaseDataPreprocessor):
         return torch.cat([pad_to(plane, (height, width), padding) for plane in resized])
 
 
-def replace_mmseg(preprocessor: Any, ignore_index: int) -> Any:
-    """A :class:`SlicePreprocessor` in place of MMSegmentation's, which takes no tensor batches; any other stays.
-
-    Args:
-        preprocessor: A module.
-        ignore_index: Label of padding; ``seg_pad_val`` is not taken.
-
-    Raises:
-        UserError: It scales intensities, which the data set's spec does, or mixes the slices of a batch.
-    """
-    if not isinstance(preprocessor, SegDataPreProcessor):
-        return preprocessor
-    asked = {
-        "a mean and a deviation, but the intensities are those that dataset.spec says": preprocessor._enable_normalize,
-        "batch_augments, which this project has not": preprocessor.batch_augments,
-    }
-    if wrong := [what for what, there in asked.items() if there]:
-        raise UserError(
-            f"model.data_preprocessor is a {type(preprocessor).__name__} with {wrong[0]}. "
-            "Write data_preprocessor=dict(type='SlicePreprocessor')"
-        )
-    return SlicePreprocessor(ignore_index=ignore_index)
+def _add_background(soft: Tensor, amount: float) -> Tensor:
+    """Probabilities (N, K, H, W) with so much more of the first class."""
+    return torch.cat((soft[:, :1] + amount, soft[:, 1:]), dim=1)
 
 
-def _without_samples(data: dict[str, Any]) -> dict[str, Any]:
+def in_words(values: tuple[Any, ...]) -> str:
+    """What a preprocessor does to values, its :attr:`SlicePreprocessor.values`."""
+    mean, std, is_reversed = values
+    return f"mean={mean}, std={std}, channels {'reversed' if is_reversed else 'as they are'}"
+
+
+def without_samples(data: dict[str, Any]) -> dict[str, Any]:
     """A batch as tensors, also where its pipeline made MMSegmentation's samples."""
     if "data_samples" not in data:
-        return {"inputs": data["inputs"], "labels": data.get("labels"), "meta": data.get("meta")}
+        soft = {"soft": data["soft"]} if "soft" in data else {}
+        return {"inputs": data["inputs"], "labels": data.get("labels"), "meta": data.get("meta"), **soft}
     samples = data["data_samples"] or []
     labels = [sample.gt_sem_seg.data.squeeze(0) for sample in samples if "gt_sem_seg" in sample]
-    return {"inputs": data["inputs"], "labels": labels or None, "meta": [sample.metainfo for sample in samples]}
+    return {"inputs": data["inputs"], "labels": labels or None, "meta": [_about(sample.metainfo) for sample in samples]}
+
+
+def _about(metainfo: dict[str, Any]) -> dict[str, Any]:
+    """What a sample of MMSegmentation tells, with the name of its file as that of a case."""
+    return {"case_name": Path(metainfo["img_path"]).stem, **metainfo} if metainfo.get("img_path") else metainfo

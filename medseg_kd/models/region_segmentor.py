@@ -49,10 +49,15 @@ class RegionSegmentor(Segmentor):
 
     def decode(self, logits: Tensor) -> Tensor:
         """Classes (N, H, W) uint8 of logits (N, R, H, W)."""
-        classes = torch.zeros_like(logits[:, 0], dtype=torch.uint8)
-        for (_, _, value), inside in zip(self.regions, (logits > 0).unbind(1), strict=True):
-            classes.masked_fill_(inside, value)
-        return classes
+        return decode_regions(logits, self.regions)
+
+
+def decode_regions(logits: Tensor, regions: Sequence[tuple[str, tuple[int, ...], int]]) -> Tensor:
+    """Classes (N, H, W) uint8 of logits (N, R, H, W), as :class:`RegionSegmentor` decodes them."""
+    classes = torch.zeros_like(logits[:, 0], dtype=torch.uint8)
+    for (_, _, value), inside in zip(regions, (logits > 0).unbind(1), strict=True):
+        classes.masked_fill_(inside, value)
+    return classes
 
 
 def read_regions(regions: Any) -> Regions:

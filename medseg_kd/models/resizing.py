@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear resize of (N, C, h, w) to ``size``, ``align_corners=False``; ``x`` itself where it has that size."""
+def resize(x: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Bilinear resize of (N, C, h, w) to ``size``; ``x`` itself where it has that size."""
     size = tuple(size)
-    return x if x.shape[-2:] == size else interpolate(x, size, mode="bilinear", align_corners=False)
+    return x if x.shape[-2:] == size else interpolate(x, size, mode="bilinear", align_corners=align_corners)

@@ -1,7 +1,7 @@
 """The segmentor: any network that maps slices to class logits, with its losses."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from medseg_kd.errors import UserError
 from medseg_kd.models.base import SegmentorBase, outputs_of, parse_losses
 from medseg_kd.models.losses import build_losses
+from medseg_kd.models.mmseg_preprocessor import replace_mmseg
 from medseg_kd.models.norms import batches_counted_together
-from medseg_kd.models.preprocessor import SlicePreprocessor, replace_mmseg
+from medseg_kd.models.preprocessor import SlicePreprocessor
 from medseg_kd.models.resizing import resize
+from medseg_kd.models.stages import Stage, complete, told_by
 from medseg_kd.models.types import find_type
 from medseg_kd.registry import MODELS, check_arguments
 
@@ -26,19 +28,23 @@ class Segmentor(SegmentorBase, BaseModel):
     of logits, the main ones first, or as MONAI's ``DynUNet`` one tensor (N, outputs, classes, h, w).
 
     Args:
-        network: Config or module; ``monai.<Name>`` is a network of MONAI. ``num_classes`` (or ``out_channels``),
-            ``in_channels`` and ``spatial_dims=2`` are filled in where its constructor takes them and the config does
-            not say.
+        network: Config or module; ``monai.<Name>`` is a network of MONAI, ``smp.<Name>`` one of
+            segmentation_models_pytorch. ``num_classes`` (or ``out_channels``, ``classes``), ``in_channels`` and
+            ``spatial_dims=2`` are filled in where its constructor takes them and the config does not say.
         num_classes: Classes with background. The runner takes them from the data where a config does not say.
         losses: Configs of modules called as ``loss(logits, label)``, ours or anybody's, see
             :func:`~medseg_kd.models.losses.build_losses`. None builds a segmentor that cannot be trained.
-        output_weights: Weight of each output of the network in training, the main one first.
+        output_weights: Weight of each output of the network in training, the main one first. None: what the network
+            says (``output_weights``), else 1 for a single output.
         in_channels: Channels of the input; None: what the network says, else 1. The runner takes them from the data
             where a config does not say.
         size_divisor: The input is padded to a multiple of it; None asks the network (``size_divisor``, else 1).
         slice_batch: See :class:`~medseg_kd.inference.CasePredictor`.
         ignore_index: Label of pixels that take no part.
         data_preprocessor: Config of :class:`SlicePreprocessor`; its defaults where it is left out.
+        feature_info: Stages of the network, in place of what it says itself: ``dict(module=..., channels=...,
+            reduction=...)``, shallow to deep, with paths from the segmentor; what is left out is found, what is given
+            is checked (:func:`~medseg_kd.models.stages.complete`).
     """
 
     _counted = "model.num_classes"
@@ -48,13 +54,14 @@ class Segmentor(SegmentorBase, BaseModel):
         network: dict[str, Any] | nn.Module,
         num_classes: int | None = None,
         losses: Sequence[dict[str, Any]] | None = None,
-        output_weights: Sequence[float] = (1.0,),
+        output_weights: Sequence[float] | None = None,
         in_channels: int | None = None,
         size_divisor: int | None = None,
         slice_batch: int | None = None,
         ignore_index: int = 255,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
+        feature_info: Sequence[dict[str, Any]] = (),
     ) -> None:
         for key, value in (("num_classes", num_classes), ("in_channels", 1 if in_channels is None else in_channels)):
             if type(value) is not int or value < 1:
@@ -78,19 +85,18 @@ class Segmentor(SegmentorBase, BaseModel):
         self.network, self.in_channels = _build_network(network, self.num_outputs, in_channels)
         members = [classes for _, classes, _ in self.regions]
         self.losses, self.loss_calls = build_losses(losses, self.num_outputs, num_classes, ignore_index, members)
-        self.output_weights = tuple(output_weights)
+        weights: Any = output_weights or getattr(self.network, "output_weights", (1.0,))
+        self.output_weights = tuple(weights)
         self.size_divisor = size_divisor or int(getattr(self.network, "size_divisor", 1))
         self.predictor = {"slice_batch": slice_batch}
         self.ignore_index = ignore_index
+        self._stages = complete(self, feature_info, "model.feature_info", check=True) if feature_info else []
 
     @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Stages of the network, shallow to deep: ``module`` (path from the segmentor), ``channels``, ``reduction``.
-
-        Empty for a network that does not tell.
-        """
-        own = getattr(self.network, "feature_info", [])
-        return [{**stage, "module": f"network.{stage['module']}"} for stage in own]
+    def feature_info(self) -> list[Stage]:
+        """Stages of the network, shallow to deep, with paths from the segmentor; empty where they are not known."""
+        own = [{**stage, "module": f"network.{stage['module']}"} for stage in told_by(self.network)]
+        return self._stages or complete(self, own)
 
     def logits(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """See :meth:`SegmentorBase.logits`."""
@@ -158,18 +164,19 @@ def _build_network(
     if isinstance(network, nn.Module):
         built, said = network, None
     else:
-        constructor = find_type(network, "model.network", "network")
+        constructor, inner = find_type(network, "model.network", "network"), network.get("backbone")
         known = {
             "num_classes": num_outputs,
+            "classes": num_outputs,
             "out_channels": num_outputs,
-            "in_channels": in_channels or (network.get("backbone") or {}).get("in_channels") or 1,
+            "in_channels": in_channels or (isinstance(inner, Mapping) and inner.get("in_channels")) or 1,
             "spatial_dims": 2,
         }
         taken = inspect.signature(constructor).parameters
         options = {key: value for key, value in {**known, **network}.items() if key in taken or key in network}
         arguments = {key: value for key, value in options.items() if key not in ("type", "_scope_")}
         check_arguments(constructor, arguments, "model.network")
-        built, said = MODELS.build(options), options.get("in_channels")
+        built, said = MODELS.build({**options, "type": constructor}), options.get("in_channels")
     if isinstance(built, BaseModel):
         raise UserError(
             f"model.network is a {type(built).__name__}, a whole model whose own losses and auxiliary heads would be "

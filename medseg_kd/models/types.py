@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from medseg_kd.errors import UserError, did_you_mean
-from medseg_kd.registry import MODELS, MONAI
+from medseg_kd.registry import FINDERS, MODELS, MONAI
 
 
 def find_type(cfg: Any, where: str, what: str) -> Callable[..., nn.Module]:
@@ -24,7 +24,8 @@ def find_type(cfg: Any, where: str, what: str) -> Callable[..., nn.Module]:
         raise UserError(f"{where} is {cfg!r}, expected dict(type=..., ...) or a module")
     kind = cfg.get("type")
     if callable(kind):
-        return kind
+        finder = FINDERS.get(str(getattr(kind, "__module__", "")).partition(".")[0])
+        return finder(f"{kind.__module__}.{kind.__name__}") if finder else kind
     try:
         found = MODELS.get(kind) if kind else None
     except RuntimeError:

@@ -35,7 +35,7 @@ def _table(whose: str, model: torch.nn.Module, inputs: torch.Tensor) -> str:
     for tap in find_taps(model, inputs):
         for record, output in enumerate(tap.outputs):
             for item, shape in output.items():
-                remarks = [] if tap.stage is None else [f"stage {tap.stage} of feature_info"]
+                remarks = [f"stage {tap.stages[item]} of feature_info"] if item in tap.stages else []
                 remarks += [f"record_idx={record}"] if len(tap.outputs) > 1 else []
                 remarks += [f"data_idx={item}"] if item is not None else []
                 rows.append((tap.source, tap.kind, shape, ", ".join(remarks)))

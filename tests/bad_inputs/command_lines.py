@@ -30,7 +30,7 @@ COMMAND_LINES = [
                 f"tools/{tool}.py"
                 for tool in (
                     *("compare_methods", "compare_runs", "convert_weights", "distill", "list_taps", "make_phantom"),
-                    *("predict", "prepare_slices", "prepare_synapse", "sweep"),
+                    *("predict", "prepare_dataset", "prepare_slices", "prepare_synapse", "sweep"),
                 )
             ),
         )
@@ -131,4 +131,9 @@ COMMAND_LINES = [
     call(_PREPARE.format("configs", "x 0"), "--window: invalid float value: 'x'"),
     call(_PREPARE.format("configs", "0 1 --label-map nope"), "nope"),
     call("tools/prepare_synapse.py --raw nothing --out out", "nothing"),
+    call("tools/prepare_dataset.py acdc --raw nothing --out out", "nothing is no folder"),
+    call("tools/prepare_dataset.py acdc --raw configs --out out", "holds no training", "patient001"),
+    call("tools/prepare_dataset.py nope --raw configs --out out", "invalid choice: 'nope'", "kvasir-seg"),
+    call("train.py base.py --fold 0", "--fold 0", "has no folds"),
+    call("train.py base.py --from-plans", "holds prepared slices"),
 ]

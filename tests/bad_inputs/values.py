@@ -60,6 +60,7 @@ VALUES = [
     changed("train_cfg.update(dynamic_intervals=[(1,)])", "train_cfg.dynamic_intervals is [(1,)]"),
     changed("train_dataloader.update(dataset=dict(indices=-1))", "train_dataloader.dataset.indices is -1"),
     changed("train_dataloader.update(dataset=dict(indices=[10**6]))", "dataset.indices has 1000000", "12 items"),
+    changed("train_dataloader.update(dataset=dict(indices=10**6))", "dataset.indices takes the first 1000000", "12"),
     changed("train_dataloader.update(dataset=dict(pipeline=[]))", "dataset.pipeline is []"),
     changed("train_dataloader.update(dataset=dict(lazy_init=True))", "dataset.lazy_init is True"),
     changed("val_evaluator = []", "val_evaluator has no metric"),

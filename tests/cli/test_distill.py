@@ -106,7 +106,7 @@ def test_text_style(home):
         (("kd", TEACHER, "configs/demo/unet_r18_half_phanton.py"), "did you mean\n    .*unet_r18_half_phantom.py"),
         (("kd", TEACHER, STUDENT, "--out", "a-folder/pair.txt"), "ends with .py"),
         (("kd", "configs/demo/unet_r18_headneck.py", STUDENT), "student predicts 9 classes .* the teacher 6"),
-        (("at", "monai_unet.py", STUDENT), "the teacher's network BasicUNet has no feature_info"),
+        (("at", "monai_unet.py", STUDENT), "the teacher's network HighResNet has no feature_info"),
         (("kd", "silent.py", STUDENT), "DynUNet_.*is no network"),
         (("kd", "a-folder/text.py", STUDENT), "pair.py cannot import a-folder/text.py: 'a-folder'"),
         (("kd", "class/text.py", STUDENT), "cannot import class/text.py: 'class' on the way"),
@@ -118,8 +118,8 @@ def test_mistakes_leave_no_file(home, arguments, message):
         Path(folder, "text.py").write_text(TEXT_STYLE)
     Path("silent.py").write_text(TEXT_STYLE + "model['network'] = dict(type='DynUNet_')\n")
     Path("monai_unet.py").write_text(
-        "from monai.networks.nets import BasicUNet\nfrom medseg_kd.models import Segmentor\n"
-        "model = dict(type=Segmentor, num_classes=9, network=dict(type=BasicUNet, spatial_dims=2))\n"
+        "from monai.networks.nets import HighResNet\nfrom medseg_kd.models import Segmentor\n"
+        "model = dict(type=Segmentor, num_classes=9, network=dict(type=HighResNet, spatial_dims=2))\n"
     )
     options = arguments if "--out" in arguments else (*arguments, "--out", "new/pair.py")
     with pytest.raises(UserError, match=message):

@@ -9,8 +9,11 @@ from mmengine.config import Config
 from medseg_kd.cli.list_taps import main
 from medseg_kd.distill import ModuleOutputs
 from medseg_kd.errors import UserError
+from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.registry import MODELS
+from medseg_kd.report.taps import taps_page
 from tests.cli.commands import ROOT, command
+from tests.distill.pairs import encoder_decoder
 
 LINE = re.compile(r"^  (\S+) +(\S+) +(\(.+?\))(?:  +(.+))?$")
 
@@ -52,6 +55,13 @@ def test_a_distillation_shows_the_student_then_the_teacher(capsys):
         )
     sources = [{source for source, *_ in rows(text)} for text in (student, teacher)]
     assert sources[0] - sources[1] and all("auxiliary_head" in source for source in sources[0] - sources[1])
+
+
+def test_stages_that_one_module_returns():
+    page = taps_page(build_segmentor(encoder_decoder()), (64, 64))
+    stages = [(source, shape, remark) for source, _, shape, remark in rows(page) if "stage" in remark]
+    assert [source for source, *_ in stages] == ["backbone"] * 4
+    assert stages[1][1:] == ("(2, 8, 8, 8)", "stage 1 of feature_info, data_idx=1")
 
 
 def test_the_input_has_the_model_s_channels(capsys, tmp_path):

@@ -37,7 +37,7 @@ def test_one_call_for_each_split(source: Path, capsys: pytest.CaptureFixture[str
     assert set(manifest["splits"]) == {"train", "test"}
     output = capsys.readouterr().out
     assert "spinal cord: 8 voxels in 1 cases" in output
-    assert "in both splits" in output
+    assert "in two splits" in output
 
 
 def test_a_class_that_is_nowhere_is_pointed_at(source: Path, capsys: pytest.CaptureFixture[str]):

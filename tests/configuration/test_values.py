@@ -42,7 +42,7 @@ DISTILLED = CONFIG.parents[1] / "distill/cwd/cwd_fcn_r50_fcn_r18_40k_synapse.py"
         ("randomness.seed", 2**32, "an integer from 0 to 4294967295, or None for a random one"),
         ("param_scheduler", [dict(type="PolyLR", power=math.nan)], "a finite number of at least 0"),
         ("distiller.tau", 0, "a finite number above 0"),
-        ("distiller.loss_weight", math.inf, "a finite number of at least 0"),
+        ("distiller.loss_weight", math.inf, "a finite number of at least 0, or a rule"),
     ],
 )
 def test_a_value_out_of_range(key, value, expected):

@@ -26,8 +26,12 @@ def source(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _ct(low: float, high: float) -> Channel:
+    return Channel("CT", Window(low, high))
+
+
 def _recipe(name: str = "none", classes: tuple[str, ...] = ()) -> Recipe:
-    return Recipe(WINDOW, load_label_map(name), classes)
+    return Recipe(_ct(*WINDOW), load_label_map(name), classes)
 
 
 def _run(source: Path, split: str = "train", recipe: Recipe | None = None, overwrite: bool = False) -> dict:
@@ -83,7 +87,7 @@ def test_the_window_is_worked_out_in_float32(tmp_path: Path, kind: type):
     write_volume(tmp_path / "images" / "a.nii.gz", values)
     write_volume(tmp_path / "labels" / "a.nii.gz", np.ones(values.shape, np.uint8))
     low, high = 50.3, 133.7
-    _run(tmp_path, "test", Recipe((low, high), load_label_map("none")))
+    _run(tmp_path, "test", Recipe(_ct(low, high), load_label_map("none")))
     expected = values.astype(np.float32)
     np.clip(expected, low, high, out=expected)
     expected -= low
@@ -144,7 +148,7 @@ def test_a_split_is_replaced_only_when_asked(source: Path):
 def test_both_splits_must_be_prepared_alike(source: Path):
     _run(source, "train")
     with pytest.raises(UserError, match="window"):
-        _run(source, "test", Recipe((-1.0, 1.0), load_label_map("none")))
+        _run(source, "test", Recipe(_ct(-1.0, 1.0), load_label_map("none")))
     with pytest.raises(UserError, match="label_map"):
         _run(source, "test", _recipe("btcv"))
     with pytest.raises(UserError, match="classes"):
@@ -301,7 +305,7 @@ def test_images_outside_the_window(source: Path):
 )
 def test_recipes_that_cannot_be(window: tuple[float, float], classes: tuple[str, ...], message: str):
     with pytest.raises(UserError, match=message):
-        Recipe(window, load_label_map("none"), classes)
+        Recipe(_ct(*window), load_label_map("none"), classes)
 
 
 def test_a_folder_with_other_content_is_not_touched(source: Path):

@@ -10,9 +10,18 @@ BTCV = {"spleen": 1, "right kidney": 2, "left kidney": 3, "gallbladder": 4, "liv
 TOTALSEGMENTATOR = {"spleen": 1, "right kidney": 2, "left kidney": 3, "gallbladder": 4, "liver": 5, "stomach": 6}
 
 
+AMOS = BTCV | {"pancreas": 10}
+FLARE = {"liver": 1, "right kidney": 2, "spleen": 3, "pancreas": 4, "aorta": 5, "gallbladder": 9, "stomach": 11}
+
+
 @pytest.mark.parametrize(
     ("name", "source"),
-    [("btcv", BTCV | {"pancreas": 11}), ("totalsegmentator", TOTALSEGMENTATOR | {"pancreas": 7, "aorta": 52})],
+    [
+        ("btcv", BTCV | {"pancreas": 11}),
+        ("totalsegmentator", TOTALSEGMENTATOR | {"pancreas": 7, "aorta": 52}),
+        ("amos", AMOS),
+        ("flare", FLARE | {"left kidney": 13}),
+    ],
 )
 def test_built_in_maps_follow_the_organ_names(name: str, source: dict[str, int]):
     label_map = load_label_map(name)
@@ -23,6 +32,23 @@ def test_built_in_maps_follow_the_organ_names(name: str, source: dict[str, int])
     assert {label_map.target(value) for value in others} == {0}
     assert label_map.classes == SYNAPSE_CLASSES
     assert label_map.num_classes == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "source"),
+    [
+        ("amos15", 15, AMOS | {"esophagus": 5, "inferior vena cava": 9, "left adrenal gland": 12, "bladder": 14}),
+        ("flare13", 13, FLARE | {"right adrenal gland": 7, "esophagus": 10, "duodenum": 12, "left kidney": 13}),
+        ("lits", 2, {"liver": 1, "tumor": 2}),
+    ],
+)
+def test_maps_that_keep_the_classes_of_their_data_set(name: str, count: int, source: dict[str, int]):
+    label_map = load_label_map(name)
+    assert {organ: label_map.classes[label_map.target(value)] for organ, value in source.items()} == {
+        organ: organ for organ in source
+    }
+    assert label_map.num_classes == len(label_map.classes) == count + 1
+    assert label_map.target(0) == 0 and label_map.target(count + 1) is None
 
 
 def test_apply_keeps_shape_and_counts():
@@ -75,5 +101,5 @@ def test_wrong_files(tmp_path: Path, name: str, text: str, message: str):
 
 
 def test_unknown_name():
-    with pytest.raises(UserError, match="amos"):
-        load_label_map("amos")
+    with pytest.raises(UserError, match="word.*amos15, flare"):
+        load_label_map("word")

@@ -87,6 +87,32 @@ def cut(path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(PixelSpacing=None), "does not tell the size of its voxels"),
+        (dict(PixelSpacing=[0, 1]), "does not tell the size of its voxels"),
+        (dict(RescaleSlope=None), "does not tell what its values are"),
+        (dict(RescaleIntercept=None), "does not tell what its values are"),
+        (dict(RescaleSlope=0), "does not tell what its values are"),
+        (dict(PhotometricInterpretation="MONOCHROME1"), "is MONOCHROME1, expected MONOCHROME2"),
+        (dict(PixelRepresentation=None), "does not tell whether pixels have a sign"),
+        (dict(BitsStored=12, HighBit=15), "which bits of a pixel are stored"),
+        (dict(BitsAllocated=64, BitsStored=64, HighBit=63), "5x7 pixels of 64 bits"),
+        (dict(Rows=60000), "tells of 60000x7 of 16 bits, 840000 bytes"),
+        (dict(Rows=60000, Columns=60000), "at most 1073741824 are read"),
+        (dict(PixelData=b"\0" * 20), "holds 20 bytes of pixels, but tells of 5x7 of 16 bits, 70 bytes"),
+        (dict(PixelData=b"\0" * 700), "holds 700 bytes of pixels"),
+    ],
+)
+def test_what_gdcm_would_make_up_is_refused(changes: dict, message: str, tmp_path: Path) -> None:
+    """A size of 1 mm, a slope of 1, pixels out of memory that nobody wrote, or values that are turned around."""
+    for path in write_series(scan(), tmp_path):
+        edit(path, **changes)
+    with pytest.raises(UserError, match=message):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("harm", "message"),
     [
         (lambda files: files[3].unlink(), "3 mm apart, but 6 mm from .*dcm to .*dcm. Slices are missing"),

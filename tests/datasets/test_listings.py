@@ -38,7 +38,7 @@ def test_what_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match="is no file: expected a text"):
         read_text(tmp_path)
     (tmp_path / "a").write_text("12345")
-    monkeypatch.setattr("medseg_kd.datasets.listings.MAX_TEXT", 4)
+    monkeypatch.setattr("medseg_kd.text_files.MAX_TEXT", 4)
     with pytest.raises(UserError, match="too much for a text"):
         read_text(tmp_path / "a")
 

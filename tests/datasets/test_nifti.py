@@ -10,6 +10,8 @@ from volume_files import ct_and_label, shear, turned_pair, write_volume
 from medseg_kd.datasets import CaseDataset, SliceDataset
 from medseg_kd.datasets.conversion import Recipe, convert, find_pairs, load_label_map
 from medseg_kd.datasets.formats import NIfTI
+from medseg_kd.datasets.intensities import Window
+from medseg_kd.datasets.spec import Channel
 from medseg_kd.datasets.volumes import read_volume
 from medseg_kd.errors import UserError
 
@@ -40,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("dataset", "split"), [(SliceDataset, "train"), (SliceDataset, "test"), (CaseDataset, "test")])
 def test_the_items_are_those_of_the_converted_folder(folder: Path, tmp_path: Path, dataset: type, split: str):
     """Bit for bit, in the same order, with the same names."""
-    recipe = Recipe((-100, 300), load_label_map("none"), SPEC["classes"])
+    recipe = Recipe(Channel("CT", Window(-100, 300)), load_label_map("none"), SPEC["classes"])
     convert({split: find_pairs(folder / "images", folder / "labels")}, tmp_path / "out", recipe, "test")
     own, converted = dataset(str(folder), split, spec=SPEC), dataset(str(tmp_path / "out"), split)
     assert own.spec == converted.spec

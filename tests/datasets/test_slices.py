@@ -98,7 +98,9 @@ def test_folder_without_data(transunet: Path, tmp_path: Path) -> None:
     (empty / "train_npz" / "README.txt").write_text("no slices")
     with pytest.raises(UserError, match=r"(?s)no train split in the format.*transunet: train_npz/"):
         SliceDataset(str(empty))
-    with pytest.raises(UserError, match=r"no train split in the format\n  images: img_dir/<split>/.*\n.*data_root"):
+    with pytest.raises(
+        UserError, match=r"no train split in the format\n  images: img_dir/<split>/.*\. Set .*data_root"
+    ):
         SliceDataset(str(transunet), format="images")
 
 

@@ -210,6 +210,8 @@ def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.
                 "labels": torch.zeros(2, SIZE, SIZE, dtype=torch.uint8),
                 "meta": [{}, {}],
             }
+            if any(teacher.is_stored for teacher in getattr(model, "teachers", ())):
+                batch["soft"] = torch.zeros(2, model.student.num_classes, SIZE, SIZE, dtype=torch.float16)
             observer.launches.clear()
             observer.saved.clear()
             observer.part = "preprocessing"

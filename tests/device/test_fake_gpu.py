@@ -35,10 +35,16 @@ BOUNDS = {
     "configs/distill/cwd/cwd_unet_r50_unet_r18_40k_synapse.py": ((568, 653), (745, 448)),
     "configs/distill/dkd/dkd_unet_r50_unet_r18_40k_synapse.py": ((610, 695), (810, 513)),
     "configs/distill/kd/kd_unet_r50_unet_r18_40k_synapse.py": ((557, 642), (745, 448)),
-    "configs/distill/reviewkd/reviewkd_fcn_r50_fcn_r18_40k_synapse.py": ((777, 892), (985, 647)),
-    "configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py": ((942, 1180), (742, 464)),
-    "configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py": ((1026, 1304), (1011, 636)),
-    "configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py": ((834, 965), (1105, 708)),
+    "configs/distill/reviewkd/reviewkd_fcn_r50_fcn_r18_40k_synapse.py": ((664, 766), (985, 647)),
+    "configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py": ((769, 982), (742, 464)),
+    "configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py": ((853, 1002), (1011, 636)),
+    "configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py": ((721, 839), (1105, 708)),
+    "configs/distill/lskd/lskd_unet_r50_unet_r18_40k_synapse.py": ((593, 678), (748, 451)),
+    "configs/distill/mgd/mgd_unet_r50_unet_r18_40k_synapse.py": ((566, 663), (873, 550)),
+    "configs/distill/cirkd/cirkd_unet_r50_unet_r18_40k_synapse.py": ((616, 701), (799, 502)),
+    "configs/distill/attnfd/attnfd_unet_r50_unet_r18_40k_synapse.py": ((1136, 1310), (1320, 882)),
+    "configs/distill/ifvd/ifvd_unet_r50_unet_r18_40k_synapse.py": ((623, 708), (775, 495)),
+    "configs/distill/bpkd/bpkd_unet_r50_unet_r18_40k_synapse.py": ((611, 696), (817, 520)),
 }
 """Launches from batch to optimizer, and MB kept for the backward pass, each in float32 and bf16."""
 CHECKPOINTED = {
@@ -70,6 +76,18 @@ with read_base():
 
 model.update(data_preprocessor=dict(augmentation=dict(type="NnUNetAugmentation", elastic_prob=0.2)))
 """
+STORED = """
+from mmengine.config import read_base
+
+with read_base():
+    from .configs.unet.unet_r18v1c_d8_40k_synapse import *
+    from .configs._base_.distill.kd import *
+
+from medseg_kd.distill import SingleTeacherDistill, StoredTeacher
+
+stored = dict(type=StoredTeacher, folder="stored")
+model = dict(type=SingleTeacherDistill, architecture=model, teacher=stored, distiller=distiller)
+"""
 WAITING = """
 from mmengine.config import read_base
 
@@ -100,9 +118,17 @@ def stronger(waiting: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def found(waiting: str, stronger: str) -> dict[tuple[str, str], dict]:
+def stored(waiting: str) -> str:
+    """A config with a teacher that does not run."""
+    path = Path(waiting).with_name("stored.py")
+    path.write_text(STORED)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def found(waiting: str, stronger: str, stored: str) -> dict[tuple[str, str], dict]:
     """What the steps showed, by config and precision; all in one process, which PyTorch cannot leave as it was."""
-    command = [sys.executable, "-m", "tests.device.fake_gpu", *STEPPED, waiting, stronger]
+    command = [sys.executable, "-m", "tests.device.fake_gpu", *STEPPED, waiting, stronger, stored]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -146,11 +172,17 @@ def test_the_stronger_augmentation_does_not_wait(found: dict, stronger: str) -> 
     assert 50 < step["launches"]["preprocessing"] <= 130  # all of it at once
 
 
+def test_a_stored_teacher_does_not_wait_and_launches_next_to_nothing(found: dict, stored: str) -> None:
+    step = found[stored, "torch.bfloat16"]
+    assert step["waits"] == [] and step["preprocessing"] == ["torch.float32"]
+    assert step["launches"]["teacher"] <= 2 and sum(step["launches"].values()) < 500
+
+
 def test_waiting_is_seen(found: dict, waiting: str) -> None:
     assert any("_local_scalar_dense" in line for line in found[waiting, "torch.float32"]["waits"])
 
 
 def test_all_methods_are_stepped() -> None:
     assert {Path(name).parent.name.lower() for name in STEPPED if "/distill/" in name} == {
-        *("kd", "at", "dkd", "dist", "cwd", "reviewkd")
+        *("kd", "at", "dkd", "dist", "cwd", "reviewkd", "lskd", "mgd", "cirkd", "attnfd", "ifvd", "bpkd")
     }

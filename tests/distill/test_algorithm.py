@@ -12,7 +12,22 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from pairs import batch, encoder_decoder, plain, segmentor
 
-from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill import (
+    AT,
+    BPKD,
+    CIRKD,
+    CWD,
+    DIST,
+    DKD,
+    IFVD,
+    KD,
+    LSKD,
+    MGD,
+    AttnFD,
+    MultiTeacherDistill,
+    ReviewKD,
+    SingleTeacherDistill,
+)
 from medseg_kd.errors import UserError
 from medseg_kd.models import FCN, RegionSegmentor
 from medseg_kd.registry import MODELS
@@ -132,7 +147,7 @@ def test_features_are_freed_after_the_step():
         assert not recorders.recorders["logits"].records
 
 
-@pytest.mark.parametrize("method", [{"type": AT}, {"type": ReviewKD, "mid_channel": 8}])
+@pytest.mark.parametrize("method", [{"type": AT}, {"type": ReviewKD, "mid_channel": 8}, {"type": AttnFD}])
 def test_tapped_stages_are_freed_after_the_step(method):
     algorithm = distil(segmentor(), segmentor(FCN), method)
     features = []
@@ -314,7 +329,7 @@ def regional(**options) -> dict:
 
 
 def test_regions_are_distilled_from_the_same_regions():
-    for method in ({"type": CWD}, STAGE, {"type": AT}, {"type": ReviewKD}):
+    for method in ({"type": CWD}, STAGE, *({"type": each} for each in (AT, ReviewKD, MGD, CIRKD, AttnFD, IFVD))):
         losses = distil(regional(), regional(), method)(*batch(), mode="loss")
         assert "loss_region" in losses and any(name.startswith("distill.loss") for name in losses)
 
@@ -332,9 +347,9 @@ def test_regions_are_not_distilled_from_others(student, teacher, message):
         distil(student, teacher, {"type": AT})
 
 
-@pytest.mark.parametrize("method", [KD, DKD, DIST])
+@pytest.mark.parametrize("method", [KD, DKD, DIST, LSKD, BPKD])
 def test_a_softmax_over_regions_is_refused(method):
-    with pytest.raises(UserError, match=rf"{method.__name__}Loss forms a softmax .*Choose AT, ReviewKD or CWD"):
+    with pytest.raises(UserError, match=rf"{method.__name__}Loss forms a softmax .*Choose one on features .*or CWD"):
         distil(regional(), regional(), {"type": method})
     teachers = [dict(model=regional(), distiller={"type": each}) for each in (CWD, method)]
     with pytest.raises(UserError, match="forms a softmax"):
@@ -345,5 +360,7 @@ def test_a_softmax_over_regions_is_refused(method):
 def test_a_softmax_over_one_output_is_refused(method):
     config = encoder_decoder()
     config["decode_head"].update(num_classes=2, out_channels=1)
-    with pytest.raises(UserError, match=rf"{method.__name__}Loss forms a softmax .* has one output.*Choose AT"):
+    with pytest.raises(
+        UserError, match=rf"{method.__name__}Loss forms a softmax .* has one output.*Choose one on features"
+    ):
         distil(config, config, {"type": method})

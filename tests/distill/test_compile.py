@@ -4,11 +4,26 @@ from copy import deepcopy
 
 import pytest
 import torch
-from pairs import batch, segmentor
+from pairs import Plain, batch, plain, segmentor
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
-from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill import (
+    AT,
+    BPKD,
+    CIRKD,
+    CWD,
+    DIST,
+    DKD,
+    IFVD,
+    KD,
+    LSKD,
+    MGD,
+    AttnFD,
+    MultiTeacherDistill,
+    ReviewKD,
+    SingleTeacherDistill,
+)
 from medseg_kd.distill.algorithm import Distillation
 from medseg_kd.models import FCN, UNet
 from medseg_kd.registry import MODELS
@@ -22,6 +37,14 @@ METHODS = {
     "DKD": {"type": DKD},
     "DIST": {"type": DIST},
 }
+FIRST = ("backbone.layer1.0.conv1", "first")
+"""Where a gradient arrives in the end."""
+
+
+class Staged(Plain):
+    """A small network that tells its stages: quick to trace."""
+
+    feature_info = [{"module": name, "channels": 4, "reduction": 1} for name in ("first", "second")]
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +58,12 @@ def single(method: dict, **options) -> Distillation:
     return SingleTeacherDistill(student, teacher, method, **options)
 
 
+def small(method: dict) -> Distillation:
+    torch.manual_seed(0)
+    student, teacher = ({**plain(), "network": Staged()} for _ in range(2))
+    return SingleTeacherDistill(student, MODELS.build(teacher), method)
+
+
 def several(combine: str) -> Distillation:
     torch.manual_seed(0)
     teachers = [{"model": MODELS.build(segmentor(kind, width=6))} for kind in (UNet, FCN)]
@@ -44,6 +73,7 @@ def several(combine: str) -> Distillation:
 def step(algorithm: Distillation, forward) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Losses and gradients of a batch."""
     algorithm.zero_grad()
+    torch.manual_seed(0)  # MGD draws a mask
     losses = forward(*batch(), mode="loss")
     sum(losses.values()).backward()
     gradients = {name: p.grad for name, p in algorithm.named_parameters() if p.grad is not None}
@@ -55,10 +85,12 @@ def assert_compiles(algorithm: Distillation) -> None:
     algorithm.load_teachers()
     plainly, counter = deepcopy(algorithm), CompileCounter()
     compiled = torch.compile(algorithm.forward, backend=counter, fullgraph=True)
-    for _ in range(2):
+    for iteration in range(2):
+        for each in (plainly, algorithm):
+            each.set_iteration(iteration, 4)
         expected = step(plainly, plainly)
         torch.testing.assert_close(step(algorithm, compiled), expected, rtol=1e-6, atol=1e-6)
-        assert expected[1].keys() & {"architecture.network.backbone.layer1.0.conv1.weight"}
+        assert expected[1].keys() & {f"architecture.network.{name}.weight" for name in FIRST}
         algorithm(batch()[0])
         for recorders in (algorithm.distiller.student_recorders, algorithm.distiller.teacher_recorders):
             assert recorders.recorders and not any(recorder.records for recorder in recorders.recorders.values())
@@ -68,6 +100,17 @@ def assert_compiles(algorithm: Distillation) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_is_one_graph(method):
     assert_compiles(single(METHODS[method]))
+
+
+@pytest.mark.parametrize("method", [LSKD, MGD, CIRKD, AttnFD, IFVD, BPKD])
+def test_a_step_of_small_networks_is_one_graph(method):
+    assert_compiles(small({"type": method}))
+
+
+def test_a_weight_that_changes_is_in_the_graph():
+    algorithm = small({"type": KD, "weight_schedule": {"warm_up": 4}})
+    assert_compiles(algorithm)
+    assert algorithm.distiller.weighting.factor == 0.5
 
 
 @pytest.mark.parametrize("combine", ["mean", "each"])

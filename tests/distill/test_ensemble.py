@@ -81,7 +81,7 @@ def test_one_teacher_is_what_it_is_alone(kind, combine):
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("method", [KD, AT, {"type": ReviewKD, "mid_channel": 8}])
+@pytest.mark.parametrize("method", [KD, AT, {"type": ReviewKD, "mid_channel": 8}, {"type": "AttnFD"}])
 def test_each_teacher_has_a_weighted_loss_of_its_own(method):
     method = method if isinstance(method, dict) else {"type": method}
     models = teachers(UNet, FCN)
@@ -222,7 +222,8 @@ def test_mistakes_are_refused(name):
     [
         ({"type": "KDLoss", "tau": 3}, "loss_0 and loss_1 take other temperatures or axes"),
         ({"type": "CWDLoss", "tau": 2}, "loss_0 and loss_1 take other temperatures or axes"),
-        ({"type": "ATLoss"}, r"loss_1 \(ATLoss\) forms none"),
+        ({"type": "ATLoss"}, r"loss_1 \(ATLoss\) forms no softmax"),
+        ({"type": "LSKDLoss"}, r"loss_1 \(LSKDLoss\) forms no softmax"),
         ({"type": "KDLoss", "tau": 2, "loss_weight": 5}, None),
     ],
 )

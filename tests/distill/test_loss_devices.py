@@ -5,7 +5,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from medseg_kd.distill import ATLoss, CWDLoss, DISTLoss, DKDLoss, HCLLoss, KDLoss
+from medseg_kd.distill import (
+    ATLoss,
+    AttnFDLoss,
+    BPKDLoss,
+    CIRKDLoss,
+    CWDLoss,
+    DISTLoss,
+    DKDLoss,
+    HCLLoss,
+    IFVDLoss,
+    KDLoss,
+    LSKDLoss,
+    MGDLoss,
+)
 from medseg_kd.distill.losses.pixels import pool, valid_pixels
 from tests.device_faults import DeviceFaults
 
@@ -16,13 +29,20 @@ LOSSES = {
     "cwd": CWDLoss(),
     "at": ATLoss(),
     "hcl": HCLLoss(),
+    "lskd": LSKDLoss(),
+    "bpkd": BPKDLoss(width=1),
+    "cirkd": CIRKDLoss(),
+    "ifvd": IFVDLoss(),
+    "mgd": MGDLoss(),
+    "attnfd": AttnFDLoss(),
 }
+NEEDS_LABELS = ("dkd", "bpkd", "ifvd")
 
 
 def case(name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Maps of the student (2, 4, 12, 10) and of the teacher, of another size where the loss allows, and labels."""
     rng = torch.Generator().manual_seed(0)
-    size = (12, 10) if name == "hcl" else (8, 7)
+    size = (12, 10) if name in ("hcl", "mgd") else (8, 7)
     student = torch.randn(2, 4, 12, 10, generator=rng, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 4, *size, generator=rng, dtype=torch.float64)
     label = torch.randint(5, (2, 12, 10), generator=rng)
@@ -39,13 +59,13 @@ def test_uint8_labels_are_as_good_as_int64(name, scale):
         value = LOSSES[name](student, teacher, label.to(dtype))
         results.append((value, *torch.autograd.grad(value, student)))
     torch.testing.assert_close(*results, rtol=0, atol=0)
-    assert name == "dkd" or results[0][0] != LOSSES[name](student, teacher)
+    assert name in NEEDS_LABELS or results[0][0] != LOSSES[name](student, teacher)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_gpu_neither_waits_nor_refuses(name):
     student, teacher, label = case(name)
-    labels = [label.to(torch.uint8), label[:, ::2, ::2]] + ([None] if name != "dkd" else [])
+    labels = [label.to(torch.uint8), label[:, ::2, ::2]] + ([None] if name not in NEEDS_LABELS else [])
     with DeviceFaults() as faults:
         for each in labels:
             LOSSES[name](student, teacher, each).backward()

@@ -8,7 +8,22 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from medseg_kd.distill import ATLoss, CWDLoss, DISTLoss, DKDLoss, HCLLoss, KDLoss
+from medseg_kd.distill import (
+    ATLoss,
+    AttnFDLoss,
+    BPKDLoss,
+    CBAMConnector,
+    CIRKDLoss,
+    CWDLoss,
+    DISTLoss,
+    DKDLoss,
+    HCLLoss,
+    IFVDLoss,
+    KDLoss,
+    LSKDLoss,
+    MaskedGeneration,
+    MGDLoss,
+)
 from medseg_kd.distill.losses.pixels import masked_mean, masked_pool
 from medseg_kd.errors import UserError
 
@@ -19,7 +34,14 @@ LOSSES = {
     "cwd": CWDLoss(tau=2),
     "at": ATLoss(),
     "hcl": HCLLoss(),
+    "lskd": LSKDLoss(tau=2),
+    "bpkd": BPKDLoss(width=1),
+    "cirkd": CIRKDLoss(),
+    "ifvd": IFVDLoss(),
+    "mgd": MGDLoss(),
+    "attnfd": AttnFDLoss(),
 }
+STAGE = ("cirkd", "ifvd", "mgd", "attnfd")
 INTER = DISTLoss(gamma=0)
 quick = settings(max_examples=10, deadline=None, derandomize=True)
 
@@ -55,7 +77,7 @@ def test_positive_for_different_maps(name, seed):
     assert LOSSES[name](*case(seed)) > 1e-4
 
 
-@over("kd", "dkd", "dist")
+@over("kd", "dkd", "dist", "lskd")
 def test_unchanged_by_a_constant_per_pixel(name, seed):
     student, teacher, label = case(seed)
     shift = 5 * student[:, :1]
@@ -67,7 +89,7 @@ def test_cwd_changes_with_a_constant_per_pixel():
     assert not close(LOSSES["cwd"](student + 5 * student[:, :1], teacher), LOSSES["cwd"](student, teacher), 1e-3)
 
 
-@over("kd", "dkd", "dist", "cwd", "at")
+@over("kd", "dkd", "dist", "cwd", "at", "lskd", "bpkd", *STAGE)
 def test_a_constant_per_image_and_channel(name, seed):
     student, teacher, label = case(seed)
     shift = 3 * student[..., :1, :1]
@@ -75,7 +97,7 @@ def test_a_constant_per_image_and_channel(name, seed):
     assert unchanged == (name == "cwd")
 
 
-@over("kd", "dkd", "cwd", "at", "hcl", "inter")
+@over("kd", "dkd", "cwd", "at", "hcl", "inter", "lskd", "ifvd", "mgd", "attnfd")
 def test_mean_over_a_batch_is_the_mean_of_its_halves(name, seed):
     loss = {**LOSSES, "inter": INTER}[name]
     maps = case(seed, n=4)
@@ -83,7 +105,7 @@ def test_mean_over_a_batch_is_the_mean_of_its_halves(name, seed):
     assert close(loss(*maps), sum(halves) / 2)
 
 
-@over(*LOSSES)
+@over(*(name for name in LOSSES if name != "bpkd"))
 def test_one_shuffle_of_the_pixels_of_both(name, seed):
     maps = case(seed)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(seed))
@@ -100,7 +122,7 @@ def test_joint_flip_and_duplication(name, seed):
     assert close(LOSSES[name](*(torch.cat((x, x)) for x in maps)), value)
 
 
-@over("kd", "dkd", "dist", "cwd", "at")
+@over("kd", "dkd", "dist", "cwd", "at", "lskd", "bpkd", *STAGE)
 def test_joint_class_permutation(name, seed):
     student, teacher, label = case(seed)
     order = torch.tensor([2, 0, 3, 1])
@@ -146,7 +168,7 @@ def test_gradients(name):
     assert teacher.grad is None
 
 
-@over("kd", "dkd", "dist", "cwd", "at")
+@over("kd", "dkd", "dist", "cwd", "at", "lskd", *STAGE)
 def test_ignored_pixels_take_no_part(name, seed):
     """The loss of an image with ignored pixels is that of its other pixels alone."""
     student, teacher, label = case(seed, n=1)
@@ -221,7 +243,7 @@ def test_memory_format_and_weight(name):
     assert close(weighted(student, teacher, label), 3 * plain(student, teacher, label))
 
 
-@pytest.mark.parametrize("name", ["kd", "dist", "cwd"])
+@pytest.mark.parametrize("name", ["kd", "dist", "cwd", "lskd"])
 def test_smaller_logits_are_resized_to_the_larger(name):
     small, large = case(0)[0], case(1, h=12, w=10)[1]
     bilinear = interpolate(small, size=(12, 10), mode="bilinear", align_corners=False)
@@ -229,11 +251,12 @@ def test_smaller_logits_are_resized_to_the_larger(name):
     assert close(LOSSES[name](large, small), LOSSES[name](large, bilinear))
 
 
-def test_dkd_resizes_logits_to_the_label():
+@pytest.mark.parametrize("name", ["dkd", "bpkd"])
+def test_logits_are_resized_to_the_label(name):
     student, teacher, _ = case(0)
     label = case(1, h=12, w=10)[2]
     resized = [interpolate(x, size=(12, 10), mode="bilinear", align_corners=False) for x in (student, teacher)]
-    assert close(LOSSES["dkd"](student, teacher, label), LOSSES["dkd"](*resized, label))
+    assert close(LOSSES[name](student, teacher, label), LOSSES[name](*resized, label))
 
 
 def test_label_of_another_size_masks_the_nearest_pixels():
@@ -257,7 +280,7 @@ def test_dist_leaves_classes_out_that_the_teacher_does_not_see():
     assert absent_costs.item() == pytest.approx(0.25, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["kd", "dkd", "dist", "cwd", "hcl"])
+@pytest.mark.parametrize("name", ["kd", "dkd", "dist", "cwd", "hcl", "lskd", "bpkd", "mgd", "attnfd"])
 def test_other_channel_counts_are_refused_with_the_connector(name):
     student, teacher, label = case(0)
     with pytest.raises(UserError, match=r"in_channel=3, out_channel=4"):
@@ -302,12 +325,91 @@ def test_dist_of_a_class_that_the_student_hardly_sees():
         assert (ours - exact).norm() < 1e-2 * exact.norm()
 
 
+@quick
+@given(seed=st.integers(0, 10_000))
+def test_what_a_loss_does_not_look_at(seed):
+    """LSKD at scale and offset of a pixel's logits, CIRKD at the lengths of features and their basis, IFVD and AttnFD
+    at the scale of a map; the first three at that of each side for itself."""
+    student, teacher, label = case(seed)
+    scale, offset = student[:, :1].exp(), teacher[:, :1]
+    assert close(LOSSES["lskd"](scale * student + offset, teacher), LOSSES["lskd"](student, teacher), 1e-5)
+    basis = torch.linalg.qr(student[0, :, :4, 0]).Q
+    turned = torch.einsum("kc,nchw->nkhw", basis, scale * student)
+    assert close(LOSSES["cirkd"](turned, teacher), LOSSES["cirkd"](student, teacher))
+    for name in ("ifvd", "attnfd"):
+        assert close(LOSSES[name](3 * student, teacher / 7, label), LOSSES[name](student, teacher, label))
+    assert close(LOSSES["ifvd"](student[:, [3, 1, 0, 2]], teacher, label), LOSSES["ifvd"](student, teacher, label))
+
+
+@pytest.mark.parametrize("name", ["cirkd", "ifvd", "attnfd"])
+def test_the_larger_feature_is_pooled_to_the_smaller(name):
+    small, large, label = case(0)[0], case(1, h=12, w=10)[1], case(0)[2]
+    pooled = adaptive_avg_pool2d(large, (6, 5))
+    assert close(LOSSES[name](small, large, label), LOSSES[name](small, pooled, label))
+    assert close(LOSSES[name](large, small, label), LOSSES[name](pooled, small, label))
+
+
+def test_cirkd_pools_to_its_grid_and_ifvd_takes_channels_as_they_are():
+    (student, teacher, label), other = case(0), case(1, c=7)[1]
+    pooled = [adaptive_avg_pool2d(each, (3, 3)) for each in (student, teacher)]
+    assert close(CIRKDLoss(grid=3)(student, teacher), LOSSES["cirkd"](*pooled))
+    for name in ("cirkd", "ifvd"):
+        assert LOSSES[name](student, other, label) > 1e-4
+
+
+def test_prototypes_are_of_each_image_and_class():
+    """By hand: class 0 of one image has the features (1, 0) and (0, 1), whose prototype is at 45 degrees to both."""
+    student = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).T.view(1, 2, 1, 2)
+    teacher, label = torch.ones_like(student), torch.zeros(1, 1, 2, dtype=torch.long)
+    away = 1 - 0.5**0.5
+    assert IFVDLoss(loss_weight=1)(student, teacher, label).item() == pytest.approx(away**2)
+    label[0, 0, 1] = 1  # each is its own prototype
+    assert IFVDLoss(loss_weight=1)(student, teacher, label).item() == pytest.approx(0)
+
+
+@pytest.mark.parametrize("kind", [MaskedGeneration, CBAMConnector])
+def test_connectors_do_not_see_ignored_pixels(kind):
+    torch.manual_seed(0)
+    connector = kind(4, 6, 5).double() if kind is MaskedGeneration else kind(4, 5).double()
+    x, valid = case(0)[0].requires_grad_(), torch.ones(2, 6, 5, dtype=torch.bool)
+    valid[0, 2:4, 1:] = False
+    valid = valid if kind is MaskedGeneration else valid[:, None]
+    outputs = []
+    for value in (x, x.masked_fill(~valid.view(2, 1, 6, 5), 9.0)):
+        torch.manual_seed(1)
+        outputs.append(connector(value, valid))
+    assert torch.equal(*outputs) and outputs[0].shape == (2, 5, 6, 5)
+    (gradient,) = torch.autograd.grad(outputs[0].square().sum(), x)
+    assert gradient.masked_select(~valid.view(2, 1, 6, 5)).eq(0).all() and gradient.ne(0).any()
+    assert connector(x, torch.zeros_like(valid)).isfinite().all()
+
+
+def test_the_mask_leaves_a_quarter_of_the_pixels():
+    connector, seen = MaskedGeneration(3, 4, 3, mask_ratio=0.75), []
+    connector.generation.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for _ in range(2):
+        connector(torch.ones(2, 3, 16, 16), torch.ones(2, 32, 32, dtype=torch.bool))
+    assert not torch.equal(*seen)
+    assert seen[0].unique().tolist() == [0, 1] and seen[0].mean().item() == pytest.approx(0.25, abs=0.03)
+    with pytest.raises(UserError, match="mask_ratio is 1: expected a share"):
+        MaskedGeneration(3, 4, 3, mask_ratio=1)
+
+
+@pytest.mark.parametrize("loss", [LSKDLoss(), KDLoss(standardize=True), DKDLoss(standardize=True)])
+def test_two_classes_cannot_be_standardised(loss):
+    with pytest.raises(UserError, match="tell nothing with 2 classes"):
+        loss(*case(0, c=2))
+
+
 def test_other_mistakes_are_refused():
     student, teacher, _ = case(0)
     with pytest.raises(UserError, match="same N"):
         KDLoss()(student[:1], teacher)
-    with pytest.raises(UserError, match="labels"):
-        DKDLoss()(student, teacher)
+    for needs_labels in (DKDLoss(), BPKDLoss(), IFVDLoss()):
+        with pytest.raises(UserError, match="labels"):
+            needs_labels(student, teacher)
+    with pytest.raises(UserError, match="width is 0: expected"):
+        BPKDLoss(width=0)
     with pytest.raises(UserError, match=r"same size.*torch.nn.Upsample, size=\(6, 5\)"):
         HCLLoss()(student[..., :3], teacher)
 

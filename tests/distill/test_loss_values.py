@@ -10,7 +10,24 @@ import torch
 from reference_inputs import MID, STUDENT_CHANNELS, TEACHER_CHANNELS, make_inputs
 from torch import Tensor
 
-from medseg_kd.distill import ABF, ATLoss, CWDLoss, DISTLoss, DKDLoss, HCLLoss, KDLoss
+from medseg_kd.distill import (
+    ABF,
+    ATLoss,
+    AttnFDLoss,
+    BPKDLoss,
+    CBAMConnector,
+    CIRKDLoss,
+    CWDLoss,
+    DISTLoss,
+    DKDLoss,
+    HCLLoss,
+    IFVDLoss,
+    KDLoss,
+    LSKDLoss,
+    MaskedGeneration,
+    MGDLoss,
+)
+from medseg_kd.distill.connectors import refined
 
 VALUES = json.loads(Path(__file__).with_name("reference_values.json").read_text())
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -22,6 +39,10 @@ CASES = {
     "cwd_channel_kl_T4": (CWDLoss(tau=4, loss_weight=1), LOGITS),
     "at_p2_same_size": (ATLoss(loss_weight=1), ("feat_s", "feat_t")),
     "hcl_level0": (HCLLoss(), ("shifted", "pyr_t0")),
+    "lskd_T2": (LSKDLoss(tau=2, loss_weight=1), LOGITS),
+    "lskd_dkd_a1_b8_T2": (DKDLoss(tau=2, alpha=1, beta=8, standardize=True), (*LOGITS, "label")),
+    "cirkd_T0.1": (CIRKDLoss(), ("feat_s", "feat_t")),
+    "ifvd": (IFVDLoss(loss_weight=1), ("feat_s", "feat_t", "label")),
 }
 
 
@@ -77,6 +98,63 @@ def test_review_equals_the_authors():
     assert total.item() == pytest.approx(expected["value"], rel=1e-9)
     assert [sums[level] for level in range(4)] == pytest.approx(expected["abf_out_sum"], rel=1e-9)
     assert [student.grad.norm().item() for student in students] == pytest.approx(expected["grad_l2"], rel=1e-9)
+
+
+def weights(prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor(name, torch.float64) for name in inputs() if name.startswith(prefix)}
+
+
+def test_masked_generation_equals_the_authors(monkeypatch):
+    """Their sum over all entries, times 2e-5, divided by N, of their mask."""
+    expected, student = VALUES["mgd"], tensor("pyr_s0", torch.float64).requires_grad_()
+    target, (mask,) = tensor("pyr_t0", torch.float64), weights("mgd.mask").values()
+    monkeypatch.setattr(torch, "rand_like", lambda valid, dtype: mask[:, 0])
+    connector = MaskedGeneration(STUDENT_CHANNELS[0], TEACHER_CHANNELS[0], TEACHER_CHANNELS[0], 0.75).double()
+    connector.load_state_dict({k: v for k, v in weights("mgd.").items() if k != "mask"})
+    generated = connector(student, torch.ones_like(mask[:, 0], dtype=torch.bool))
+    value = MGDLoss(loss_weight=2e-5 * target[0].numel())(generated, target)
+    value.backward()
+    assert value.item() == pytest.approx(expected["value"], rel=1e-9)
+    assert student.grad.norm().item() == pytest.approx(expected["grad_l2"], rel=1e-9)
+    assert student.grad.flatten()[:3].tolist() == pytest.approx(expected["grad_first"], rel=1e-9)
+    assert [p.grad.norm().item() for p in connector.parameters()] == pytest.approx(expected["weights_l2"], rel=1e-9)
+
+
+def test_attention_equals_the_authors():
+    expected, student = VALUES["attnfd"], tensor("pyr_s1", torch.float64).requires_grad_()
+    connector = CBAMConnector(STUDENT_CHANNELS[1], TEACHER_CHANNELS[1], reduction=4).double()
+    missing, left_over = connector.load_state_dict(weights("cbam."), strict=False)
+    assert not left_over and all("running" in key or key.endswith("tracked") for key in missing)
+    valid = torch.ones(2, 1, *student.shape[2:], dtype=torch.bool)
+    feature, target = connector(student, valid), refined(tensor("pyr_t1", torch.float64), valid)
+    value = AttnFDLoss(loss_weight=1)(feature, target)
+    value.backward()
+    assert feature.sum().item() == pytest.approx(expected["student_sum"], rel=1e-9)
+    assert target.sum().item() == pytest.approx(expected["teacher_sum"], rel=1e-9)
+    assert value.item() == pytest.approx(expected["value"], rel=1e-9)
+    assert student.grad.norm().item() == pytest.approx(expected["grad_l2"], rel=1e-9)
+    assert student.grad.flatten()[:3].tolist() == pytest.approx(expected["grad_first"], rel=1e-9)
+    found = {name: p.grad.norm().item() for name, p in connector.named_parameters()}
+    assert found == pytest.approx(expected["weights_l2"], rel=1e-9)
+
+
+def test_boundaries_are_kd_and_bodies_cwd_of_their_pixels():
+    """Of the authors' code there is no loss; its halves are those of KD and CWD, which are checked above."""
+    student, teacher, label = (tensor(name, torch.float64) for name in (*LOGITS, "label_ignore"))
+    label[:, :, :7], label[:, :, 11:] = 0, 1
+    label[0, :3] = 255
+    edge = torch.zeros_like(label, dtype=torch.bool)
+    for n, row, column in np.ndindex(*label.shape):
+        window = label[n, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        edge[n, row, column] = label[n, row, column] != 255 and len(set(window.flatten().tolist()) - {255}) > 1
+    assert edge.any() and (~edge & (label != 255)).any()
+    assert torch.equal(BPKDLoss(width=1).edges(label), edge)
+    parts = [label.masked_fill(outside, 255) for outside in (~edge, edge)]
+    expected = 2 * KDLoss(tau=3)(student, teacher, parts[0]) + 5 * CWDLoss(tau=2, loss_weight=1)(
+        student, teacher, parts[1]
+    )
+    loss = BPKDLoss(width=1, edge_weight=2, body_weight=5, edge_tau=3, body_tau=2)
+    assert loss(student, teacher, label).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_fusion_takes_sizes_from_the_tensors():

@@ -34,8 +34,14 @@ TERMS = {
     "CWD": ["distill.loss_cwd"],
     "AT": [f"distill.loss_at_stage{stage}" for stage in range(4)],
     "ReviewKD": ["distill.loss_reviewkd"],
+    "LSKD": ["distill.loss_lskd"],
+    "MGD": ["distill.loss_mgd"],
+    "CIRKD": ["distill.loss_cirkd"],
+    "AttnFD": ["distill.loss_attnfd"],
+    "IFVD": ["distill.loss_ifvd"],
+    "BPKD": ["distill.loss_bpkd"],
 }
-CONNECTORS = {"AT": 0, "ReviewKD": 4}
+CONNECTORS = {"ReviewKD": 4, "MGD": 1, "AttnFD": 4}
 
 
 def distil(method: dict, student: dict, teacher: dict) -> SingleTeacherDistill:
@@ -59,6 +65,20 @@ def test_a_step_of_every_method(method, student, teacher):
     assert all(parameter.grad is None for parameter in algorithm.teacher.parameters())
 
 
+@pytest.mark.parametrize("method", ["LSKD", "MGD", "CIRKD", "AttnFD", "IFVD", "BPKD"])
+def test_bf16_is_near_float32(method):
+    algorithm = distil({"type": method}, segmentor(UNet, dropout_ratio=0.0), segmentor(UNet, width=6))
+    values = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            values.append(sum(algorithm(*batch(), mode="loss")[name] for name in TERMS[method]))
+    assert all(value.dtype == torch.float32 for value in values)
+    assert values[1].item() == pytest.approx(values[0].item(), rel=0.05)
+    values[1].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in algorithm.parameters())
+
+
 def test_logits_are_compared_at_native_resolution():
     algorithm = distil({"type": "CWD"}, segmentor(UNet), segmentor(FCN, width=6))
     algorithm.distiller.clear = lambda: None
@@ -79,8 +99,20 @@ def test_cwd_on_a_stage_widens_the_student():
     losses["distill.loss_cwd"].backward()
     assert connector.conv.weight.grad.abs().sum() > 0
     assert algorithm.student.network.head.conv_seg.weight.grad is None
+
+
+@pytest.mark.parametrize("method", ["CWD", "MGD", "CIRKD", "IFVD"])
+def test_a_stage_is_chosen_by_its_index(method):
+    algorithm = distil({"type": method, "stage": 1}, segmentor(UNet), segmentor(UNet, width=6))
+    for recorders in (algorithm.distiller.student_recorders, algorithm.distiller.teacher_recorders):
+        assert recorders.recorders["stage"].source == "network.backbone.layer2"
     with pytest.raises(UserError, match="stage is 4, but student and teacher share 4 stages"):
-        distil({"type": CWD, "stage": 4}, segmentor(UNet), segmentor(UNet))
+        distil({"type": method, "stage": 4}, segmentor(UNet), segmentor(UNet))
+
+
+def test_prototypes_are_of_the_students_classes():
+    distiller = distil({"type": "IFVD"}, segmentor(UNet), segmentor(UNet)).distiller
+    assert distiller.distill_losses["loss_ifvd"].num_classes == 4
 
 
 def test_stages_are_paired_from_the_deepest():
@@ -112,7 +144,7 @@ def test_a_method_and_its_loss_have_one_set_of_defaults(name):
     for loss in distiller.distill_losses.values():
         its = {key: parameter.default for key, parameter in inspect.signature(type(loss)).parameters.items()}
         assert its.items() <= told.items() and {key: getattr(loss, key) for key in its} == its
-    assert set(told) - set(its) <= {"student", "teacher", "stage", "mid_channel"}
+    assert set(told) - set(its) <= {"student", "teacher", "stage", "mid_channel", "mask_ratio"}
 
 
 def test_names_of_connectors_are_those_of_older_checkpoints():
@@ -192,7 +224,8 @@ class Seventh(ConfigurableDistiller):
 USE = """
 import sys, torch
 from medseg_kd.distill import METHODS
-assert list(METHODS) == [*"AT CWD DIST DKD KD ReviewKD Seventh".split()], METHODS
+names = "AT AttnFD BPKD CIRKD CWD DIST DKD IFVD KD LSKD MGD ReviewKD Seventh"
+assert sorted(METHODS, key=str.lower) == names.split(), METHODS
 from medseg_kd.cli.distill import main
 from medseg_kd.configuration import read_config
 from medseg_kd.registry import MODELS

@@ -37,7 +37,8 @@ def _run(phantom, folder, ends_at=None, goes_on=None, distilled=False, **changes
     cfg.default_hooks.checkpoint.update(interval=1, save_best=None)
     if distilled:
         teacher = {**cfg.model, "network": {**cfg.model.network, "width": 6}}
-        distiller = dict(type=ReviewKD, mid_channel=4)
+        weights = dict(weight_schedule=dict(warm_up=3, decay="cosine"), loss_weight=dict(type="GradientShare", every=3))
+        distiller = dict(type=ReviewKD, mid_channel=4, **weights)
         cfg.model = dict(type=SingleTeacherDistill, architecture=cfg.model, teacher=teacher, distiller=distiller)
     if goes_on is not None:
         cfg.update(resume=True, load_from=str(folder / f"iter_{goes_on}.pth"))
@@ -61,7 +62,7 @@ def _log(folder):
 
 @pytest.mark.parametrize(("precision", "distilled"), [({}, False), (_BF16, True)], ids=["plain", "distilled in bf16"])
 def test_a_run_that_ends_while_it_accumulates_goes_on_bit_for_bit(phantom, tmp_path, precision, distilled):
-    """With averaged weights and connectors."""
+    """With averaged weights, connectors, and weights of losses that are measured at 0, 3 and 6."""
     changes = {"optim_wrapper.accumulative_counts": 3, "distilled": distilled, **precision, **_EMA}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     _run(phantom, whole, **changes)
@@ -69,8 +70,12 @@ def test_a_run_that_ends_while_it_accumulates_goes_on_bit_for_bit(phantom, tmp_p
     assert "gradients" in _load(parts / "iter_4.pth") and "gradients" not in _load(whole / "iter_6.pth")
     _run(phantom, parts, goes_on=4, **changes)
     one, other = (_load(folder / "iter_8.pth") for folder in (whole, parts))
-    for key in {"state_dict", "ema_state_dict", "connectors", "optimizer", "param_schedulers"} & one.keys():
+    kept = {"state_dict", "ema_state_dict", "connectors", "distill_weights", "optimizer", "param_schedulers"}
+    for key in kept & one.keys():
         assert _equal(one[key], other[key]), key
+    if distilled:
+        (weights,) = one["distill_weights"].values()
+        assert weights.item() not in (1, _load(whole / "iter_6.pth")["distill_weights"]["0.weights"].item())
     assert "is lost" not in _log(parts) and "are lost" not in _log(parts)
 
 

@@ -19,6 +19,13 @@ def test_inductor_on_the_cpu_is_refused_for_distillations(options) -> None:
     check_compilation(options, DISTILLATION, "cuda")
 
 
+def test_weights_that_are_measured_are_refused() -> None:
+    model = SimpleNamespace(teachers=[object()], is_measured=True)
+    with pytest.raises(UserError, match="GradientShare: some steps measure gradients"):
+        check_compilation({"backend": "aot_eager"}, model, "cuda")
+    check_compilation(None, model, "cuda")
+
+
 @pytest.mark.parametrize("options", [None, False, {"backend": "aot_eager"}])
 def test_what_is_safe_is_let_through(options) -> None:
     check_compilation(options, DISTILLATION, "cpu")

@@ -9,7 +9,21 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill
+from medseg_kd.distill import (
+    AT,
+    BPKD,
+    CWD,
+    DIST,
+    DKD,
+    IFVD,
+    KD,
+    LSKD,
+    AttnFD,
+    CBAMConnector,
+    MultiTeacherDistill,
+    ReviewKD,
+    SingleTeacherDistill,
+)
 from medseg_kd.distill.connectors import ABF
 from medseg_kd.engine import Runner
 from medseg_kd.models import RandomRotateFlip, TransUNet
@@ -212,9 +226,9 @@ _RUNS = {
     "sample dice": (20, (), _SAMPLE_DICE),
     "batch dice": (20, (), {}),
     "goes on": (6, (), _SAMPLE_DICE),
-    "KD": (20, (KD,), _SAMPLE_DICE),
+    "KD": (20, ({"type": KD, "loss_weight": {"type": "GradientShare", "share": 0.2, "every": 3}},), _SAMPLE_DICE),
     "accumulated": (6, (), {"optim_wrapper.accumulative_counts": 2, "model.losses.0.class_weight": [*range(1, 10)]}),
-    "unknown pixels": (4, (KD, AT, DKD, DIST, CWD, ReviewKD), {}),
+    "unknown pixels": (4, (KD, AT, DKD, DIST, CWD, ReviewKD, LSKD, AttnFD, IFVD, BPKD), {}),
 }
 
 
@@ -235,12 +249,15 @@ def _train_exactly(phantom, folder, batch_size, launcher):
             cfg.model.data_preprocessor.augmentation.type = PartlyUnknown
         if methods:
             teacher = dict(model={**cfg.model, "network": dict(type=Exact, width=6)}, ckpt=f"{folder}/teacher.pth")
-            teachers = [{**teacher, "distiller": dict(type=method)} for method in methods]
+            distillers = [each if isinstance(each, dict) else dict(type=each) for each in methods]
+            teachers = [{**teacher, "distiller": each} for each in distillers]
             cfg.model = dict(type=MultiTeacherDistill, architecture=cfg.model, teachers=teachers, combine="each")
         runner = Runner.from_cfg(cfg)
         for connector in runner.bare_model.modules():
             if isinstance(connector, ABF):
                 connector.conv1[1] = connector.conv2[1] = nn.Identity()  # norms over the batch, one process's alone
+            if isinstance(connector, CBAMConnector):
+                connector.spatial[1] = connector.widen[1] = nn.Identity()
         runner.bare_model.double()
         runner.train()
         assert not getattr(runner.model, "find_unused_parameters", False)

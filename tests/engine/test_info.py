@@ -30,3 +30,16 @@ def test_terms_that_wait_are_all_handed_on(phantom, tmp_path, monkeypatch, inter
 def test_values_on_the_cpu_do_not_wait():
     assert not info.is_waited_for({"loss": torch.ones(())})
     assert not info.is_waited_for({"loss": torch.ones((), device="meta"), "n": 1})
+
+
+def test_what_a_line_cannot_show_and_gpus_that_are_not_there_are_told(phantom, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-beef")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = tiny_config(phantom, tmp_path / "run", max_iters=2, **{"default_hooks.logger.interval": 1})
+    terms = [dict(data_src=name, method_name="mean", window_size=1) for name in ("loss_dise", "loss_ce")]
+    cfg.log_processor.update(custom_cfg=[dict(each, log_name=f"own_{each['data_src']}") for each in terms])
+    Runner.from_cfg(cfg).train()
+    (log,) = (tmp_path / "run").rglob("*.log")
+    said = log.read_text()
+    assert said.count("custom_cfg names loss_dise, which this training does not log; it logs ") == 1
+    assert said.count("CUDA_VISIBLE_DEVICES is 'GPU-beef'") == 1

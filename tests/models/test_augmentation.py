@@ -165,3 +165,28 @@ def test_a_gpu_does_not_wait(flip_prob):
 
 def test_it_is_built_by_name():
     assert isinstance(MODELS.build(dict(type="RandomRotateFlip", degree=5.0)), RandomRotateFlip)
+
+
+@pytest.mark.parametrize("kind", ["RandomRotateFlip", "NnUNetAugmentation"])
+def test_soft_labels_move_as_the_labels_and_the_slices_do(kind: str):
+    """One-hot soft labels: the same classes at right angles, elsewhere but for pixels between classes."""
+    images, _ = blobs(16, 64, 64)
+    labels = (images[:, 0] * 4).long().clamp(max=3).to(torch.uint8)
+    soft = torch.stack([labels == value for value in range(4)], 1).half()
+    preprocessor = MODELS.build(dict(type="SlicePreprocessor", augmentation=dict(type=kind)))
+    preprocessor.eval()
+    both = []
+    for more in ({"soft": soft}, {}):
+        torch.manual_seed(3)
+        data = {"inputs": images, "labels": labels, "meta": None, **more}
+        both.append(preprocessor(data, training=True))
+    moved, plain = both
+    assert torch.equal(moved["inputs"], plain["inputs"]) and torch.equal(moved["labels"], plain["labels"])
+    assert not torch.equal(moved["labels"], labels) and "soft" not in plain
+    assert moved["soft"].dtype == torch.float32
+    assert torch.allclose(moved["soft"].sum(1), torch.ones(()), atol=1e-5) and moved["soft"].min() >= -1e-6
+    told, sure = moved["soft"].argmax(1), moved["soft"].amax(1) > 0.75  # one of the pixels around outweighs the others
+    assert torch.equal(told[sure], moved["labels"].long()[sure]) and sure.float().mean() > 0.8
+    exact = (moved["soft"] * (1 - moved["soft"])).abs().amax((1, 2, 3)) < 1e-6
+    assert kind != "RandomRotateFlip" or 4 < exact.sum() < 16
+    assert torch.equal(told[exact], moved["labels"].long()[exact])

@@ -13,7 +13,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 
 from medseg_kd.errors import UserError
-from medseg_kd.models import SlicePreprocessor, mmseg_adapter
+from medseg_kd.models import SlicePreprocessor, SoftDiceLoss, mmseg_adapter
 from medseg_kd.models.mmseg_adapter import adapt, build_segmentor
 from medseg_kd.registry import MODELS
 
@@ -56,15 +56,17 @@ def test_losses_are_those_of_its_heads() -> None:
 
 def test_losses_that_are_not_made_for_a_head() -> None:
     losses = [dict(type="torch.nn.CrossEntropyLoss", ignore_index=255), dict(type="mmseg.TverskyLoss")]
+    losses.append(dict(type=SoftDiceLoss))
     head = {**HEAD, "loss_decode": losses, "dropout_ratio": 0}
     model = adapt(seeded({**CONFIG, "decode_head": head, "auxiliary_head": None}))
     data = batch()
     data["labels"][:, :9] = 255
     values = model(**data, mode="loss")
-    assert list(values) == ["decode.loss_crossentropy", "decode.loss_tversky", "decode.acc_seg"]
+    assert list(values) == ["decode.loss_crossentropy", "decode.loss_tversky", "decode.loss_dice", "decode.acc_seg"]
     logits = model.train()(data["inputs"])
     expected = F.cross_entropy(logits, data["labels"].long(), ignore_index=255)
     torch.testing.assert_close(values["decode.loss_crossentropy"], expected)
+    torch.testing.assert_close(values["decode.loss_dice"], SoftDiceLoss()(logits, data["labels"].long()))
     for wrong, message in (
         (dict(loss_decode=dict(type="torch.nn.MSELoss")), r"model.decode_head.loss_decode\[0\] \(MSELoss\) cannot be"),
         (dict(sampler=dict(type="mmseg.OHEMPixelSampler")), "takes no weights of pixels. Leave out the head's sampler"),

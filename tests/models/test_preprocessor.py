@@ -100,6 +100,22 @@ def test_augmentation_in_training_only():
     assert (augmented["inputs"] == -1).all() and (augmented["labels"] == 3).all()
 
 
+def test_soft_labels_are_resized_as_the_image():
+    torch.manual_seed(0)
+    soft = torch.rand(2, 3, 12, 10).softmax(1)
+    data = {"inputs": soft, "labels": soft.argmax(1).to(torch.uint8), "meta": None, "soft": soft}
+    out = SlicePreprocessor(size=(6, 8))(data)
+    assert torch.allclose(out["soft"], out["inputs"], atol=1e-6)
+
+
+def test_an_augmentation_that_would_not_move_soft_labels_is_refused():
+    data = {**slices((6, 8)), "soft": torch.ones(1, 2, 6, 8)}
+    preprocessor = SlicePreprocessor()
+    preprocessor.augmentation = Negative()
+    with pytest.raises(UserError, match="Negative has no argument soft"):
+        preprocessor(data, training=True)
+
+
 def test_volumes_pass_unchanged():
     data = {"inputs": [torch.rand(3, 1, 6, 8)], "labels": [torch.zeros(3, 6, 8)], "meta": [{}]}
     out = SlicePreprocessor(size=(4, 4), augmentation=dict(type=Negative))(data)

@@ -91,8 +91,8 @@ def test_feature_info_resolves_from_the_segmentor(network):
 
 
 def test_a_network_that_tells_nothing():
-    assert build(MONAI).feature_info == []
-    assert build(MONAI).size_divisor == 1
+    assert build().feature_info == []
+    assert build().size_divisor == 1
 
 
 def test_the_preprocessor_of_mmsegmentation_is_replaced() -> None:

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
+import pydicom
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from medseg_kd.datasets.conversion import SYNAPSE_CLASSES, load_label_map
+from medseg_kd.datasets.dicom import read_series
 from medseg_kd.datasets.formats import open_folder
 from medseg_kd.datasets.spec import Channel, DataSpec
 
@@ -40,6 +43,7 @@ SAMPLES = {
     "nifti-packed": Sample("images/a.nii.gz", "nifti"),
     "mha": Sample("imagesTr/a_0000.mha", "nnunet"),
     "nrrd": Sample("imagesTr/a_0000.nrrd", "nnunet"),
+    "dicom": Sample("a.dcm", "dicom"),
     "dataset": Sample("dataset.json", "nnunet"),
     "folds": Sample("splits_final.json", "nnunet"),
     "label-map": Sample("map.json", "label map"),
@@ -67,6 +71,9 @@ def write_sample(sample: Sample, root: Path) -> bytes:
         told = dict(channel_names={"0": "MR"}, labels=dict(background=0, organ=1), numTraining=2, file_ending=ending)
         (root / "dataset.json").write_text(json.dumps(told))
         (root / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    elif sample.format == "dicom":
+        for place, name in enumerate("ab"):
+            _write_dicom(root / f"{name}.dcm", place)
     else:
         path.write_text('{"1": 7, "2": 4, "*": 0}')
     return path.read_bytes()
@@ -74,6 +81,9 @@ def write_sample(sample: Sample, root: Path) -> bytes:
 
 def read_sample(sample: Sample, root: Path) -> None:
     """Read all cases of a data folder."""
+    if sample.format == "dicom":
+        read_series(root)
+        return
     if sample.format == "label map":
         load_label_map(str(root / sample.file))
         return
@@ -122,3 +132,18 @@ def _write_transunet(root: Path, sample: Sample, path: Path) -> None:
 def _write_volume(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     sitk.WriteImage(sitk.GetImageFromArray(array), str(path), useCompression=True)
+
+
+def _write_dicom(path: Path, place: int) -> None:
+    """A slice of a CT."""
+    told = pydicom.Dataset()
+    told.SOPClassUID, told.SOPInstanceUID, told.SeriesInstanceUID = CTImageStorage, f"1.2.{place}", "1.2.3"
+    told.ImagePositionPatient, told.ImageOrientationPatient = [0, 0, place], [1, 0, 0, 0, 1, 0]
+    told.PixelSpacing, (told.Rows, told.Columns) = [1, 1], _IMAGE[0].shape
+    told.SamplesPerPixel, told.PhotometricInterpretation, told.PixelRepresentation = 1, "MONOCHROME2", 1
+    told.BitsAllocated = told.BitsStored = 16
+    told.HighBit, told.RescaleSlope, told.RescaleIntercept = 15, 1, -1024
+    told.PixelData = (_IMAGE[place] * 1000).astype("<i2").tobytes()
+    told.file_meta = pydicom.dataset.FileMetaDataset()
+    told.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    pydicom.dcmwrite(path, told, enforce_file_format=True)

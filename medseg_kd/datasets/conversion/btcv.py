@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from medseg_kd.datasets.pairs import SUFFIXES, Pair
+from medseg_kd.datasets.intensities import Window
+from medseg_kd.datasets.pairs import Pair, packed_or_not
+from medseg_kd.datasets.spec import Channel
 from medseg_kd.errors import UserError
 
-WINDOW = (-125.0, 275.0)
+CHANNEL = Channel("CT", Window(-125, 275))
 TEST_CASES = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 TRAIN_CASES = tuple(n for n in (*range(1, 11), *range(21, 41)) if n not in TEST_CASES)
 
@@ -53,16 +55,13 @@ def find_btcv(raw: Path) -> dict[str, list[Pair]]:
     if training is None:
         raise UserError(f"--raw {raw} holds no Training/img and Training/label. {_RIGHT}")
     splits = {
-        split: [Pair(f"case{n:04d}", *(_volume(training, kind, n) for kind in ("img", "label"))) for n in numbers]
+        split: [
+            Pair(f"case{n:04d}", *(packed_or_not(training / kind / f"{kind}{n:04d}") for kind in ("img", "label")))
+            for n in numbers
+        ]
         for split, numbers in (("train", TRAIN_CASES), ("test", TEST_CASES))
     }
     files = [path for pairs in splits.values() for pair in pairs for path in (pair.image, pair.label)]
     if missing := [path.relative_to(training).as_posix() for path in files if not path.is_file()]:
         raise UserError(f"{training} lacks {len(missing)} of 60 files, such as {', '.join(missing[:5])}. {_RIGHT}")
     return splits
-
-
-def _volume(training: Path, kind: str, number: int) -> Path:
-    """A file of the archive, packed or not; where there is none, the name that it should have."""
-    names = [training / kind / f"{kind}{number:04d}{suffix}" for suffix in SUFFIXES]
-    return next((path for path in names if path.is_file()), names[0])

@@ -8,6 +8,7 @@ from typing import Any
 import SimpleITK as sitk  # noqa: N813
 
 from medseg_kd.datasets.conversion.label_maps import LabelMap, values_of
+from medseg_kd.datasets.conversion.stacks import stack_orientation
 from medseg_kd.datasets.conversion.writing import Volume, own_manifest, write_folder
 from medseg_kd.datasets.formats.transunet import FOLDERS, digest
 from medseg_kd.datasets.intensities import Window
@@ -24,18 +25,20 @@ class Recipe:
     """What is done to every volume of a data folder: both splits must share it.
 
     Args:
-        window: Hounsfield units that become 0 and 1.
+        channel: What the volumes are, with the rule for their values.
         label_map: What becomes of the label values.
         classes: Class names; "background" is put first where it is missing. Empty takes the folder's own, then the
             label map's, then numbers.
+        stacked: Slices are those of the stack that the header tells (:func:`stack_orientation`), whichever way they lie
+            in the patient; otherwise they lie across the body.
     """
 
-    window: tuple[float, float]
+    channel: Channel
     label_map: LabelMap
     classes: tuple[str, ...] = ()
+    stacked: bool = False
 
     def __post_init__(self) -> None:
-        Window(*self.window)  # refuses what is none
         if self.classes and self.classes[0].lower() != "background":
             object.__setattr__(self, "classes", ("background", *self.classes))
         if len(set(self.classes)) != len(self.classes):
@@ -45,7 +48,12 @@ class Recipe:
 
 
 def convert(
-    splits: Mapping[str, Sequence[Pair]], out: Path, recipe: Recipe, tool: str, overwrite: bool = False
+    splits: Mapping[str, Sequence[Pair]],
+    out: Path,
+    recipe: Recipe,
+    tool: str,
+    overwrite: bool = False,
+    note: str = "",
 ) -> dict[str, Any]:
     """Writes splits in the TransUNet layout, with a manifest; other splits in the folder stay.
 
@@ -53,26 +61,38 @@ def convert(
     was.
 
     Args:
-        splits: Pairs of ``train``, ``test`` or both.
+        splits: Pairs of ``train``, ``val`` and ``test``, or of some of them.
         tool: Name of the calling tool, for the manifest, which is returned.
         overwrite: Replace splits that are already there.
+        note: What every table that is made on the data has to say.
     """
-    said = {"window": list(recipe.window), "label_map": recipe.label_map.as_dict()}
+    rule = recipe.channel.intensity
+    told = {"window": [rule.low, rule.high]} if type(rule) is Window else {"intensity": rule.to_json()}
+    said = {**told, "label_map": recipe.label_map.as_dict()}
     before = _before(out, splits, {**said, **({"classes": list(recipe.classes)} if recipe.classes else {})}, overwrite)
-    classes = _class_names(recipe, before, _classes(splits, recipe.label_map))
-    spec = DataSpec((Channel("CT", Window(*recipe.window)),), classes, orientation=ORIENTATION)
     work = [(split, pair) for split, pairs in splits.items() for pair in pairs]
-    return write_folder(out, work, lambda pair: _read(pair, recipe, spec), spec, {**said, "tool": tool}, before)
+    grids = check_grids([(pair.image, pair.label) for _, pair in work], "nothing was written")
+    classes = _class_names(recipe, before, _classes([pair for _, pair in work], recipe.label_map))
+    orientation = stack_orientation(grids) if recipe.stacked else ORIENTATION
+    spec = DataSpec((recipe.channel,), classes, orientation=orientation)
+    return write_folder(
+        out,
+        work,
+        lambda pair: _read(pair, recipe, spec),
+        spec,
+        {**said, "tool": tool, **({"note": note} if note else {})},
+        before,
+    )
 
 
 def _read(pair: Pair, recipe: Recipe, spec: DataSpec) -> Volume:
     """One case in the form that is written."""
-    raw = read_volume([pair.image], pair.label)
+    raw = read_volume([pair.image], pair.label, spec.orientation or ORIENTATION)
     assert raw.label is not None and raw.geometry is not None  # a pair has them
     label = recipe.label_map.apply(raw.label)
     image = to_pixels(replace(raw, label=label), spec, 3, pair.image).image[:, 0]
     original = {"original_orientation": raw.geometry["orientation"]}
-    place = {"spacing": raw.spacing, **raw.geometry, "orientation": ORIENTATION}
+    place = {"spacing": raw.spacing, **raw.geometry, "orientation": spec.orientation}
     attributes = {"case_name": pair.case, **place, **original, "source": pair.image.name}
     files = {"image": pair.image, "label": pair.label}
     sources = {kind: {"name": path.name, "sha256": digest(path)} for kind, path in files.items()}
@@ -98,10 +118,8 @@ def _before(out: Path, splits: Mapping[str, Any], asked: Mapping[str, Any], over
     return manifest
 
 
-def _classes(splits: Mapping[str, Sequence[Pair]], label_map: LabelMap) -> set[int]:
-    """The classes that the labels hold, once headers, then labels, of all pairs are checked."""
-    pairs = [pair for group in splits.values() for pair in group]
-    check_grids([(pair.image, pair.label) for pair in pairs], "nothing was written")
+def _classes(pairs: Sequence[Pair], label_map: LabelMap) -> set[int]:
+    """The classes that the labels of all pairs hold, once they are checked."""
     classes: set[int] = set()
     for pair in progress(pairs, "checking labels"):
         label = read_label(pair.label)  # a view does not keep its image alive

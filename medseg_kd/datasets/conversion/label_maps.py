@@ -21,7 +21,7 @@ class LabelMap:
     """What becomes of every value of a source label.
 
     Args:
-        name: ``none``, ``btcv``, ``totalsegmentator`` or the name of the user's file.
+        name: That of a built-in map, or of the user's file.
         targets: Class of each source value; None keeps all values as they are.
         others: Class of the values that ``targets`` does not name; None refuses them.
         classes: Class names, background first; empty where the map does not know them.
@@ -61,11 +61,42 @@ class LabelMap:
 
 _BTCV = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}
 _TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 1: 7, 6: 8}
-_BUILT_IN = (
-    LabelMap("none", None),
-    LabelMap("btcv", _BTCV, 0, SYNAPSE_CLASSES),
-    LabelMap("totalsegmentator", _TOTALSEGMENTATOR, 0, SYNAPSE_CLASSES),
+# Numbers of AMOS22's dataset.json, of the FLARE22 challenge's page and of LiTS.
+_ADRENALS = ("right adrenal gland", "left adrenal gland")
+_AMOS = (
+    *("background", "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta"),
+    *("inferior vena cava", "pancreas", *_ADRENALS, "duodenum", "bladder", "prostate or uterus"),
 )
+_FLARE = (
+    *("background", "liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", *_ADRENALS),
+    *("gallbladder", "esophagus", "stomach", "duodenum", "left kidney"),
+)
+
+
+def _own(name: str, classes: tuple[str, ...]) -> LabelMap:
+    """The classes of a data set as they are; no other value."""
+    return LabelMap(name, {value: value for value in range(len(classes))}, None, classes)
+
+
+def _to_synapse(name: str, classes: tuple[str, ...]) -> LabelMap:
+    """The Synapse organs among the classes of a data set."""
+    targets = {value: SYNAPSE_CLASSES.index(each) for value, each in enumerate(classes) if each in SYNAPSE_CLASSES}
+    return LabelMap(name, targets, 0, SYNAPSE_CLASSES)
+
+
+_BUILT_IN = {
+    label_map.name: label_map
+    for label_map in (
+        LabelMap("none", None),
+        LabelMap("btcv", _BTCV, 0, SYNAPSE_CLASSES),
+        LabelMap("totalsegmentator", _TOTALSEGMENTATOR, 0, SYNAPSE_CLASSES),
+        _to_synapse("amos", _AMOS),
+        _own("amos15", _AMOS),
+        _to_synapse("flare", _FLARE),
+        _own("flare13", _FLARE),
+        _own("lits", ("background", "liver", "tumor")),
+    )
+}
 
 
 def values_of(label: np.ndarray) -> list[int]:
@@ -75,19 +106,18 @@ def values_of(label: np.ndarray) -> list[int]:
 
 
 def load_label_map(name: str) -> LabelMap:
-    """Returns a built-in map (``none``, ``btcv``, ``totalsegmentator``) or reads one from a file.
+    """Returns a built-in map (``none``, ``btcv``, ``amos`` and so on) or reads one from a file.
 
     A file is JSON, ``{"<source value>": <class>}``, or text with ``<source value> <class>`` on each line. 0 stays 0
     unless the file says otherwise; the key ``*`` gives a class to all values that are not named, which are refused
     without it.
     """
-    for built_in in _BUILT_IN:
-        if name == built_in.name:
-            return built_in
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
     path = Path(name)
     if not path.is_file():
         raise UserError(
-            f"--label-map {name}: no built-in map and no file has this name. Use none, btcv, totalsegmentator, "
+            f"--label-map {name}: no built-in map and no file has this name. Use {', '.join(_BUILT_IN)}, "
             'or a JSON file such as {"1": 7, "2": 4, "*": 0}.'
         )
     targets = {"0": 0}

@@ -1,7 +1,7 @@
 """Data folders in the TransUNet layout with a manifest: written in full or not at all."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +13,6 @@ from medseg_kd.datasets.formats.transunet import FOLDERS, LIST_FILES, LISTS, wri
 from medseg_kd.datasets.listings import typed
 from medseg_kd.datasets.manifest import NAME, read_manifest, write_manifest
 from medseg_kd.datasets.spec import DataSpec
-from medseg_kd.datasets.volumes import ORIENTATION
 from medseg_kd.errors import UserError, WriteError
 from medseg_kd.progress import progress
 
@@ -57,9 +56,6 @@ def write_folder(
 ) -> dict[str, Any]:
     """Write the cases of whole splits; other splits in the folder stay.
 
-    The files are written into a hidden folder of ``out`` and renamed at the end, so that a failure leaves ``out`` as it
-    was.
-
     Args:
         work: Split and source of each case.
         read: Makes the case of a source.
@@ -71,13 +67,13 @@ def write_folder(
         The manifest.
 
     Raises:
-        WriteError: The disk is full, or the folder cannot be written.
+        UserError: See :func:`staged`.
     """
     written: dict[str, dict[str, Any]] = {split: {} for split, _ in work}
     manifest = {
         **before,
         "format": "TransUNet",
-        "orientation": f"{ORIENTATION}; arrays (slice, row, column); spacing in mm, (z, y, x)",
+        "orientation": f"{spec.orientation}; arrays (slice, row, column); spacing in mm, (z, y, x)",
         **said,
         "tool": f"medseg_kd {__version__} {said['tool']}",
         "classes": list(spec.classes),
@@ -85,6 +81,28 @@ def write_folder(
         "splits": {**before.get("splits", {}), **written},
     }
     parts = [*(Path(FOLDERS[split]) for split in written), *(LISTS / LIST_FILES[split] for split in written)]
+    with staged(out, [*parts, *[Path("README.txt")] * bool(readme), Path(NAME)]) as stage:
+        for split, source in progress(work, f"writing {out}"):
+            volume = read(source)
+            written[split][volume.case] = _write(stage, split, volume, spec)
+        for split, cases in written.items():
+            write_list(stage, split, [file for case in cases.values() for file in case["files"]])
+        if readme:
+            (stage / "README.txt").write_text(readme)
+        write_manifest(stage, manifest)
+    return manifest
+
+
+@contextlib.contextmanager
+def staged(out: Path, parts: Sequence[Path]) -> Iterator[Path]:
+    """A hidden folder in ``out``, of which these parts are moved into ``out`` once all is written.
+
+    They take the place of what has their names; a failure leaves ``out`` as it was.
+
+    Raises:
+        UserError: A part would be written through a link.
+        WriteError: The disk is full, or the folder cannot be written.
+    """
     if linked := [out / parent for part in parts for parent in part.parents[:-1] if (out / parent).is_symlink()]:
         raise UserError(f"{linked[0]} is a link, which is not written through. Remove it, or choose another --out")
     made = not out.exists()
@@ -92,15 +110,8 @@ def write_folder(
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".unfinished-", dir=out, ignore_cleanup_errors=True) as folder:
             stage = Path(folder)
-            for split, source in progress(work, f"writing {out}"):
-                volume = read(source)
-                written[split][volume.case] = _write(stage, split, volume, spec)
-            for split, cases in written.items():
-                write_list(stage, split, [file for case in cases.values() for file in case["files"]])
-            if readme:
-                (stage / "README.txt").write_text(readme)
-            write_manifest(stage, manifest)
-            for part in [*parts, *[Path("README.txt")] * bool(readme), Path(NAME)]:
+            yield stage
+            for part in parts:
                 (out / part).parent.mkdir(parents=True, exist_ok=True)
                 if (out / part).exists():
                     (out / part).rename(stage / f"replaced {part.name}")
@@ -114,7 +125,6 @@ def write_folder(
         if made:
             with contextlib.suppress(OSError):
                 out.rmdir()
-    return manifest
 
 
 def _write(stage: Path, split: str, volume: Volume, spec: DataSpec) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from medseg_kd.datasets.intensities import Intensity, Stored
 from medseg_kd.datasets.manifest import NAME, read_manifest, spec_parts
 from medseg_kd.datasets.pixels import Pixels, Raw, to_pixels
 from medseg_kd.datasets.spec import Channel, DataSpec, combine, parts_of_config
+from medseg_kd.datasets.volumes import Header
 from medseg_kd.errors import UserError
 from medseg_kd.registry import FORMATS, check_arguments
 
@@ -38,6 +39,7 @@ class Case:
         slices: What it takes for each slice, in order.
         indices: Numbers of the slices; empty where they run from 0.
         labelled: Whether there is a label.
+        header: Where the voxels of a volume lie, where its file tells.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Case:
     slices: tuple[Any, ...] = ()
     indices: tuple[int, ...] = ()
     labelled: bool = True
+    header: Header | None = None
 
     @classmethod
     def of_slices(cls, name: str, numbered: Iterable[tuple[int, Any]], labelled: bool = True) -> "Case":
@@ -258,4 +261,4 @@ def _kind(root: Path, split: str, name: str | type[Format]) -> type[Format]:
         if kind.holds(root, split):
             return kind
     looked = "\n".join(f"  {kind.name}: {kind.files}" for kind in wanted)
-    raise UserError(f"{root} holds no {split} split in the format\n{looked}\n{_HINT}")
+    raise UserError(f"{root} holds no {split} split in the format\n{looked}. {_HINT}")

@@ -60,15 +60,24 @@ def _folders(root: Path, split: str) -> tuple[Path, Path] | None:
     return None
 
 
-def volume_cases(files: Mapping[str, Files], where: Path, reader: Format) -> list[Case]:
-    """Cases of volumes by their names, once the headers of each agree; ``where`` is their folder, for messages."""
+def volume_cases(files: Mapping[str, Files], where: Path, reader: Format, channels: int = 1) -> list[Case]:
+    """Cases of volumes by their names, once the headers of each agree.
+
+    Args:
+        files: Of each case.
+        where: Their folder, for messages.
+        reader: Keeps what is wrong with a case, where that is no error.
+        channels: In one file, see :func:`~medseg_kd.datasets.volumes.check_grids`.
+    """
     together = {name: [*channels, *([label] if label else [])] for name, (channels, label) in files.items()}
     grids: dict[str, Header] = {}
     if reader.problems is None:
-        grids = dict(zip(files, check_grids(together.values(), f"{where} cannot be used"), strict=True))
+        told = check_grids(together.values(), f"{where} cannot be used", channels)
+        grids = dict(zip(files, told, strict=True))
     for name in files if reader.problems is not None else ():
         with reader.skipping():
-            (grids[name],) = check_grids([together[name]], str(together[name][-1]))
+            (grids[name],) = check_grids([together[name]], str(together[name][-1]), channels)
     return [
-        Case(name, grid.slices, volume=files[name], labelled=files[name][1] is not None) for name, grid in grids.items()
+        Case(name, grid.slices, volume=files[name], labelled=files[name][1] is not None, header=grid)
+        for name, grid in grids.items()
     ]

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import parts_of_json
 from medseg_kd.datasets.volumes import ORIENTATION, read_volume
 from medseg_kd.errors import UserError, some
+from medseg_kd.nnunet_files import labels_of
 from medseg_kd.registry import FORMATS
 
 FOLDS = 5
@@ -49,6 +50,7 @@ class NNUNet(Format):
     name = "nnunet"
     files = "dataset.json, imagesTr/<case>_<channel>.nii.gz, labelsTr/<case>.nii.gz"
     order = -1
+    channels_in_file = 1
 
     def __init__(self, root: Path, fold: int | str = 0, unlabelled: bool = False, outside: bool = False) -> None:
         super().__init__(root)
@@ -73,7 +75,7 @@ class NNUNet(Format):
         return path.is_file() and (folders or "dataset" in read_json(path, dict))
 
     def told(self) -> dict[str, Any]:
-        content = {"channel_names": self.channel_names, **_labels(self.content, self.where)}
+        content = {"channel_names": self.channel_names, **labels_of(self.content, self.where)}
         return parts_of_json(content, str(self.where)) | (
             {} if self.ending in _IMAGES else {"orientation": ORIENTATION}
         )
@@ -85,9 +87,10 @@ class NNUNet(Format):
             if len(rules) < len(self.channel_names):
                 raise UserError(f"{self.where}: give each channel a name of its own, for the config to say their rules")
             rules[channel] = "dict(type='Window', low=-160, high=240)"
+            example = ", ".join(f"{name!r}: {rules[name]}" for name in rules)
             raise UserError(
                 f"{self.where} names the channel {channel}: which Hounsfield units become 0 and 1 is for the config to "
-                f"say, as in dataset.spec=dict(channels={{{', '.join(f'{name!r}: {rules[name]}' for name in rules)}}})"
+                f"say, as in dataset.spec=dict(channels={{{example}}}), or for nnU-Net's plans, with --from-plans"
             )
         return _RULES.get(channel.casefold(), ZScore())
 
@@ -112,7 +115,7 @@ class NNUNet(Format):
             option = ". To predict imagesTs say dataset.format_options=dict(unlabelled=True)" * (split == "test")
             raise UserError(f"{self.root}: no case is in the {split} split of fold {self.fold}{option}")
         if self.ending in _VOLUMES:
-            return volume_cases(cases, self.root, self)
+            return volume_cases(cases, self.root, self, self.channels_in_file)
         return [Case(name, 1, slices=(files,), labelled=files[1] is not None) for name, files in cases.items()]
 
     def load(self, source: Files) -> Raw:
@@ -126,8 +129,7 @@ class NNUNet(Format):
 
     def _training(self) -> dict[str, Files]:
         """All labelled cases, sorted by their names."""
-        mapping = self.content.get("dataset")
-        cases = self._folder("Tr") if mapping is None else self._mapped(mapping)
+        cases = self._training_files()
         count = self.content.get("numTraining", len(cases))
         with self.skipping():
             if count != len(cases) and not self.problems:
@@ -136,6 +138,10 @@ class NNUNet(Format):
                     "copy the data again"
                 )
         return dict(sorted(cases.items()))
+
+    def _training_files(self) -> dict[str, Files]:
+        mapping = self.content.get("dataset")
+        return self._folder("Tr") if mapping is None else self._mapped(mapping)
 
     def _folder(self, part: str, unlabelled: bool = False) -> dict[str, Files]:
         """Cases of a folder of images and one of labels."""
@@ -229,43 +235,3 @@ def five_folds(names: Sequence[str]) -> list[dict[str, list[str]]]:
     parts = np.array_split(np.random.RandomState(12345).permutation(len(names)), FOLDS)
     held_out = [[names[place] for place in sorted(part)] for part in parts]
     return [{"train": sorted({*names} - {*part}), "val": part} for part in held_out]
-
-
-def label_values(content: Mapping[str, Any], where: Path) -> dict[str, list[Any]]:
-    """``labels`` of a ``dataset.json``: the values of each name, of a region several."""
-    given = typed(content.get("labels"), dict, f"{where}: labels")
-    if given and all(key.isdecimal() for key in given):  # nnU-Net v1 and the Decathlon: value to name
-        given = {str(name): int(value) for value, name in given.items()}
-    return {name: value if isinstance(value, list) else [value] for name, value in given.items()}
-
-
-def _labels(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
-    """``labels``, ``regions`` and ``regions_class_order`` of a spec: every value is a class, regions are nnU-Net's.
-
-    A class is named by the region that is made of it alone.
-    """
-    given, values = content.get("labels"), label_values(content, where)
-    ignored = values.pop("ignore", [])
-    every = [value for members in (*values.values(), ignored) for value in members]
-    known = {*every} if all(type(value) is int for value in every) else set()
-    if sorted(known) != list(range(len(known))) or values.get("background") != [0] or not known:
-        raise UserError(
-            f"{where}: labels is {given}: expected background 0, and whole numbers that follow each other without a gap"
-        )
-    if len(ignored) > 1 or (ignored and ignored[0] != len(known) - 1):
-        raise UserError(f"{where}: ignore is {', '.join(map(str, ignored))}, expected the highest of the labels")
-    regions = {name: members for name, members in values.items() if {*members} != {0}}
-    single = {members[0]: name for name, members in values.items() if len({*members}) == 1}
-    labels = {single.get(value, f"label {value}"): value for value in range(len(known) - len(ignored))}
-    labels |= {"ignore": ignored[0]} if ignored else {}
-    if all(len(members) == 1 for members in values.values()):
-        if len(single) < len(values):
-            raise UserError(f"{where}: labels is {given}: expected a value of its own for each name")
-        return {"labels": labels}
-    order = typed(content.get("regions_class_order") or [], list, f"{where}: regions_class_order")
-    if len(order) != len(regions):
-        raise UserError(
-            f"{where}: labels has {len(regions)} regions, so regions_class_order is expected to have {len(regions)} "
-            f"values; it is {order}"
-        )
-    return {"labels": labels, "regions": regions, "regions_class_order": order}

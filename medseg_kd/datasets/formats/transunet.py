@@ -1,4 +1,4 @@
-"""TransUNet's layout: npz slices for training, one h5 volume per test case, lists of both.
+"""TransUNet's layout: npz slices for training, one h5 volume per validation or test case, lists of all.
 
 What is written is the same, byte for byte, when it is written again from the same arrays.
 """
@@ -24,9 +24,9 @@ from medseg_kd.errors import UserError, some
 from medseg_kd.registry import FORMATS
 
 LISTS = Path("lists") / "lists_Synapse"
-FOLDERS = {"train": "train_npz", "test": "test_vol_h5"}
-LIST_FILES = {"train": "train.txt", "test": "test_vol.txt"}
-_PATTERNS = {"train": "*.npz", "test": "*.h5"}
+FOLDERS = {"train": "train_npz", "val": "val_vol_h5", "test": "test_vol_h5"}
+LIST_FILES = {"train": "train.txt", "val": "val_vol.txt", "test": "test_vol.txt"}
+_PATTERNS = {"train": "*.npz", "val": "*.h5", "test": "*.h5"}
 _AXES = ("SHW", "HWS")
 
 
@@ -41,7 +41,7 @@ class TransUNet(Format):
     """
 
     name = "transunet"
-    files = "train_npz/*.npz, test_vol_h5/*.h5"
+    files = "train_npz/*.npz, val_vol_h5/*.h5, test_vol_h5/*.h5"
     prepared = True
     channels = (Channel("CT"),)
 
@@ -53,7 +53,7 @@ class TransUNet(Format):
 
     @classmethod
     def holds(cls, root: Path, split: str) -> bool:
-        return split in FOLDERS and any(visible((root / FOLDERS[split]).glob(_PATTERNS[split])))
+        return any(visible((root / FOLDERS[split]).glob(_PATTERNS[split])))
 
     def find(self, split: str) -> list[Case]:
         folder = self.root / FOLDERS[split]
@@ -73,7 +73,7 @@ class TransUNet(Format):
         slices = defaultdict(list)
         for name, path in ((name, found[name]) for name in names if name in found):
             with self.skipping():
-                if split == "test":
+                if split != "train":
                     cases.append(self._volume(name, path, "image", "label"))
                 else:
                     case, index = numbered(path)
@@ -87,10 +87,10 @@ class TransUNet(Format):
         """Case of an h5 file with these arrays, once its shape is seen to be plausible."""
         shape = opened(path, lambda file: _shape(file, *arrays))
         depth, height, width = shape[0], shape[-2], shape[-1]
-        told = self.manifest.get("splits", {}).get("test", {}).get(name, {}).get("shape")
+        told = [cases[name].get("shape") for cases in self.manifest.get("splits", {}).values() if name in cases]
         # Like (H, W, S): the last axis alone is of another length, or far shorter than all.
         looks_turned = (depth == height != width) or 2 * width < min(height, depth)
-        if self.axes is None and told != list(shape) and looks_turned:
+        if self.axes is None and list(shape) not in told and looks_turned:
             raise UserError(
                 f"{path}: a volume of {shape} would be {depth} slices of {height}x{width}. If its axes are (row, "
                 "column, slice), set dataset.format_options=dict(axes='HWS'); if it really is so, dict(axes='SHW')"
@@ -186,7 +186,7 @@ def _numbers(values: Any) -> tuple[float, ...] | None:
 def write_case(
     root: Path, split: str, case: str, image: np.ndarray, label: np.ndarray, attributes: dict[str, Any]
 ) -> dict[str, str]:
-    """Writes one case: ``train_npz/<case>_slice<NNN>.npz`` files or ``test_vol_h5/<case>.npy.h5``.
+    """Writes one case: ``train_npz/<case>_slice<NNN>.npz`` files or ``<split>_vol_h5/<case>.npy.h5``.
 
     Args:
         image: (S, H, W) float32 in [0, 1].

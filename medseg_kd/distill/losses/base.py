@@ -18,11 +18,13 @@ class DistillLoss(nn.Module):
         same_channels: The two maps must have the same number of channels.
         same_size: They must have the same height and width.
         softmax_over: Axes of (N, C, H, W) over which the loss forms the softmax of the maps; None if it forms none.
+        is_softmax: That softmax, at the loss's temperature, is all that it takes of the maps.
     """
 
     same_channels = True
     same_size = False
     softmax_over: tuple[int, ...] | None = None
+    is_softmax = True
 
     def __init__(self, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__()

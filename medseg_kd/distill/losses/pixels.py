@@ -1,5 +1,6 @@
 """Which pixels take part in a loss, and at which size."""
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from medseg_kd.models.losses.gathering import count
 from medseg_kd.models.resizing import resize
+
+_SHORTEST = 1e-4
 
 
 def to_larger(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,17 +24,18 @@ def valid_pixels(label: Tensor | None, like: Tensor, ignore_index: int) -> Tenso
 
     A label (N, H, W) of another size is resized to that of ``like``, nearest.
     """
+    size = like.shape[-2:]
     if label is None:
-        return torch.ones(len(like), *like.shape[-2:], dtype=torch.bool, device=like.device)
-    return at_size(label.long() != ignore_index, like.shape[-2:])  # in uint8, -1 and 255 are one
+        return torch.ones(len(like), *size, dtype=torch.bool, device=like.device)
+    return nearest(label, size).long() != ignore_index  # in uint8, -1 and 255 are one
 
 
-def at_size(mask: Tensor, size: Sequence[int]) -> Tensor:
-    """A mask (N, H, W), bool, at another size, nearest; a view where that divides its own."""
-    strides = [whole // part for whole, part in zip(mask.shape[-2:], size, strict=True)]
-    if [stride * part for stride, part in zip(strides, size, strict=True)] == list(mask.shape[-2:]):
-        return mask[..., :: strides[0], :: strides[1]]
-    return F.interpolate(mask[:, None].to(torch.uint8), size=tuple(size), mode="nearest")[:, 0].bool()
+def nearest(label: Tensor, size: Sequence[int]) -> Tensor:
+    """A label (N, H, W) resized to ``size``, nearest, in a type of its own."""
+    strides = [whole // part for whole, part in zip(label.shape[-2:], size, strict=True)]
+    if [stride * part for stride, part in zip(strides, size, strict=True)] == list(label.shape[-2:]):
+        return label[..., :: strides[0], :: strides[1]]
+    return F.interpolate(label[:, None].float(), size=tuple(size), mode="nearest")[:, 0]
 
 
 def masked_mean(values: Tensor, valid: Tensor, training: bool = False) -> Tensor:
@@ -53,6 +57,27 @@ def masked_pool(x: Tensor, valid: Tensor, size: Sequence[int]) -> tuple[Tensor, 
     share = pool(valid[:, None].to(x.dtype), size)
     means = pool(x.masked_fill(~valid[:, None], 0), size) / share.masked_fill(share == 0, 1)
     return means, share[:, 0] > 0
+
+
+def pooled_alike(
+    student: Tensor, teacher: Tensor, label: Tensor | None, ignore_index: int, most: int = sys.maxsize
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two features of the smaller's size, of at most ``most`` rows and columns, and the mask (N, h, w) of valid cells.
+
+    The larger is average-pooled over its valid pixels, see :func:`valid_pixels`.
+    """
+    size = [min(*lengths, most) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
+    student, valid_s = masked_pool(student, valid_pixels(label, student, ignore_index), size)
+    teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, ignore_index), size)
+    return student, teacher, valid_s & valid_t
+
+
+def directions(x: Tensor) -> Tensor:
+    """What :func:`torch.nn.functional.normalize` gives of the first axis after the batch's.
+
+    What is shorter than 1e-4 has no direction: the gradient of one is the inverse of its length.
+    """
+    return F.normalize(x, dim=1, eps=_SHORTEST)
 
 
 def pool(x: Tensor, size: Sequence[int]) -> Tensor:

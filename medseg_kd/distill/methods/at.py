@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import masked_mean, masked_pool, valid_pixels
+from medseg_kd.distill.losses.pixels import masked_mean, pooled_alike
 from medseg_kd.distill.methods.base import compare, method, on_stages, stage_pairs
 from medseg_kd.registry import MODELS
 
@@ -35,10 +35,8 @@ class ATLoss(DistillLoss):
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C_s, h, w) and (N, C_t, h, w) features; (N, H, W) labels."""
-        size = [min(lengths) for lengths in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
-        student, valid_s = masked_pool(student, valid_pixels(label, student, self.ignore_index), size)
-        teacher, valid_t = masked_pool(teacher, valid_pixels(label, teacher, self.ignore_index), size)
-        valid = (valid_s & valid_t).flatten(1)
+        student, teacher, valid = pooled_alike(student, teacher, label, self.ignore_index)
+        valid = valid.flatten(1)
         return masked_mean((_attention(student, valid) - _attention(teacher, valid)).square(), valid, self.training)
 
 

@@ -10,8 +10,7 @@ from medseg_kd.distill.connectors import ConvConnector
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
 from medseg_kd.distill.losses.pixels import masked_mean, to_larger, valid_pixels
-from medseg_kd.distill.methods.base import compare, method, on_logits, on_stages, stage_pairs
-from medseg_kd.errors import UserError
+from medseg_kd.distill.methods.base import method, on_logits, on_stage, stage_pair
 from medseg_kd.registry import MODELS
 
 
@@ -64,16 +63,6 @@ class CWD(ConfigurableDistiller):
         if stage is None:
             super().__init__(student, teacher, **on_logits("loss_cwd", loss, student, teacher))
             return
-        pairs = list(stage_pairs(student, teacher).values())
-        if not -len(pairs) <= stage < len(pairs):
-            raise UserError(f"stage is {stage}, but student and teacher share {len(pairs)} stages")
-        own, other = pairs[stage]
+        own, other = stage_pair(student, teacher, stage)
         widen = {"type": ConvConnector, "in_channel": own["channels"], "out_channel": other["channels"]}
-        super().__init__(
-            student,
-            teacher,
-            **on_stages({"stage": (own, other)}),
-            connectors={"stage": widen},
-            distill_losses={"loss_cwd": loss},
-            loss_forward_mappings={"loss_cwd": compare("stage", connector="stage")},
-        )
+        super().__init__(student, teacher, **on_stage("loss_cwd", loss, (own, other), widen))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
 from medseg_kd.distill.losses.pixels import masked_mean
+from medseg_kd.distill.losses.standardization import standardized
 from medseg_kd.distill.methods.base import method, on_logits
 from medseg_kd.errors import UserError
 from medseg_kd.models.resizing import resize
@@ -30,15 +31,25 @@ class DKDLoss(DistillLoss):
 
     The defaults are the authors' for ImageNet. Those for CIFAR (beta 8, T 4) give, averaged over pixels, a term far
     above cross-entropy and Dice: most pixels are easy background, where NCKD tells classes apart that are all wrong.
+
+    Args:
+        standardize: Standardise the logits first, see :class:`~medseg_kd.distill.methods.lskd.LSKDLoss`.
     """
 
     softmax_over = (1,)
 
     def __init__(
-        self, tau: float = 1.0, alpha: float = 1.0, beta: float = 0.5, loss_weight: float = 1.0, ignore_index: int = 255
+        self,
+        tau: float = 1.0,
+        alpha: float = 1.0,
+        beta: float = 0.5,
+        loss_weight: float = 1.0,
+        ignore_index: int = 255,
+        standardize: bool = False,
     ) -> None:
         super().__init__(loss_weight, ignore_index)
-        self.tau, self.alpha, self.beta = tau, alpha, beta
+        self.tau, self.alpha, self.beta, self.standardize = tau, alpha, beta, standardize
+        self.is_softmax = not standardize
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C, h, w) logits of both, resized to the (N, H, W) labels, which are needed."""
@@ -49,8 +60,11 @@ class DKDLoss(DistillLoss):
         label = label.long()
         valid = label != self.ignore_index
         target = label.masked_fill(~valid, 0)[:, None]
-        yes_s, no_s, others_s = self._decouple(resize(student, label.shape[-2:]), target)
-        yes_t, no_t, others_t = self._decouple(resize(teacher, label.shape[-2:]), target)
+        student, teacher = resize(student, label.shape[-2:]), resize(teacher, label.shape[-2:])
+        if self.standardize:
+            student, teacher = standardized(student), standardized(teacher)
+        yes_s, no_s, others_s = self._decouple(student, target)
+        yes_t, no_t, others_t = self._decouple(teacher, target)
         tckd = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
         nckd = (others_t.exp().scatter(1, target, 0) * (others_t - others_s)).sum(dim=1)
         return self.tau**2 * masked_mean(self.alpha * tckd + self.beta * nckd, valid, self.training)

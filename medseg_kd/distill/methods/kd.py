@@ -8,6 +8,7 @@ from torch.nn.functional import log_softmax
 from medseg_kd.distill.distiller import ConfigurableDistiller
 from medseg_kd.distill.losses.base import DistillLoss
 from medseg_kd.distill.losses.pixels import masked_mean, to_larger, valid_pixels
+from medseg_kd.distill.losses.standardization import standardized
 from medseg_kd.distill.methods.base import method, on_logits
 from medseg_kd.registry import MODELS
 
@@ -25,17 +26,23 @@ class KDLoss(DistillLoss):
         tau: Temperature T. 1, as in the segmentation code of CIRKD (Yang et al., CVPR 2022): at the 4 of classification
             the easy background, nearly every pixel, makes a term of ten times the student's own losses.
         loss_weight: 1: a pixel's KL has the scale of its cross-entropy, whatever the image's size.
+        standardize: Standardise the logits first, see :class:`~medseg_kd.distill.methods.lskd.LSKDLoss`.
     """
 
     softmax_over = (1,)
 
-    def __init__(self, tau: float = 1.0, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
+    def __init__(
+        self, tau: float = 1.0, loss_weight: float = 1.0, ignore_index: int = 255, standardize: bool = False
+    ) -> None:
         super().__init__(loss_weight, ignore_index)
-        self.tau = tau
+        self.tau, self.standardize = tau, standardize
+        self.is_softmax = not standardize
 
     def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
         """(N, C, h, w) logits of both, the smaller resized to the larger; (N, H, W) labels."""
         student, teacher = to_larger(student, teacher)
+        if self.standardize:
+            student, teacher = standardized(student), standardized(teacher)
         log_s = log_softmax(student / self.tau, dim=1)
         log_t = log_softmax(teacher / self.tau, dim=1)
         kl = (log_t.exp() * (log_t - log_s)).sum(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medseg_kd.distill.connectors import ABF
 from medseg_kd.distill.distiller import Distiller
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import at_size, pool
+from medseg_kd.distill.losses.pixels import nearest, pool
 from medseg_kd.distill.methods.base import method, on_stages, stage_pairs
 from medseg_kd.models.losses.gathering import count
 from medseg_kd.registry import MODELS
@@ -47,7 +47,7 @@ class HCLLoss(DistillLoss):
         with torch.autocast(students[0].device.type, enabled=False):
             valid = self._valid(label, students)
             differences = [
-                (student - teacher.detach()).masked_fill(at_size(~valid, student.shape[-2:])[:, None], 0)
+                (student - teacher.detach()).masked_fill(nearest(~valid, student.shape[-2:])[:, None].bool(), 0)
                 for student, (_, teacher) in zip(students, pairs, strict=True)
             ]
             # Norms map by map: one pass in each direction, and no sum long enough to lose digits.
@@ -71,7 +71,7 @@ class HCLLoss(DistillLoss):
         """
         dtype, sizes = maps[0].dtype, list(dict.fromkeys(each.shape[-2:] for each in maps))
         places = [sizes.index(each.shape[-2:]) for each in maps]
-        masks = [at_size(valid, size)[:, None] for size in sizes]
+        masks = [nearest(valid, size)[:, None].bool() for size in sizes]
         shares = _pools([mask.to(dtype) for mask in masks])
         counts = [torch.stack([mask.sum() for mask in masks])]
         counts += [each.count_nonzero(dim=(0, 2)) for each in shares.split(_CELLS, dim=2)]

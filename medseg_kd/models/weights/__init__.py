@@ -19,6 +19,8 @@ class Source(NamedTuple):
     """Weights of our network, or encoder, from a ``state_dict`` of theirs."""
     configs: tuple[str, ...] = ()
     """The configs whose networks take the result; none: it is an encoder, not a network."""
+    is_whole: bool = False
+    """They are those of a whole segmentor, which a config's model takes as they are."""
 
 
 SOURCES = {
@@ -27,6 +29,7 @@ SOURCES = {
     "mednext": Source(mednext.convert, ("medical_seg/mednext_40k_synapse.py",)),
     "swin_unetr": Source(swin_unetr.convert, ("medical_seg/swin_unetr_base_40k_synapse.py",)),
     "attn_unet": Source(mmseg_kd.convert, ("attn_unet/attn_ma_unet_r18v1c_synapse_40k.py",)),
+    "mmengine": Source(dict, is_whole=True),
     "resnet": Source(resnet.convert),
     "mmseg_kd": Source(
         mmseg_kd.convert,

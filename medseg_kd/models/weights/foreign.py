@@ -1,18 +1,9 @@
-"""Reading other projects' checkpoint files without running anything in them.
-
-A checkpoint of MMEngine's runner holds its message hub, others hold NumPy scalars, argument objects or paths: classes
-that ``torch.load(weights_only=True)`` refuses, though only the tensors are wanted. Here each class and function that
-PyTorch does not know is replaced by an inert placeholder before PyTorch's own restricted unpickler reads the file.
-"""
+"""Checkpoint files of other projects: their weights without what training code puts around them."""
 
 import os
-import pickletools
 import zipfile
 import zlib
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +12,8 @@ from torch import Tensor
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import read_unchecked
 
-# PyTorch's format before the zip file: a magic number, the version, the system and the object, each a pickle.
-_PICKLES_BEFORE_ZIP = 4
 _DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network_weights")
-
-
-class Placeholder:
-    """Stands for an object whose class or function was not loaded: takes any arguments and state, and keeps none."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Placeholder":
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
 
 
 def read_foreign(path: str | os.PathLike) -> dict[str, Any]:
@@ -45,7 +24,7 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
         Its content; a bare ``state_dict``, and an ``.npz``, as ``{"state_dict": ...}``. Objects of other classes than
-        tensors and plain containers are :class:`Placeholder`.
+        tensors and plain containers are :class:`~medseg_kd.models.placeholders.Placeholder`.
 
     Raises:
         UserError: The file is missing or damaged, or what it holds goes beyond placeholders (it calls the operating
@@ -54,10 +33,7 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Any]:
     name = os.fspath(path)
     if name.endswith(".npz"):
         return {"state_dict": read_npz(name)}
-    if not os.path.isfile(name):
-        raise UserError(f"checkpoint not found: {name}")
-    with torch.serialization.safe_globals([(Placeholder, global_) for global_ in _globals_of(name)]):
-        return read_unchecked(name)
+    return read_unchecked(name)
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -87,28 +63,3 @@ def weights_of(checkpoint: dict[str, Any], source: str) -> dict[str, Tensor]:
     if not weights:
         raise UserError(f"{source} holds no weights: its keys are {', '.join(map(str, list(inner)[:8])) or 'none'}")
     return weights
-
-
-def _globals_of(name: str) -> set[str]:
-    """Names of all classes and functions that a file asks for; none where it is no pickle, which reading it tells."""
-    found: set[str] = set()
-    with suppress(*_DAMAGED, RuntimeError), open(name, "rb") as file:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                for member in archive.namelist():
-                    if member.endswith("data.pkl"):
-                        found.update(_globals_in(archive.open(member)))
-        else:
-            file.seek(0)
-            for _ in range(_PICKLES_BEFORE_ZIP):
-                found.update(_globals_in(file))
-    return found
-
-
-def _globals_in(pickled: IO[bytes]) -> Iterator[str]:
-    """The globals of the next pickle of a file, by disassembly; Python 2's names as Python 3's."""
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if opcode.name == "GLOBAL":
-            module, _, name = str(argument).partition(" ")
-            module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-            yield f"{module}.{name}"

@@ -86,7 +86,7 @@ def _ops(cfg: Any) -> Iterator[Row]:
 
 @check(
     "torchvision",
-    "pip uninstall torchvision (ImageNet weights alone need it), or install the build of your torch's kind",
+    "pip uninstall torchvision (ImageNet weights and smp alone need it), or install the build of your torch's kind",
 )
 def _torchvision(cfg: Any) -> Iterator[Row]:
     if _version("torchvision") is None:

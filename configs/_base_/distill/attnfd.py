@@ -1,0 +1,3 @@
+from medseg_kd.distill import AttnFD
+
+distiller = dict(type=AttnFD)

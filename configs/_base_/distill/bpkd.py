@@ -1,0 +1,3 @@
+from medseg_kd.distill import BPKD
+
+distiller = dict(type=BPKD)

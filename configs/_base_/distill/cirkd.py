@@ -1,0 +1,3 @@
+from medseg_kd.distill import CIRKD
+
+distiller = dict(type=CIRKD)

@@ -1,0 +1,3 @@
+from medseg_kd.distill import IFVD
+
+distiller = dict(type=IFVD)

@@ -1,0 +1,3 @@
+from medseg_kd.distill import LSKD
+
+distiller = dict(type=LSKD)

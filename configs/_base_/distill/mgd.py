@@ -1,0 +1,3 @@
+from medseg_kd.distill import MGD
+
+distiller = dict(type=MGD)

@@ -1,0 +1,11 @@
+from mmengine.config import read_base
+
+with read_base():
+    from ...unet.unet_r18v1c_d8_40k_isic2018 import *
+    from ...unet.unet_r50_s4_d8_40k_isic2018 import model as teacher
+    from ..._base_.distill.cwd import *
+
+from medseg_kd.distill import SingleTeacherDistill
+
+run = "work_dirs/unet_r50_s4_d8_40k_isic2018"
+model = dict(type=SingleTeacherDistill, architecture=model, teacher=teacher, teacher_ckpt=run, distiller=distiller)

@@ -1,0 +1,7 @@
+from mmengine.config import read_base
+
+with read_base():
+    from .unet_r50_s4_d8_40k_synapse import *
+    from .._base_.datasets.acdc import *
+
+model.update(num_classes=4)
