@@ -53,7 +53,7 @@ class ABF(BaseModule):
         if self.att_conv is not None and residual is not None:
             residual = _nearest(residual, x.shape[-2:])
             own, below = self.att_conv(torch.cat((x, residual), dim=1)).split(1, dim=1)
-            x = own * x + below * residual
+            x = torch.addcmul(own * x, below, residual)
         x = _nearest(x, size)
         return self.conv2(x), x
 
@@ -144,4 +144,7 @@ def refined(
 
 def _nearest(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Nearest resize of (N, C, h, w) to ``size``; nothing to do where it has that size."""
-    return x if tuple(x.shape[-2:]) == tuple(size) else interpolate(x, size=size, mode="nearest")
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    with torch.autocast(x.device.type, enabled=False):  # which would copy to float32 and back
+        return interpolate(x, size=size, mode="nearest")

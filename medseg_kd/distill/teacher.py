@@ -17,12 +17,14 @@ from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import load_weights, read_checkpoint, resolve_checkpoint
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.networks.resnet_v2 import StdConv2d
+from medseg_kd.models.norms import GroupNorm
 from medseg_kd.models.precision import native_dtype, native_dtype_reason
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()}
-_CAST = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-"""Whose weights autocast would cast in every step, and nothing else is done with: theirs are cast once."""
+_CAST = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, GroupNorm)
+"""Whose weights autocast would cast in every step, and nothing else is done with: theirs are cast once. And the group
+norm that then takes and gives that precision."""
 
 
 class Teacher:
@@ -71,10 +73,11 @@ class Teacher:
             raise UserError(
                 f"{key} is {ckpt}, but the teacher brings its weights ({self.model.weights_source}): set it to None"
             )
+        self.is_compiled = compiled is not False
         self._network_suffices = hasattr(self.model, "network")
         self._run: Callable[[Tensor], Any] = self._forward
-        if compiled is not False:  # it happens at the first call, so that the recorders' hooks are inside
-            options = {} if compiled is True else compiled
+        if self.is_compiled:  # it happens at the first call, so that the recorders' hooks are inside
+            options = compiled if isinstance(compiled, dict) else {}
             try:
                 self._run = torch.compile(self._forward, **options)
             except (TypeError, RuntimeError) as error:

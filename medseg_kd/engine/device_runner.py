@@ -24,6 +24,7 @@ from medseg_kd.engine.graphs import graphed_step
 from medseg_kd.engine.hooks import EMAHook, IterationHook, average_over_processes
 from medseg_kd.engine.launchers import check_launcher
 from medseg_kd.engine.refusal import built_or_nothing
+from medseg_kd.engine.step_times import StepTimesHook
 from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
 from medseg_kd.errors import UserError
@@ -68,9 +69,10 @@ class DeviceRunner(mmengine.runner.Runner):
             torch.set_float32_matmul_precision("high")
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Register the hooks of the config, and those that end a run which is asked to, or diverges."""
+        """Register the hooks of the config, those that end a run which is asked to, or diverges, and the clock."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StopHook())
+        self.register_hook(StepTimesHook())
         self.register_hook(IterationHook())
         if not any(isinstance(hook, FiniteLossHook) for hook in self.hooks):
             self.register_hook(FiniteLossHook())

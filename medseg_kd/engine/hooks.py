@@ -37,7 +37,8 @@ class IterationSeedHook(Hook):
         """Seed PyTorch, NumPy and ``random``."""
         first = runner.seed * 1_000_003
         seed = (first + runner.iter * get_world_size() + get_rank()) % 2**32
-        torch.manual_seed(seed)
+        # Without another device this is what PyTorch's own does, which takes a third of a millisecond to find none.
+        (torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed)(seed)
         np.random.seed(seed)
         random.seed(seed)
         if get_world_size() > 1:

@@ -11,6 +11,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.runner import LogProcessor
 
+from medseg_kd.engine.step_times import PARTS, StepTimesHook
 from medseg_kd.registry import LOG_PROCESSORS
 
 try:
@@ -22,7 +23,8 @@ except ImportError:  # Windows
 @LOG_PROCESSORS.register_module()
 class TrainLogProcessor(LogProcessor):
     """Iteration, loss and its terms, norm of the gradients of the last update, learning rate, time, images and
-    megapixels a second (of all processes), share of the time spent waiting for data, memory, time left.
+    megapixels a second (of all processes), share of the time spent waiting for data, milliseconds of the parts of a
+    step (:class:`~medseg_kd.engine.step_times.StepTimesHook`), memory, time left.
 
     Args:
         window_size: Iterations that the shown values are averaged over.
@@ -51,6 +53,10 @@ class TrainLogProcessor(LogProcessor):
         if pixels := getattr(runner.bare_model.data_preprocessor, "pixels", 0):
             tag["megapixels_per_second"] = pixels * get_world_size() / max(tag["time"], 1e-9) / 1e6
             speed += f", {tag['megapixels_per_second']:.2f} Mpx/s"
+        clocks = [hook.clock for hook in getattr(runner, "hooks", ()) if isinstance(hook, StepTimesHook) and hook.clock]
+        taken = clocks[0].read() if clocks else {}
+        parts = {part: taken[part] for part in PARTS if part in taken}
+        tag.update({f"{part}_ms": milliseconds for part, milliseconds in parts.items()})
         terms = {key: value for key, value in tag.items() if "loss" in key and key != "loss"}
         shown = [
             f"[{runner.iter + 1:>{len(str(runner.max_iters))}}/{runner.max_iters}]",
@@ -60,6 +66,7 @@ class TrainLogProcessor(LogProcessor):
             f"lr {tag['lr']:.2e}",
             f"{1e3 * tag['time']:.1f} ms/iter ({speed})",
             f"data wait {tag['data_share']:.0%}",
+            *([", ".join(f"{part} {each:.1f}" for part, each in parts.items()) + " ms"] if parts else []),
             f"memory {tag['memory']} MB",
             f"eta {datetime.timedelta(seconds=int(runner.message_hub.get_info('eta')))}",
         ]

@@ -4,10 +4,12 @@ Fake tensors on a device of their own hold no values and refuse to meet those of
 would wait for (a number read back, a copy that does not overlap) is listed, and so is the precision of what is
 computed. Prints JSON: for each config and precision ``waits``, ``dtypes`` (of convolutions and matrix products, by
 whose they are), ``preprocessing`` (of what moves pixels), ``launches`` (kernels of a step, by its parts, with one fused
-kernel for an attention as there is on a GPU) and ``saved`` (bytes that a step keeps for its backward pass, at 512x512).
+kernel for an attention as there is on a GPU) and ``saved`` (bytes that a step keeps for its backward pass, at 512x512);
+for networks without a teacher also ``checkpointed`` (the same in bf16, with activation checkpointing).
 """
 
 import json
+import re
 import sys
 import traceback
 from collections import Counter, defaultdict
@@ -26,6 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from medseg_kd.distill.teacher import _CAST as CAST
+from medseg_kd.engine.activations import checkpoint_activations
 from medseg_kd.engine.tuning import with_fused_optimizer
 from medseg_kd.models.networks.resnet_v2 import StdConv2d
 
@@ -42,6 +45,14 @@ _KEPT: list[torch.library.Library] = []
 aten = torch.ops.aten
 COMPUTED = (aten.convolution, aten.mm, aten.bmm, aten.addmm)
 MOVED = (aten.grid_sampler_2d, aten._upsample_bilinear2d_aa, aten.affine_grid_generator)
+STAGES = "|".join(
+    (
+        r"network\.backbone\.(stem|layer\d)",
+        r"network\.(resnet|vit|swinViT|(en|de)coder\d+)",
+        r"network\.(encoder|down|bridge|up|decoder(\.blocks)?)\.\d",
+    )
+)
+"""What is checkpointed: stages of encoders and blocks of decoders, of TransUNet and Swin-UNETR the whole encoder."""
 FREE = (aten._local_scalar_dense, aten._unsafe_view, aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty)
 """What launches nothing, beside views."""
 
@@ -227,12 +238,40 @@ def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.
     return found
 
 
+def saved_when_checkpointed(model: BaseModel, mode: FakeTensorMode) -> int:
+    """Bytes that a step in bf16 keeps, with what the checkpointed modules were given; the model is changed."""
+    observer = Observer()
+    own = {each.untyped_storage()._cdata for each in (*model.parameters(), *model.buffers())}
+
+    def keep_inputs(module: torch.nn.Module, given: Any) -> None:
+        for tensor in tree_leaves(given):
+            if isinstance(tensor, torch.Tensor):
+                observer.keep(tensor)
+
+    names = [name for name, _ in model.train().named_modules() if re.fullmatch(STAGES, name)]
+    checkpoint_activations(model, names)
+    for name in names:
+        model.get_submodule(name).register_forward_pre_hook(keep_inputs)
+    with (
+        mode,
+        torch.autocast("gpu", torch.bfloat16),
+        torch.autograd.graph.saved_tensors_hooks(observer.keep, lambda t: t),
+    ):
+        inputs = torch.zeros(2, 1, SIZE, SIZE).to("gpu:0")
+        labels = torch.zeros(2, SIZE, SIZE, dtype=torch.uint8).to("gpu:0")
+        losses = model(inputs, labels, mode="loss")
+        assert all(value.requires_grad for value in losses.values())
+    return sum(storage.nbytes() for key, storage in observer.saved.items() if key not in own)
+
+
 def main() -> None:
     mode = set_up()
     for path in sys.argv[1:]:
         cfg, model = build(path, mode)
         for precision in (torch.float32, torch.bfloat16):
             found = steps(cfg, model, mode, precision)
+            if precision == torch.bfloat16 and not hasattr(model, "teachers"):
+                found["checkpointed"] = saved_when_checkpointed(model, mode)
             print(json.dumps({"config": path, "precision": str(precision), **found}), flush=True)
 
 

@@ -35,10 +35,10 @@ BOUNDS = {
     "configs/distill/cwd/cwd_unet_r50_unet_r18_40k_synapse.py": ((568, 653), (745, 448)),
     "configs/distill/dkd/dkd_unet_r50_unet_r18_40k_synapse.py": ((610, 695), (810, 513)),
     "configs/distill/kd/kd_unet_r50_unet_r18_40k_synapse.py": ((557, 642), (745, 448)),
-    "configs/distill/reviewkd/reviewkd_fcn_r50_fcn_r18_40k_synapse.py": ((777, 892), (985, 647)),
-    "configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py": ((942, 1180), (742, 464)),
-    "configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py": ((1026, 1304), (1011, 636)),
-    "configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py": ((834, 965), (1105, 708)),
+    "configs/distill/reviewkd/reviewkd_fcn_r50_fcn_r18_40k_synapse.py": ((664, 766), (985, 647)),
+    "configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py": ((769, 982), (742, 464)),
+    "configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py": ((853, 1002), (1011, 636)),
+    "configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py": ((721, 839), (1105, 708)),
     "configs/distill/lskd/lskd_unet_r50_unet_r18_40k_synapse.py": ((593, 678), (748, 451)),
     "configs/distill/mgd/mgd_unet_r50_unet_r18_40k_synapse.py": ((566, 663), (873, 550)),
     "configs/distill/cirkd/cirkd_unet_r50_unet_r18_40k_synapse.py": ((616, 701), (799, 502)),
@@ -47,11 +47,24 @@ BOUNDS = {
     "configs/distill/bpkd/bpkd_unet_r50_unet_r18_40k_synapse.py": ((611, 696), (817, 520)),
 }
 """Launches from batch to optimizer, and MB kept for the backward pass, each in float32 and bf16."""
+CHECKPOINTED = {
+    "configs/fcn/fcn_r18_d8_40k_synapse.py": 177,
+    "configs/fcn/fcn_r50_d8_40k_synapse.py": 349,
+    "configs/unet/unet_r18v1c_d8_40k_synapse.py": 151,
+    "configs/unet/unet_r50_s4_d8_40k_synapse.py": 195,
+    "configs/attn_unet/attn_ma_unet_r18v1c_synapse_40k.py": 151,
+    "configs/medical_seg/mednext_40k_synapse.py": 290,
+    "configs/medical_seg/missformer_40k_synapse.py": 342,
+    "configs/medical_seg/transunet_40k_synapse.py": 193,
+    "configs/medical_seg/swin_unetr_base_40k_synapse.py": 326,
+}
+"""MB kept in bf16 with the activations of all stages checkpointed."""
 PARTS = (
     ("configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py", "teacher", 215),
     ("configs/distill/reviewkd/reviewkd_swin_unetr_fcn_r18_40k_synapse.py", "teacher", 400),
-    ("configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py", "teacher", 470),
-    ("configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py", "losses", 245),
+    ("configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py", "teacher", 364),
+    ("configs/distill/reviewkd/reviewkd_unet_r50_unet_r18_40k_synapse.py", "losses", 160),
+    ("configs/distill/reviewkd/reviewkd_transunet_unet_r18_40k_synapse.py", "losses", 168),
 )
 """Launches of a part in bf16; the losses with the student's own and the connectors."""
 
@@ -140,6 +153,12 @@ def test_a_step_launches_and_keeps_no_more_than_it_did(found: dict, config: str)
         step = found[config, f"torch.{precision}"]
         assert sum(step["launches"].values()) <= launches, step["launches"]
         assert step["saved"] / 2**20 <= megabytes
+
+
+@pytest.mark.parametrize("config", CHECKPOINTED)
+def test_a_step_with_checkpointing_keeps_no_more_than_it_did(found: dict, config: str) -> None:
+    step = found[config, "torch.bfloat16"]
+    assert step["checkpointed"] / 2**20 <= CHECKPOINTED[config] < step["saved"] / 2**20 / 1.9
 
 
 def test_teachers_and_losses_launch_few_kernels(found: dict) -> None:

@@ -428,3 +428,27 @@ def test_hcl_pools_the_valid_pixels_whether_or_not_its_cells_nest(size):
         weights += 1 / 2**level
     label = torch.where(valid, 1, 255)
     assert HCLLoss()(student, teacher, label).item() == pytest.approx((total / weights).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(16, 16), (8, 8), (8, 8)], [(16, 16), (6, 9), (4, 4), (2, 2)]], ids=["nested", "any"]
+)
+def test_hcl_of_a_pyramid_is_the_sum_over_its_stages(sizes):
+    """In value and gradient, whatever the stages' channels, with ignored pixels that fill cells and an image."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(2, (2, 16, 16), generator=generator) * 255
+    label[0, :8], label[1] = 255, 255
+    students, teachers = (
+        [torch.randn(2, 2 + level, *size, generator=generator, dtype=torch.float64) for level, size in enumerate(sizes)]
+        for _ in range(2)
+    )
+    found = []
+    for together in (True, False):
+        given = [student.clone().requires_grad_() for student in students]
+        pairs = list(zip(given, teachers, strict=True))
+        loss, groups = HCLLoss(0.3), [pairs] if together else [[pair] for pair in pairs]
+        for where in (label, None):
+            sum(loss.of_pyramid(group, where) for group in groups).backward()
+            found.append([each.grad.clone() for each in given])
+    torch.testing.assert_close(found[:2], found[2:], rtol=1e-12, atol=1e-14)
+    assert all((gradient[1] == 0).all() for gradient in found[0])

@@ -4,7 +4,18 @@ import pytest
 import torch
 from pairs import batch, plain, segmentor
 
-from medseg_kd.distill import AT, CWD, DIST, DKD, KD, MultiTeacherDistill, ReviewKD, SingleTeacherDistill, StoredTeacher
+from medseg_kd.distill import (
+    AT,
+    CWD,
+    DIST,
+    DKD,
+    KD,
+    LSKD,
+    MultiTeacherDistill,
+    ReviewKD,
+    SingleTeacherDistill,
+    StoredTeacher,
+)
 from medseg_kd.errors import UserError
 from medseg_kd.models import RegionSegmentor
 from medseg_kd.registry import MODELS
@@ -17,7 +28,7 @@ def distil(method: dict, student=None, **options) -> SingleTeacherDistill:
     return SingleTeacherDistill(student or plain(), STORED, method, **options)
 
 
-@pytest.mark.parametrize("method", [KD, DKD, DIST])
+@pytest.mark.parametrize("method", [KD, DKD, DIST, LSKD])
 @pytest.mark.parametrize("tau", [1, 4])
 def test_it_gives_the_losses_of_the_logits_that_were_stored(method: type, tau: float):
     """Whatever the temperature, as log p differs from them by a number for each pixel."""

@@ -130,7 +130,7 @@ def test_wrong_options_of_compile_are_refused():
 
 @pytest.mark.parametrize("network", ["unet/unet_r50_s4_d8_40k", "medical_seg/transunet_40k", "medical_seg/mednext_40k"])
 def test_weights_that_are_cast_once_compute_the_same(network: str) -> None:
-    """To the bit what autocast computes, which casts them in every step."""
+    """To the bit what autocast computes, which casts them in every step; with group norms too as near to float32."""
     model = read_config(f"configs/{network}_synapse.py").model
     model.num_classes = 9
     torch.manual_seed(0)
@@ -144,4 +144,10 @@ def test_weights_that_are_cast_once_compute_the_same(network: str) -> None:
     uncast._is_ready = True
     assert {each.weight.dtype for each in teacher.model.modules() if type(each) is nn.Conv2d} == {torch.bfloat16}
     x = torch.rand(1, 1, 64, 64)
-    assert torch.equal(teacher(x), uncast(x))
+    found, expected = teacher(x), uncast(x)
+    if "transunet" not in network:
+        assert torch.equal(found, expected)
+        return
+    uncast._dtype = torch.float32
+    exact = uncast(x)
+    assert 0 < (found - exact).norm() < 1.1 * (expected - exact).norm()

@@ -13,6 +13,7 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 
 import medseg_kd.configuration.reading  # noqa: F401 (finds what "mmseg::" names)
+import tests.torchvision_operators  # noqa: F401 (MMEngine's own runner imports torchvision)
 
 SCALE = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
 

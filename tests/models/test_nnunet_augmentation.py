@@ -236,3 +236,19 @@ def test_it_is_built_by_name() -> None:
 def test_what_is_no_probability_or_range_is_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match=f"NnUNetAugmentation: {next(iter(wrong))} is .*: expected"):
         NnUNetAugmentation(**wrong)
+
+
+def test_processes_draw_what_one_draws_that_has_their_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of everything, also where nothing of a kind falls to a process; the noise itself is of its device."""
+    images = channels(8)
+    labels = (images[:, 0] > 0.5).to(torch.uint8)
+    augmentation = NnUNetAugmentation(noise_prob=0, elastic_prob=0.3, shift_prob=0.3, contrast_prob=0.5)
+    augmentation.shared_seed = 3
+    whole, found = augmentation(images, labels), (torch.empty_like(images), torch.empty_like(labels))
+    for rank in range(4):
+        monkeypatch.setattr("medseg_kd.models.augmentation.get_dist_info", lambda rank=rank: (rank, 4))
+        parts = augmentation(images[rank::4], labels[rank::4])
+        for into, part in zip(found, parts, strict=True):
+            into[rank::4] = part
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)
+    assert sum(torch.equal(before, after) for before, after in zip(images, whole[0], strict=True)) < 3

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from medseg_kd.models import InstanceNorm2d, norms
+from medseg_kd.models.norms import GroupNorm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -50,3 +51,17 @@ def test_batches_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError), norms.batches_counted_together(model):
         model(torch.rand(2, 3, 4, 4))
     assert model[0].num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_group_norm_that_was_cast_gives_16_bits_under_autocast(dtype: torch.dtype) -> None:
+    """As near to the exact norm as autocast's own; that of float32 weights is PyTorch's."""
+    torch.manual_seed(0)
+    norm, x = GroupNorm(4, 16), torch.randn(2, 16, 9, 7) * 3 + 5
+    torch.nn.init.normal_(norm.weight)
+    exact = torch.nn.functional.group_norm(x, 4, norm.weight, norm.bias)
+    norm.to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm(x.to(dtype))
+    assert found.dtype == dtype
+    assert (found.float() - exact).norm() < (1e-6 if dtype == torch.float32 else 1e-2) * exact.norm()

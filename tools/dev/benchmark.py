@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+import benchmark_data
+import benchmark_dice
 import benchmark_distill
 import benchmark_evaluate
 import benchmark_network
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmark_train.add(
         commands.add_parser("train", help="whole training steps beside MMSegmentation's and a bare loop")
     )
+    benchmark_data.add(commands.add_parser("data", help="reading and augmenting beside a step of the network"))
+    benchmark_dice.add(commands.add_parser("dice", help="what a training reaches, and how soon"))
     benchmark_predict.add(commands.add_parser("predict", help="from a volume to its mask: checkpoint and exports"))
     arguments = parser.parse_args(argv)
     arguments.run(arguments)

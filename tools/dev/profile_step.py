@@ -2,8 +2,6 @@
 
 import argparse
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,62 +10,21 @@ import torch
 from prettytable import PrettyTable
 from torch.profiler import ProfilerActivity, profile
 
-from benchmark_train import held_run
+from held_training import held_run
 from medseg_kd.cli import run
 from medseg_kd.configuration import load_run
 from medseg_kd.engine import NativeAmpOptimWrapper, Runner
+from medseg_kd.engine.step_times import StepClock, watch
 from medseg_kd.models.profiling import device_name, peak_memory
 
 
-class Clock:
-    """Marks where a part of a step begins: by CUDA events, which are read at the end, else by the CPU's clock."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.is_cuda = device.type == "cuda"
-        self.marks: list[tuple[str, Any]] = []
-
-    def begin(self, part: str) -> None:
-        """From here on it is this part."""
-        mark: Any = torch.cuda.Event(enable_timing=True) if self.is_cuda else time.perf_counter()
-        if self.is_cuda:
-            mark.record()
-        self.marks.append((part, mark))
-
-    def milliseconds(self) -> dict[str, float]:
-        """Of each part, from the first mark to the last."""
-        if self.is_cuda:
-            torch.cuda.synchronize()
-        taken: dict[str, float] = defaultdict(float)
-        for (part, start), (_, end) in zip(self.marks, self.marks[1:], strict=False):
-            taken[part] += start.elapsed_time(end) if self.is_cuda else 1e3 * (end - start)
-        return taken
-
-
-def watch(runner: Runner, clock: Clock) -> None:
-    """Have the parts of a run's model and optimizer tell when they begin."""
-    model: Any = runner.bare_model
-    parts = [(model.data_preprocessor, "augmentation")]
-    parts += [(getattr(each.model, "network", each.model), "teacher") for each in getattr(model, "teachers", ())]
-    parts += [(getattr(student := getattr(model, "student", model), "network", student), "student")]
-    for module, part in parts:
-        module.register_forward_pre_hook(lambda *_, part=part: clock.begin(part))
-        module.register_forward_hook(lambda *_: clock.begin("losses"))
-    backward = runner.optim_wrapper.backward
-
-    def timed(loss: torch.Tensor, **options: Any) -> None:
-        clock.begin("backward")
-        backward(loss, **options)
-        clock.begin("optimizer")
-
-    runner.optim_wrapper.backward = timed
-
-
-def step(runner: Runner, clock: Clock) -> None:
+def step(runner: Runner, clock: StepClock) -> None:
     """One iteration of the run's loop."""
-    clock.begin("data wait")
+    clock.start("data wait")
     batch = next(runner.train_loop.dataloader_iterator)
     clock.begin("hooks and log")
     runner.train_loop.run_iter(batch)
+    clock.stop()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,14 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def report(runner: Runner, arguments: argparse.Namespace) -> None:
     """Measure and print."""
     device = next(runner.model.parameters()).device
-    clock = Clock(device)
-    watch(runner, clock)
-    for turn in range(-3, arguments.iterations):
-        if turn == 0:
-            clock.marks.clear()
+    clock = StepClock(device, arguments.iterations)
+    watch(runner.bare_model, runner.optim_wrapper, clock)
+    for _ in range(3 + arguments.iterations):
         step(runner, clock)
-    clock.begin("end")
-    taken = {part: value / arguments.iterations for part, value in clock.milliseconds().items()}
+    torch.get_device_module(device).synchronize(device)
+    taken = clock.read()
     total = sum(taken.values())
     table = PrettyTable([f"{Path(arguments.config).stem}, {device_name(device)}", "ms", "share"], align="r")
     table.add_rows([[part, f"{taken[part]:.2f}", f"{taken[part] / total:.1%}"] for part in taken])

@@ -1,5 +1,7 @@
 """ReviewKD: the pyramid of stages, fused from the deepest up."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,12 +10,13 @@ from torch import Tensor, nn
 from medseg_kd.distill.connectors import ABF
 from medseg_kd.distill.distiller import Distiller
 from medseg_kd.distill.losses.base import DistillLoss
-from medseg_kd.distill.losses.pixels import pool, valid_pixels
+from medseg_kd.distill.losses.pixels import nearest, pool
 from medseg_kd.distill.methods.base import method, on_stages, stage_pairs
 from medseg_kd.models.losses.gathering import count
 from medseg_kd.registry import MODELS
 
 _POOLS = (4, 2, 1)
+_CELLS = [size**2 for size in _POOLS]
 _LOSS = "loss_reviewkd"
 
 
@@ -31,65 +34,81 @@ class HCLLoss(DistillLoss):
 
     same_size = True
 
-    def __init__(self, loss_weight: float = 1.0, ignore_index: int = 255) -> None:
-        super().__init__(loss_weight, ignore_index)
-        self._of_label: dict[Any, tuple[Tensor, ...]] = {}
+    def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:
+        """See :class:`DistillLoss`."""
+        return self.of_pyramid([(student, teacher)], label)
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        label: Tensor | None = None,
-        of_label: dict[Any, tuple[Tensor, ...]] | None = None,
-    ) -> Tensor:
-        """See :class:`DistillLoss`; ``of_label`` keeps what the next map of the same size needs of the same label."""
-        self._of_label = {} if of_label is None else of_label
-        return super().forward(student, teacher, label)
+    def of_pyramid(self, pairs: Sequence[tuple[Tensor, Tensor]], label: Tensor | None = None) -> Tensor:
+        """Sum of the losses of several stages, of each the two maps, as few operations: see :class:`DistillLoss`."""
+        for student, teacher in pairs:
+            self._check(student, teacher)
+        dtype = functools.reduce(torch.promote_types, (each.dtype for pair in pairs for each in pair), torch.float32)
+        students = [student.to(dtype) for student, _ in pairs]
+        with torch.autocast(students[0].device.type, enabled=False):
+            valid = self._valid(label, students)
+            differences = [
+                (student - teacher.detach()).masked_fill(nearest(~valid, student.shape[-2:])[:, None].bool(), 0)
+                for student, (_, teacher) in zip(students, pairs, strict=True)
+            ]
+            # Norms map by map: one pass in each direction, and no sum long enough to lose digits.
+            norms = torch.cat([torch.linalg.vector_norm(each, dim=(2, 3)) for each in differences], dim=1)
+            cells = torch.cat((norms[..., None], _pools(differences)), dim=2)
+            loss = (cells.square() * self._weights(valid, students)).sum()
+            return loss if self.loss_weight == 1 else self.loss_weight * loss
 
-    def compute(self, student: Tensor, teacher: Tensor, label: Tensor | None) -> Tensor:
-        """Features of both, (N, C, h, w) alike; (N, H, W) labels."""
-        key = (student.shape[-2:], student.dtype)
-        if key not in self._of_label:
-            self._of_label[key] = self._weights(label, student)
-        ignored, of_pixels, *of_cells = self._of_label[key]
-        difference = (student - teacher).masked_fill(ignored, 0)
-        # Norms map by map: one pass in each direction, and no sum long enough to lose digits.
-        total = torch.linalg.vector_norm(difference, dim=(2, 3)).square().sum() * of_pixels
-        if of_cells:
-            total = total + (torch.cat(_pools(difference), dim=2).square() * of_cells[0]).sum()
-        return total / student.shape[1]
+    def _valid(self, label: Tensor | None, maps: Sequence[Tensor]) -> Tensor:
+        """(N, H, W) pixels that take part, as large as the label, or as the maps."""
+        if label is not None:
+            return label.long() != self.ignore_index  # in uint8, -1 and 255 are one
+        height, width = (max(each.shape[axis] for each in maps) for axis in (-2, -1))
+        return maps[0].new_ones(len(maps[0]), height, width, dtype=torch.bool)
 
-    def _weights(self, label: Tensor | None, like: Tensor) -> tuple[Tensor, ...]:
-        """What depends on the label and the size (h, w) alone.
+    @torch.no_grad()
+    def _weights(self, valid: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Weights (N, channels of all maps, 1 + 21) of squared norms and of squared cells.
 
-        Returns:
-            (N, 1, h, w) ignored pixels; the weight of a squared difference, and of the squared sums over the cells of
-            all pools, (N, 1, cells): a cell's mean is over its valid pixels, so its share of them divides the sum.
+        A cell's mean is over its valid pixels, so its share of them divides it.
         """
-        valid = valid_pixels(label, like, self.ignore_index)[:, None]
-        shares = _pools(valid.to(like.dtype))
-        sum_of_weights = sum(0.5**level for level in range(len(shares) + 1))
-        weights = (~valid, 1 / (count(valid.sum(), self.training).to(like.dtype) * sum_of_weights))
-        if not shares:
-            return weights
-        counts = [
-            (count((share > 0).sum(), self.training) * (2**level * sum_of_weights)).expand(1, 1, share.shape[2])
-            for level, share in enumerate(shares, 1)
-        ]
-        cells = torch.cat(shares, dim=2)
-        cells = cells.masked_fill(cells == 0, 1).square()
-        return *weights, 1 / (cells * torch.cat(counts, dim=2).to(like.dtype))
+        dtype, sizes = maps[0].dtype, list(dict.fromkeys(each.shape[-2:] for each in maps))
+        places = [sizes.index(each.shape[-2:]) for each in maps]
+        masks = [nearest(valid, size)[:, None].bool() for size in sizes]
+        shares = _pools([mask.to(dtype) for mask in masks])
+        counts = [torch.stack([mask.sum() for mask in masks])]
+        counts += [each.count_nonzero(dim=(0, 2)) for each in shares.split(_CELLS, dim=2)]
+        counted = count(torch.stack(counts, dim=1), self.training).to(dtype)
+        divisors = torch._foreach_mul(
+            [each for place in places for each in counted[place].unbind()],
+            [each.shape[1] * factor for each in maps for factor in _factors(each.shape[-2])],
+        )
+        columns = [each.expand(cells) for each, cells in zip(divisors, [1, *_CELLS] * len(maps), strict=True)]
+        # A cell without a valid pixel is 0, so that any finite weight will do.
+        squared = nn.functional.pad(shares.clamp(min=1e-12).square(), (1, 0), value=1)
+        squared = torch.stack([squared[:, place] for place in places], dim=1)
+        weights = (squared * torch.cat(columns).view(len(maps), -1)).reciprocal().split(1, dim=1)
+        return torch.cat([w.expand(-1, each.shape[1], -1) for w, each in zip(weights, maps, strict=True)], dim=1)
 
 
-def _pools(x: Tensor) -> list[Tensor]:
-    """Adaptive average pools of (N, C, h, w), each flattened to (N, C, cells)."""
-    nested, pools = all(length % _POOLS[0] == 0 for length in x.shape[-2:]), []
+def _factors(height: int) -> list[float]:
+    """What divides the whole map and each pool: the sum of all weights over their own; a pool left out halves none."""
+    halved = [sum(larger < height for larger in _POOLS[:level]) for level in range(len(_POOLS) + 1)]
+    there = [True, *(size < height for size in _POOLS)]
+    whole = sum(0.5**times for times, counts in zip(halved, there, strict=True) if counts)
+    return [whole * 2.0**times for times in halved]
+
+
+def _pools(maps: Sequence[Tensor]) -> Tensor:
+    """Adaptive average pools of maps (N, C, h, w), flattened: (N, channels of all, 21); 0 where a map is no larger."""
+    nested = all(length % _POOLS[0] == 0 and length > _POOLS[0] for each in maps for length in each.shape[-2:])
+    levels = []
     for size in _POOLS:
-        if size < x.shape[-2]:
-            pools.append(pool(x, (size, size)))
-            if nested:  # the cells of the smaller pools are made of whole cells of this one
-                x = pools[-1]
-    return [each.flatten(2) for each in pools]
+        pools = [
+            pool(each, (size, size)) if size < each.shape[-2] else each.new_zeros(*each.shape[:2], size, size)
+            for each in maps
+        ]
+        levels.append(torch.cat(pools, dim=1) if len(pools) > 1 else pools[0])
+        if nested:  # the cells of the smaller pools are made of whole cells of this one
+            maps = levels[-1:]
+    return torch.cat([each.flatten(2) for each in levels], dim=2)
 
 
 @method(HCLLoss)
@@ -122,11 +141,10 @@ class ReviewKD(Distiller):
 
     def compute_distill_losses(self, label: Tensor | None = None) -> dict[str, Tensor]:
         """Walk from the deepest stage to the shallowest."""
-        residual, losses = None, []
-        of_label: dict[Any, tuple[Tensor, ...]] = {}
+        residual, pairs = None, []
         for name in reversed(list(self.connectors)):
             target = self.teacher_recorders.recorders[name].get()
             feature = self.student_recorders.recorders[name].get()
             output, residual = self.connectors[name](feature, residual, target.shape[-2:])
-            losses.append(self.distill_losses[_LOSS](output, target, label, of_label))
-        return {_LOSS: sum(losses[1:], losses[0])}
+            pairs.append((output, target))
+        return {_LOSS: self.distill_losses[_LOSS].of_pyramid(pairs, label)}

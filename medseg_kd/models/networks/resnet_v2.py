@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medseg_kd.models.norms import GroupNorm
+
 
 class StdConv2d(nn.Conv2d):
     """Convolution without bias whose filters have mean 0 and variance 1 (Qiao et al., arXiv 1903.10520)."""
@@ -55,16 +57,16 @@ class Bottleneck(nn.Module):
         super().__init__()
         middle = channels // 4
         self.conv1 = StdConv2d(in_channels, middle, 1)
-        self.gn1 = nn.GroupNorm(32, middle, eps=1e-6)
+        self.gn1 = GroupNorm(32, middle, eps=1e-6)
         self.conv2 = StdConv2d(middle, middle, 3, stride)
-        self.gn2 = nn.GroupNorm(32, middle, eps=1e-6)
+        self.gn2 = GroupNorm(32, middle, eps=1e-6)
         self.conv3 = StdConv2d(middle, channels, 1)
-        self.gn3 = nn.GroupNorm(32, channels, eps=1e-6)
+        self.gn3 = GroupNorm(32, channels, eps=1e-6)
         self.projects = stride != 1 or in_channels != channels
         if self.projects:
             self.conv_proj = StdConv2d(in_channels, channels, 1, stride)
             # One channel a group, with PyTorch's eps: so it is in the code that the weights come from.
-            self.gn_proj = nn.GroupNorm(channels, channels)
+            self.gn_proj = GroupNorm(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, channels, H/stride, W/stride)."""
@@ -89,9 +91,7 @@ class ResNetV2(nn.Module):
     def __init__(self, in_channels: int, width: int, depths: tuple[int, int, int]) -> None:
         super().__init__()
         stem = GreyStdConv2d(width, 7, 2) if in_channels == 1 else StdConv2d(in_channels, width, 7, 2)
-        self.root = nn.Sequential(
-            OrderedDict(conv=stem, gn=nn.GroupNorm(32, width, eps=1e-6), relu=nn.ReLU(inplace=True))
-        )
+        self.root = nn.Sequential(OrderedDict(conv=stem, gn=GroupNorm(32, width, eps=1e-6), relu=nn.ReLU(inplace=True)))
         self.pool = nn.MaxPool2d(3, 2)
         self.block1 = _stage(width, 4 * width, depths[0], stride=1)
         self.block1_padded = nn.ZeroPad2d((0, 1, 0, 1))
