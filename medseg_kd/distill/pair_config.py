@@ -34,7 +34,7 @@ def find_method(name: str) -> Path:
     methods = {each.lower(): Path(each) for each in METHODS}
     methods |= {path.stem.lower(): path for path in sorted((configs_dir() / "_base_/distill").glob("*.py"))}
     if name.lower() not in methods:
-        hint = did_you_mean(name.lower(), methods, f"; there are {', '.join(methods)}")
+        hint = did_you_mean(name.lower(), methods, f"; there are {', '.join(sorted(methods))}")
         raise UserError(f"there is no method {name!r}{hint}")
     return methods[name.lower()]
 

@@ -102,7 +102,9 @@ def _load_inert(name: str, address: str | None, options: dict[str, Any]) -> Any:
     try:
         return torch.hub.load_state_dict_from_url(address, **options) if address else torch.load(name, **options)
     except pickle.UnpicklingError:
-        file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(address).path).name) if address else name
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(address).path).name) if address else Path(name)
+        if not file.is_file():
+            raise
         with placeholders(file):
             return torch.load(file, **options)
 

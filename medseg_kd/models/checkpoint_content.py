@@ -108,7 +108,8 @@ def without_preprocessor(weights: Mapping[str, Any], module: nn.Module, source: 
                 f"{source} was trained on images that its data_preprocessor scaled with {name}="
                 f"{given.flatten().tolist()}, that of the config has {name}={value}: make the two agree"
             )
-    return {key: value for key, value in weights.items() if key.removeprefix("data_preprocessor.") not in own}
+    settings = {f"data_preprocessor.{name}" for name in own}
+    return {key: value for key, value in weights.items() if key not in settings}
 
 
 def _is_dense(value: Tensor) -> bool:

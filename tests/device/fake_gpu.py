@@ -270,7 +270,7 @@ def main() -> None:
         cfg, model = build(path, mode)
         for precision in (torch.float32, torch.bfloat16):
             found = steps(cfg, model, mode, precision)
-            if precision == torch.bfloat16 and not hasattr(model, "teachers"):
+            if precision == torch.bfloat16 and not (found["waits"] or hasattr(model, "teachers")):
                 found["checkpointed"] = saved_when_checkpointed(model, mode)
             print(json.dumps({"config": path, "precision": str(precision), **found}), flush=True)
 

@@ -16,7 +16,7 @@ STEPPED = [
     *sorted(
         path.relative_to(CONFIGS.parent).as_posix()
         for path in PAIRS
-        if "unet_r50_unet_r18" in path.stem or path.parent.name == "reviewkd"
+        if "unet_r50_unet_r18_40k_synapse" in path.stem or path.parent.name == "reviewkd"
     ),
 ]
 

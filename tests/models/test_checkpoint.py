@@ -14,6 +14,7 @@ from torch import nn
 
 from medseg_kd.errors import UserError
 from medseg_kd.models import checkpoint as module
+from medseg_kd.models import checkpoint_address
 from medseg_kd.models.checkpoint import (
     best_checkpoint,
     last_checkpoint,
@@ -125,7 +126,7 @@ def test_torchvision_that_cannot_be_imported(monkeypatch):
     def fail():
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(module, "get_torchvision_models", fail)
+    monkeypatch.setattr(checkpoint_address, "get_torchvision_models", fail)
     with pytest.raises(UserError, match=r"torchvision://resnet18: torchvision cannot be imported \(operator"):
         read_checkpoint("torchvision://resnet18")
 

@@ -41,7 +41,10 @@ class Named(Own):
     [
         ("SoftDiceLoss", r"model.losses\[0\] is 'SoftDiceLoss', expected dict\(type=..., ...\) or a module"),
         (7, r"model.losses\[0\] is 7, expected dict"),
-        (dict(type="SoftDiceLos"), r"\[0\].type is 'SoftDiceLos', which is no loss; did you mean SoftDiceLoss\?"),
+        (
+            dict(type="SoftDiceLos"),
+            r"\[0\].type is 'SoftDiceLos', which is no loss; did you mean SoftDiceLoss",
+        ),
         (dict(type="monai.losses.DiceCELos"), r"which is no loss; did you mean DiceCELoss"),
         (
             dict(type=SoftDiceLoss, smooth=1),

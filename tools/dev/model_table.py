@@ -74,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def all_configs() -> list[str]:
-    """The configs of the networks as they are documented, by the path that train.py takes."""
+    """The configs of the networks as they are documented, each once, by the path that train.py takes."""
     root = configs_dir()
     found = (path.relative_to(root) for path in sorted(root.rglob("*.py")))
-    return [f"configs/{path.as_posix()}" for path in found if not _APART & set(path.parts)]
+    return [f"configs/{path.as_posix()}" for path in found if "synapse" in path.stem and not _APART & set(path.parts)]
 
 
 def _frame(file: Path) -> tuple[str, str]:
