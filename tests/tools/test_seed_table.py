@@ -16,9 +16,11 @@ def test_seeds_are_averaged_and_paired(tmp_path: Path, capsys: pytest.CaptureFix
         write(tmp_path / name, scores)
     seed_table.main([f"plain={tmp_path}/plain", f"KD={tmp_path}/kd0,{tmp_path}/kd1", "--protocol", "transunet"])
     lines = capsys.readouterr().out.splitlines()
-    assert "| plain | 82.50 | 3.75 | 0, 0 |  |  |  |" in lines
+    assert "| plain | 82.50 | 82.50 | 3.75 | 0, 0 |  |  |  |" in lines
     means = [(dice + 2 + 90) / 2 for dice, _ in STUDENT], [(dice + 90) / 2 for dice, _ in BASELINE]
-    (row,) = [line for line in lines if line.startswith("| KD | 85.00 ± 1.41 | 3.06 ± 0.00 | 0, 0 | +2.50 |")]
+    (row,) = [
+        line for line in lines if line.startswith("| KD | 85.00 ± 1.41 | 84.00, 86.00 | 3.06 ± 0.00 | 0, 0 | +2.50 |")
+    ]
     assert row.endswith(f" | {stats.wilcoxon(*means).pvalue:.2g} |")
     assert "| KD | 80.00 | 90.00 |" in lines
 

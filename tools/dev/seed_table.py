@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = {name: [next(found) for _ in paths] for name, paths in arguments.groups}
     means = {name: mean_of_runs(each, name) for name, each in scores.items()}
     rows = [[name, *_cells(scores[name], means[name], means[names[0]])] for name in names]
-    print(table(["", "Dice (%)", "HD95", "missed, invented", "Dice to the first", "95% interval", "p"], rows))
+    print(
+        table(["", "Dice (%)", "each run", "HD95", "missed, invented", "Dice to the first", "95% interval", "p"], rows)
+    )
     organs = means[names[0]].organs
     print(table(["", *organs], [[name, *map("{:.2f}".format, means[name].organ_means("dice"))] for name in names]))
 
@@ -53,13 +55,14 @@ def _cells(runs: list[RunScores], mean: RunScores, baseline: RunScores) -> list[
     """Deviations are over the runs, difference, interval and p over the cases of their mean."""
     found = differences(mean, baseline, "dice")[MEAN]
     interval = "{:+.2f} to {:+.2f}".format(*found.interval) if found.interval else "n/a"
-    measured = [mean_and_deviation([run.mean(metric) for run in runs]) for metric in METRICS]
+    dice, distance = (mean_and_deviation([run.mean(metric) for run in runs]) for metric in METRICS)
+    each = ", ".join(f"{run.mean('dice'):.2f}" for run in runs)
     compared = (
         ["", "", ""]
         if mean is baseline
         else [f"{found.mean:+.2f}", interval, "n/a" if found.p is None else f"{found.p:.2g}"]
     )
-    return [*measured, f"{mean.missed}, {mean.false_alarms}", *compared]
+    return [dice, each, distance, f"{mean.missed}, {mean.false_alarms}", *compared]
 
 
 if __name__ == "__main__":
