@@ -27,6 +27,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 from types import SimpleNamespace
 
+import medseg_kd
 import mmcv.transforms, mmengine.runner, mmseg.models, monai.networks.nets, onnxruntime.quantization, submitit, torch
 import torch.distributed.launcher
 
