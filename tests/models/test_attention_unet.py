@@ -16,6 +16,10 @@ class TestAttentionUNetR18(NetworkContract):
     outputs_in_training = 2
     reduction = 4
 
+    @pytest.mark.full
+    def test_the_exported_network_takes_every_size(self, net, tmp_path):
+        super().test_the_exported_network_takes_every_size(net, tmp_path)
+
     @pytest.fixture
     def published(self):
         return without_values({**self.network, "backbone": dict(depth=18, **BACKBONE)})

@@ -15,6 +15,10 @@ class TestSwinUNETR(NetworkContract):
     # The shifted block of the last stage: at 64x96 both of its axes are shorter than a window, at 128x64 one is.
     network = dict(type=SwinUNETR, num_classes=9, feature_size=12, depths=(1, 1, 1, 2))
 
+    @pytest.mark.full
+    def test_the_exported_network_takes_every_size(self, net, tmp_path):
+        super().test_the_exported_network_takes_every_size(net, tmp_path)
+
     def test_stages(self, net):
         assert [stage["reduction"] for stage in net.feature_info] == [2, 4, 8, 16, 32]
 
