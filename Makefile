@@ -7,9 +7,9 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 TEACHER := configs/demo/unet_r18_phantom.py
 STUDENT := configs/demo/cwd_unet_r18_phantom.py
-# Processes that share the tests; each runs one thread.
+# Processes that share the tests; each runs one thread. In their order, the long ones are not the last.
 WORKERS ?= 2
-PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadscope
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 CONFIGS := $(shell find configs -name '*.py')
 
 export PYTHONUNBUFFERED := 1

@@ -121,10 +121,17 @@ def went_on(home: Path, run: Path) -> bool:
     return f"[1/{ITERATIONS}]" not in text and f"[5/{ITERATIONS}]" in text
 
 
-SEEDED = [((*SWEEP, "--seeds", "0", "1"), SWEPT), ((*COMPARE, "--seeds", "0", "--out", "page.md"), COMPARED)]
+SWEEPING = (*SWEEP, "--seeds", "0", "1"), SWEPT
+COMPARING = (*COMPARE, "--seeds", "0", "--out", "page.md"), COMPARED
+# Each command is interrupted in one of the two ways; in the other one too by `make test-all`.
+LOCALLY = [pytest.param(*SWEEPING, id="sweep", marks=pytest.mark.full), pytest.param(*COMPARING, id="compare_methods")]
+IN_A_QUEUE = [
+    pytest.param(*SWEEPING, id="sweep"),
+    pytest.param(*COMPARING, id="compare_methods", marks=pytest.mark.full),
+]
 
 
-@pytest.mark.parametrize("words, run", SEEDED, ids=["sweep", "compare_methods"])
+@pytest.mark.parametrize("words, run", LOCALLY)
 def test_a_local_run_is_killed(tmp_path, phantom, undisturbed, words, run):
     home = write_home(tmp_path)
     with held(home, phantom, words, run, *LOCAL, *OPTIONS):
@@ -134,7 +141,7 @@ def test_a_local_run_is_killed(tmp_path, phantom, undisturbed, words, run):
     assert tables(home) == undisturbed(words)
 
 
-@pytest.mark.parametrize("words, run", SEEDED, ids=["sweep", "compare_methods"])
+@pytest.mark.parametrize("words, run", IN_A_QUEUE)
 def test_slurm_puts_a_run_back(tmp_path, phantom, undisturbed, cluster, words, run):
     """In the middle of training: one by ``scontrol requeue``, one by the signal of a preemption."""
     home = write_home(tmp_path)
@@ -151,7 +158,7 @@ def test_slurm_puts_a_run_back(tmp_path, phantom, undisturbed, cluster, words, r
 def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
     """Started again, it goes on."""
     home, run = write_home(tmp_path), SWEPT
-    words = SEEDED[0][0]
+    words = SWEEPING[0]
     with pytest.raises(AssertionError), held(home, phantom, words, run, *LOCAL, *OPTIONS) as process:
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 130
@@ -168,7 +175,7 @@ def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
 def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
     """Its training saves, as if it had been asked itself."""
     home = write_home(tmp_path)
-    with pytest.raises(AssertionError), held(home, phantom, SEEDED[0][0], SWEPT, *LOCAL, *OPTIONS) as process:
+    with pytest.raises(AssertionError), held(home, phantom, SWEEPING[0], SWEPT, *LOCAL, *OPTIONS) as process:
         process.kill()
         process.wait()  # one that nobody waited for counts as there
         time.sleep(2.5)  # the training looks once a second
@@ -179,7 +186,7 @@ def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
 
 def test_slurm_ends_runs_with_the_command_and_tells_what_failed(tmp_path, phantom, cluster):
     home, run = write_home(tmp_path), SWEPT
-    words = SEEDED[0][0]
+    words = SWEEPING[0]
     with pytest.raises(AssertionError), started(home, phantom, words, *SLURM, *OPTIONS) as process:
         wait_for(lambda: (home / run / "submitit").is_dir() and "job" in (home / "out.txt").read_text(), "jobs")
         jobs = [job_of(home, each) for each in (SWEPT.with_name("seed0"), SWEPT)]
