@@ -56,7 +56,7 @@ class TrainLogProcessor(LogProcessor):
         hooks = [hook for hook in getattr(runner, "hooks", ()) if isinstance(hook, StepTimesHook) and hook.clock]
         taken = hooks[0].clock.read() if hooks else {}
         parts = {part: taken[part] for part in PARTS if part in taken}
-        tag.update({f"{part}_ms": milliseconds for part, milliseconds in parts.items()})
+        tag.update({PARTS[part]: milliseconds for part, milliseconds in parts.items()})
         terms = {key: value for key, value in tag.items() if "loss" in key and key != "loss"}
         shown = [
             f"[{runner.iter + 1:>{len(str(runner.max_iters))}}/{runner.max_iters}]",

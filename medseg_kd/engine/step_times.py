@@ -12,8 +12,16 @@ from mmengine.hooks import Hook
 
 from medseg_kd.engine.graphs import GraphedStep
 
-PARTS = ("teacher", "student", "losses", "backward", "optimizer", "step")
-"""What the log shows; ``step`` is all of them, where a step is one graph or compiled."""
+PARTS = {
+    "teacher": "teacher_ms",
+    "student": "student_ms",
+    "losses": "criteria_ms",
+    "backward": "backward_ms",
+    "optimizer": "optimizer_ms",
+    "step": "step_ms",
+}
+"""What the log shows, and its names in the log's files, where what has "loss" in its name is a term of the loss.
+``step`` is all of them, where a step is one graph or compiled."""
 
 
 class StepClock:
@@ -78,9 +86,9 @@ def watch(model: Any, optim_wrapper: Any, clock: StepClock) -> ExitStack:
     for module, part in parts:
         undo.enter_context(module.register_forward_pre_hook(lambda *_, part=part: clock.begin(part)))
         undo.enter_context(module.register_forward_hook(lambda *_: clock.begin("losses")))
-    for name, then in (("backward", "optimizer"), ("update_params", "hooks and log")):
+    for name, part, then in (("update_params", "losses", "hooks and log"), ("backward", "backward", "optimizer")):
         if (call := getattr(optim_wrapper, name, None)) is not None:
-            setattr(optim_wrapper, name, _timed(call, clock, name, then))
+            setattr(optim_wrapper, name, _timed(call, clock, part, then))
             undo.callback(setattr, optim_wrapper, name, call)
     return undo
 

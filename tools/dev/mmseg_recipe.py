@@ -62,6 +62,13 @@ class LabelRotFlip(RandomRotFlip):
         return results
 
 
+class PlainRunner(mmengine.runner.Runner):
+    """MMEngine's, which says nothing of the machine: it fails there where torchvision does not fit PyTorch."""
+
+    def _log_env(self, env_cfg: dict) -> None:
+        pass
+
+
 def write_images(data_root: str, folder: Path) -> None:
     """Write the training slices of a folder as MMSegmentation's image files, grey JPEG and palette PNG."""
     dataset = SliceDataset(data_root)
@@ -96,7 +103,7 @@ def recipe(
     Returns:
         A runner whose loop is a :class:`HeldLoop`, ready to train.
     """
-    runner = mmengine.runner.Runner(
+    runner = PlainRunner(
         PlainSegmentor(segmentor.network, segmentor.output_weights, losses),
         work_dir=str(folder),
         train_dataloader=dict(

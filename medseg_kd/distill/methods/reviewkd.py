@@ -39,7 +39,7 @@ class HCLLoss(DistillLoss):
         return self.of_pyramid([(student, teacher)], label)
 
     def of_pyramid(self, pairs: Sequence[tuple[Tensor, Tensor]], label: Tensor | None = None) -> Tensor:
-        """Sum of the losses of several stages, of each the two maps, as few operations: see :class:`DistillLoss`."""
+        """Sum of the losses of several stages, (student, teacher) of each, in as few operations as those of one."""
         for student, teacher in pairs:
             self._check(student, teacher)
         dtype = functools.reduce(torch.promote_types, (each.dtype for pair in pairs for each in pair), torch.float32)
