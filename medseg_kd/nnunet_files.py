@@ -7,6 +7,7 @@ that a file names is imported here.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,10 @@ class Plan:
 
     def check_2d(self) -> None:
         """Refuse a configuration whose network takes volumes."""
-        if len(self.patch_size) != 2:
+        if not len(self.patch_size) == len(self.spacing) == 2:
             raise UserError(
-                f"{self.where}: its patches {self.patch_size} have {len(self.patch_size)} dimensions; slices need the "
-                "configuration 2d"
+                f"{self.where}: its patches of {self.patch_size} pixels with sides of {self.spacing} mm are no slices. "
+                "Slices need the configuration 2d"
             )
 
 
@@ -98,9 +99,9 @@ def read_plan(path: Path, configuration: str = "2d") -> Plan:
     for key, usual in _USUAL.items():
         if (named := {**plans, **told}.get(key, usual)) != usual:
             raise UserError(f"{where}: {key} is {named!r}: expected nnU-Net's usual {usual}")
-    transpose = _numbers(plans.get("transpose_forward", [0, 1, 2]), int, f"{path}: transpose_forward")
-    if sorted(transpose) != [0, 1, 2]:
-        raise UserError(f"{path}: transpose_forward is {list(transpose)}: expected the axes 0, 1 and 2")
+    transpose = plans.get("transpose_forward", [0, 1, 2])
+    if transpose not in [[*axes] for axes in permutations(range(3))]:
+        raise UserError(f"{path}: transpose_forward is {transpose}: expected the axes 0, 1 and 2")
     batch_size = told.get("batch_size")
     if type(batch_size) is not int or batch_size < 1:
         raise UserError(f"{where}: batch_size is {batch_size!r}: expected a number above 0")
@@ -110,7 +111,7 @@ def read_plan(path: Path, configuration: str = "2d") -> Plan:
         _numbers(told.get("spacing"), float, f"{where}: spacing"),
         batch_size,
         _channels(plans, told, where),
-        transpose,
+        tuple(transpose),
         plans.get("image_reader_writer") == "NibabelIOWithReorient",
         typed(told.get("architecture") or _old_architecture(told, where), dict, f"{where}: architecture"),
         (_order(told, "data", 3, where), _order(told, "probabilities", 1, where)),
@@ -119,9 +120,10 @@ def read_plan(path: Path, configuration: str = "2d") -> Plan:
 
 def _inherited(configurations: Mapping[str, Any], name: Any, path: Path, heirs: tuple[Any, ...] = ()) -> dict[str, Any]:
     """A configuration with what it inherits."""
+    name = str(name)
     if name not in configurations or name in heirs:
-        hint = did_you_mean(str(name), configurations, f"; there are {', '.join(configurations)}")
-        told = f"inherits_from goes round in a circle: {', '.join(map(str, (*heirs, name)))}"
+        hint = did_you_mean(name, configurations, f"; there are {', '.join(configurations)}")
+        told = f"inherits_from goes round in a circle: {', '.join((*heirs, name))}"
         raise UserError(f"{path}: {told}" if name in heirs else f"{path} has no configuration {name!r}{hint}")
     own = typed(configurations[name], dict, f"{path}: configuration {name}")
     if "inherits_from" not in own:
@@ -187,18 +189,18 @@ def _old_architecture(told: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _order(told: Mapping[str, Any], what: str, usual: int, where: str) -> int:
     """The order of the splines that something is resampled by."""
     options = typed(told.get(f"resampling_fn_{what}_kwargs", {}), dict, f"{where}: resampling_fn_{what}_kwargs")
-    other = {key: options[key] for key in ("order_z", "force_separate_z", "is_seg") if options.get(key)}
-    order = options.get("order", usual)
-    if other or order not in range(6):
+    settings = {"order": usual, "order_z": 0, "force_separate_z": None, "is_seg": False, **options}
+    order = settings.pop("order")
+    if order not in range(6) or settings != {"order_z": 0, "force_separate_z": None, "is_seg": False}:
         raise UserError(f"{where}: resampling_fn_{what}_kwargs is {options}: expected an order, and the usual settings")
     return order
 
 
 def _numbers(given: Any, kind: type, where: str) -> tuple[Any, ...]:
-    """Numbers of a list, none below 0."""
+    """Numbers above 0 of a list."""
     numbers = typed(given, list, where)
     kinds = (int,) if kind is int else (int, float)
-    if not numbers or any(type(each) not in kinds or not 0 <= each < math.inf for each in numbers):
+    if not numbers or any(type(each) not in kinds or not 0 < each < math.inf for each in numbers):
         raise UserError(f"{where} is {numbers}: expected numbers, as in [512, 512]")
     return tuple(map(kind, numbers))
 

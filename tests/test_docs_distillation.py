@@ -23,7 +23,7 @@ PAGE = "docs/distillation.md"
 
 @pytest.fixture
 def pair(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:  # noqa: F811
-    """The page's files in a clone; the config of its pair."""
+    """The page's files in a clone; the config of the pair with its method."""
     for _, name, text in blocks(PAGE):
         (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_text(text)
@@ -83,3 +83,11 @@ def test_the_table_of_defaults_is_that_of_the_code():
         assert float(re.search(r"(?<!_)weight ([\d,.]+)", told)[1].replace(",", "")) == defaults["loss_weight"]
         for key, value in re.findall(r"`(\w+)=([\d.]+)`", told):
             assert defaults[key] == float(value)
+
+
+def test_stored_soft_labels_teach(pair):
+    model = MODELS.build(Config.fromfile(pair.with_name("kd_stored_unet_r18.py")).model).train()
+    labels = torch.randint(9, (2, 64, 64), dtype=torch.uint8)
+    soft = torch.randn(2, 9, 64, 64).softmax(1)
+    losses = model(torch.rand(2, 1, 64, 64), labels, mode="loss", soft=soft)
+    assert losses["distill.loss_kd"] > 0

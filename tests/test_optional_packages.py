@@ -15,7 +15,7 @@ PAIR = "configs/demo/cwd_unet_r18_phantom.py"
 OPTIONS = ("--cfg-options", *SHORT, "train_cfg.max_iters=2", "model.teacher_ckpt=None")
 WITHOUT = """
 import sys
-ABSENT = ("mmrazor", "medpy", "segmentation_models_pytorch", "timm")
+ABSENT = ("mmrazor", "medpy", "segmentation_models_pytorch", "timm", "dynamic_network_architectures")
 
 class Absent:
     @staticmethod

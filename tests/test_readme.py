@@ -10,7 +10,7 @@ ENGLISH, CHINESE = "README.md", "README_zh-CN.md"
 PUBLIC = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 PAGES = [ENGLISH, CHINESE, *PUBLIC, *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md")))]
 PLANNED = re.compile(r"\bplanned: |计划中：")
-READERS_OWN = re.compile(r"configs/(my/|unet/unet_r18v1c_d8_80k_synapse.py)")
+READERS_OWN = re.compile(r"configs/(my/|fcn-unet-s5-d16_unet_|unet/unet_r18v1c_d8_80k_synapse.py)")
 METHODS = {
     *("FCN-R18", "FCN-R50", "UNet-R18", "UNet-R50", "Att-UNet", "MedNeXT", "MISSFormer", "TransU-Net", "Swin-UNETR"),
     *("KD", "AT", "DKD", "DIST", "CWD", "ReviewKD", "LSKD", "MGD", "CIRKD", "AttnFD", "IFVD", "BPKD"),

@@ -39,8 +39,9 @@ def settle_names(cfg: Any, read: Callable[[str], Any]) -> None:
     for owner, key in [(model, "architecture"), (model, "teacher"), *((e, "model") for e in _teachers(model))]:
         if isinstance(part := owner.get(key), Mapping) and "cfg_path" in part:
             owner[key] = _model_of(part, f"{file_of(cfg)}: model.{key}", read)
-    _qualify(model, cfg.get("default_scope", "medseg_kd"))
-    if isinstance(kind := model.get("type"), str) and kind in MODELS.module_dict:
+    scope = cfg.get("default_scope", "medseg_kd")
+    _qualify(model, scope)
+    if scope != "medseg_kd" and isinstance(kind := model.get("type"), str) and kind in MODELS.module_dict:
         model["_scope_"] = "medseg_kd"  # whatever the scope of the run
 
 
@@ -95,7 +96,9 @@ def _qualify(node: Any, scope: Any) -> None:
         return
     scope, kind = node.get("_scope_", scope), node.get("type")
     registry = mmengine.registry.MODELS.children.get(scope)
-    if isinstance(kind, str) and kind in MODELS.module_dict and registry not in (None, MODELS):
+    if registry is not None:
+        MODELS.import_from_location()  # which fills it
+    if isinstance(kind, str) and kind in MODELS.module_dict and registry is not None:
         found = registry.get(kind)
         if found is not None and found is not MODELS.module_dict[kind]:
             node["type"] = f"{scope}.{kind}"

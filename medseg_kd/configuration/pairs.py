@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from medseg_kd.configuration.reading import build_model, model_of, read_config, segmentor_of
+from medseg_kd.configuration.reading import brings_weights, build_model, model_of, read_config, segmentor_of
 from medseg_kd.configuration.run_folder import run_folder
 from medseg_kd.distill.pair_config import default_path, find_method, pair_config
 from medseg_kd.errors import UserError
@@ -47,7 +47,8 @@ def write_pair(method: str, teacher: str, student: str, out: Path | None = None,
     for name, cfg in (("teacher", taught), ("model", learning)):
         if segmentor_of(model_of(cfg)) is not cfg.model:
             changes.append(f'{name} = {name}["architecture"]')
-    text = pair_config(recipe, *paths, out, run_folder(taught), changes)
+    run = None if brings_weights(segmentor_of(model_of(taught))) else run_folder(taught)
+    text = pair_config(recipe, *paths, out, run, changes)
     with whole_file(out) as draft:
         draft.write_text(text, encoding="utf-8")
         build_model(read_config(draft))

@@ -16,7 +16,7 @@ from medseg_kd.configuration.explaining import file_of, type_errors_explained
 from medseg_kd.configuration.names import check_bases
 from medseg_kd.configuration.openmmlab import settle_names
 from medseg_kd.errors import UserError, did_you_mean, first_line
-from medseg_kd.registry import MODELS
+from medseg_kd.registry import MODELS, found
 from medseg_kd.signals import Stopped
 
 if not is_installed("mmsegmentation"):
@@ -83,6 +83,12 @@ def model_of(cfg: Any) -> Any:
     if cfg.get("model") is None:
         raise UserError(f"{file_of(cfg)} has no model: inherit a config that has one, or write model=dict(type=...)")
     return cfg["model"]
+
+
+def brings_weights(model: Any) -> bool:
+    """Whether a config is that of a segmentor with weights of its own, such as nnU-Net's, and no checkpoint."""
+    kind = found(MODELS, model.get("type")) if isinstance(model, Mapping) else None
+    return getattr(kind, "brings_weights", False)
 
 
 def segmentor_of(model: Any) -> Any:

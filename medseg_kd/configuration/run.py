@@ -16,10 +16,11 @@ from medseg_kd.configuration.openmmlab import settle_names
 from medseg_kd.configuration.options import set_options
 from medseg_kd.configuration.reading import model_of, read_config
 from medseg_kd.configuration.run_folder import run_folder
+from medseg_kd.datasets import SliceDataset
 from medseg_kd.distill.stored import StoredTeacher
 from medseg_kd.distill.teacher import find_weights
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS, found
+from medseg_kd.registry import DATASETS, MODELS, found
 
 
 def load_run(
@@ -112,23 +113,27 @@ def give_soft_labels(cfg: Any) -> None:
     model = cfg["model"] if isinstance(cfg["model"], Mapping) else {}
     teacher = model.get("teacher")
     parts = innermost((cfg.get(LOADERS[0]) or {}).get("dataset"))
-    where = f"{LOADERS[0]}.dataset.soft_labels"
+    where, file = f"{LOADERS[0]}.dataset.soft_labels", file_of(cfg)
     if not isinstance(teacher, Mapping) or found(MODELS, teacher.get("type")) is not StoredTeacher:
         if any(part.get("soft_labels") for part in parts):
             raise UserError(
-                f"{where} is set, but no teacher takes it: set model.teacher=dict(type='StoredTeacher', ...)"
+                f"{file}: {where} is set, but no teacher takes it: set model.teacher=dict(type='StoredTeacher', ...)"
             )
         return
     if model.get("teacher_ckpt"):
-        raise UserError(f"model.teacher_ckpt is {model['teacher_ckpt']}, but a StoredTeacher has none: set it to None")
+        raise UserError(
+            f"{file}: model.teacher_ckpt is {model['teacher_ckpt']}, but a StoredTeacher has none: set it to None"
+        )
     if len(parts) > 1:
         raise UserError(
-            f"a StoredTeacher teaches one data set, but {LOADERS[0]} has {len(parts)}: join them in one folder"
+            f"{file}: a StoredTeacher teaches one data set, but {LOADERS[0]} has {len(parts)}: join them in one folder"
         )
     for part in parts:
-        folder, own = teacher.get("folder"), part.get("soft_labels")
+        kind, folder, own = found(DATASETS, part.get("type")), teacher.get("folder"), part.get("soft_labels")
+        if not (isinstance(kind, type) and issubclass(kind, SliceDataset)):
+            raise UserError(f"{file}: a StoredTeacher teaches a SliceDataset, but {LOADERS[0]} has {part.get('type')}")
         if own not in (None, folder):
-            raise UserError(f"{where} is {own}, but model.teacher.folder is {folder}: leave the first out")
+            raise UserError(f"{file}: {where} is {own}, but model.teacher.folder is {folder}: leave the first out")
         part["soft_labels"] = folder
 
 

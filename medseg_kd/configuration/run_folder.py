@@ -7,12 +7,12 @@ from mmengine.config import Config
 
 from medseg_kd.configuration.explaining import file_of
 from medseg_kd.configuration.names import LOADERS, innermost
-from medseg_kd.configuration.reading import segmentor_of
+from medseg_kd.configuration.reading import brings_weights, segmentor_of
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation import VolumeMetric
 from medseg_kd.evaluation.predictions import PredictionWriter
 from medseg_kd.models.checkpoint import best_checkpoint, last_checkpoint, resolve_checkpoint
-from medseg_kd.registry import METRICS, MODELS, found
+from medseg_kd.registry import METRICS, found
 
 
 def run_folder(cfg: Any) -> str:
@@ -46,7 +46,7 @@ def choose_checkpoint(cfg: Config, given: str | None = None, best: bool = False)
         given: A checkpoint or another run's folder, if not the last of this run.
         best: Take the best of the validations, by the first metric of the checkpoint hook's ``save_best``.
     """
-    if getattr(found(MODELS, segmentor_of(cfg.model).get("type")), "brings_weights", False):
+    if brings_weights(segmentor_of(cfg.model)):
         if given or best:
             raise UserError(f"{file_of(cfg)}: its model brings its weights: give no checkpoint, and leave --best out")
         return None, ""

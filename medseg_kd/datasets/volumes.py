@@ -79,16 +79,11 @@ class Header:
         return orientation_of(self.direction)
 
     @property
-    def slice_spacing(self) -> tuple[float, float]:
-        """mm of a pixel of its slices, (row, column), once the volume is turned to LPS."""
+    def plane(self) -> tuple[tuple[float, float], tuple[int, int]]:
+        """mm of a pixel of its slices, (row, column), and their (H, W), once the volume is turned to LPS."""
         _, row, column = turns(self.orientation, ORIENTATION)[0]
-        return self.spacing[::-1][row], self.spacing[::-1][column]
-
-    @property
-    def slice_size(self) -> tuple[int, int]:
-        """(H, W) of its slices, once the volume is turned to LPS."""
-        _, row, column = turns(self.orientation, ORIENTATION)[0]
-        return self.size[::-1][row], self.size[::-1][column]
+        spacing, size = self.spacing[::-1], self.size[::-1]
+        return (spacing[row], spacing[column]), (size[row], size[column])
 
     def differences(self, other: "Header") -> list[str]:
         """In what another file's grid differs, a line each."""

@@ -245,7 +245,8 @@ def _check_pair(student: BaseModel, teacher: Teacher) -> None:
             f"the student (model.architecture) learns the regions {told[0]}, the teacher ({teacher.source}) {told[1]}. "
             "Make both a RegionSegmentor of the same regions, or neither"
         )
-    own, its = (getattr(model.data_preprocessor, "values", None) for model in (student, teacher.model))
+    preprocessors = (getattr(model, "data_preprocessor", None) for model in (student, teacher.model))
+    own, its = (getattr(each, "values", None) for each in preprocessors)
     if own is not None and its is not None and own != its:
         raise UserError(
             f"the teacher ({teacher.source}) takes values as its data_preprocessor makes them ({in_words(its)}), but "

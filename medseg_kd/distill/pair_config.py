@@ -19,7 +19,7 @@ with read_base():
 {recipe}
 from medseg_kd.distill import SingleTeacherDistill
 
-run = "{run}"
+run = {run}
 {changes}\
 model = dict(type=SingleTeacherDistill, architecture=model, teacher=teacher, teacher_ckpt=run, distiller=distiller)
 """
@@ -48,12 +48,14 @@ def default_path(method: Path, teacher: Path, student: Path) -> Path:
     return Path("configs/distill", folders.get(method.stem, method.stem), f"{name}.py")
 
 
-def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str, changes: Iterable[str] = ()) -> str:
+def pair_config(
+    method: Path, teacher: Path, student: Path, out: Path, run: str | None, changes: Iterable[str] = ()
+) -> str:
     """Text of a pair's config, from the configs of both and what :func:`find_method` gives.
 
     Args:
         out: Where the text is to lie: its imports are relative to it.
-        run: The teacher's run folder.
+        run: The teacher's run folder; None for one that brings its weights.
         changes: Lines between the imports and the model.
 
     Raises:
@@ -64,7 +66,9 @@ def pair_config(method: Path, teacher: Path, student: Path, out: Path, run: str,
         recipe = f"    from {_module(method, out)} import *\n"
     else:
         recipe, changes = "", (f'distiller = dict(type="{method}")', *changes)
-    return _TEMPLATE.format(**models, recipe=recipe, run=run, changes="".join(f"{line}\n" for line in changes))
+    return _TEMPLATE.format(
+        **models, recipe=recipe, run=f'"{run}"' if run else run, changes="".join(f"{line}\n" for line in changes)
+    )
 
 
 def _module(config: Path, out: Path) -> str:

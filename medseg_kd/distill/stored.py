@@ -18,9 +18,9 @@ class StoredTeacher(nn.Module):
     """Teaches the probabilities of each training case that lie in files; anything may have predicted them.
 
     The runner gives ``folder`` to the training data as its ``soft_labels``; the probabilities p come with each batch,
-    augmented as the slices are. Its logits are log p at the full resolution. For losses that form a softmax over
-    classes (KD, DKD, DIST) that is what the logits of the network would have given, at any temperature, as they differ
-    by a number for each pixel alone. CWD's softmax over pixels is of log p / T, whose classes compete at a pixel.
+    augmented as the slices are. Its logits are log p at the full resolution. Losses that form a softmax over classes
+    (KD, DKD, DIST, BPKD, LSKD) are what the network's own logits would have given, at any temperature: they differ by a
+    number for each pixel alone. CWD's softmax over pixels is of log p / T, whose classes compete at a pixel.
 
     Args:
         folder: Where the files are, or several folders, such as the ``fold_<i>/validation`` of nnU-Net.
@@ -33,13 +33,15 @@ class StoredTeacher(nn.Module):
             raise UserError(f"model.teacher.folder is {folder!r}: expected a folder, or a list of them")
         self.weights_source = f"the probabilities in {', '.join(folders)}"
         self.network = LogProbabilities()
+        self.data_preprocessor = None
 
     @property
     def feature_info(self) -> Any:
         """There are no stages: asking for them is an error."""
         raise UserError(
-            f"the stored teacher ({self.weights_source}) has probabilities and no features, which AT, ReviewKD and "
-            "CWD's stage compare. Choose KD, DKD, DIST or CWD on logits, or a teacher that runs"
+            f"the stored teacher ({self.weights_source}) has probabilities and no features, which this method "
+            "compares (as AT, ReviewKD and CWD's stage do). Choose one on logits (KD, DKD, DIST, CWD, BPKD, LSKD), "
+            "or a teacher that runs"
         )
 
     def forward(self, soft: Tensor, mode: str = "tensor") -> Tensor:

@@ -69,6 +69,10 @@ class Teacher:
                 f"{' and '.join(without)}: the teacher is a StoredTeacher, which has no weights and runs nothing. "
                 "Leave it out (teacher_ckpt=None), or name a network as teacher"
             )
+        if ckpt and self._has_weights:
+            raise UserError(
+                f"{key} is {ckpt}, but the teacher brings its weights ({self.model.weights_source}): set it to None"
+            )
         self.is_compiled = compiled is not False
         self._network_suffices = hasattr(self.model, "network")
         self._run: Callable[[Tensor], Any] = self._forward

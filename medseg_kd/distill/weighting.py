@@ -80,20 +80,28 @@ class GradientShare(nn.Module):
     def measure(self, losses: Mapping[str, Tensor], own: Tensor, taps: Mapping[str, Sequence[Tensor]]) -> None:
         """Take the weights anew from the losses, the sum of the student's own, and the tensors of each loss."""
         self.is_due = False
+        if without := [name for name in self.names if not taps.get(name)]:
+            raise UserError(f"GradientShare: {without[0]} is computed from nothing of the student that has a gradient")
+        tapped = list({id(each): each for tensors in taps.values() for each in tensors}.values())
+        of_own = dict(zip(map(id, tapped), _gradients(own, tapped), strict=True))
         for index, name in enumerate(self.names):
-            if not taps.get(name):
-                raise UserError(f"GradientShare: {name} is computed from nothing of the student that has a gradient")
-            others, its = (_norm(value, taps[name]) for value in (own, losses[name]))
+            others = _norm([of_own[id(each)] for each in taps[name]], own)
+            its = _norm(_gradients(losses[name], taps[name]), own)
             weight = self.share * others / its
             usable = weight.isfinite() & (weight > 0) & (its > _ROUNDING * others)
             self.weights[index] = torch.where(usable, weight.to(self.weights), self.weights[index])
 
 
-def _norm(value: Tensor, taps: Sequence[Tensor]) -> Tensor:
-    """Norm of the gradient of a scalar on some tensors, over the batches of all processes."""
-    gradients = torch.autograd.grad(_LIFT * value, list(taps), retain_graph=True, allow_unused=True)
-    norms = [vector_norm(each, dtype=torch.float32) for each in gradients if each is not None]
-    square = torch.stack(norms).square().sum() if norms else value.new_zeros((), dtype=torch.float32)
+def _gradients(value: Tensor, taps: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Gradients of a scalar on some tensors; None where it does not depend on one."""
+    return torch.autograd.grad(_LIFT * value, list(taps), retain_graph=True, allow_unused=True)
+
+
+def _norm(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Norm of gradients as one vector, over the batches of all processes, in float32 or better."""
+    given = [each for each in gradients if each is not None]
+    norms = [vector_norm(each, dtype=torch.promote_types(each.dtype, like.dtype)) for each in given]
+    square = torch.stack(norms).square().sum() if norms else torch.zeros_like(like)
     return (reduced(square) if get_world_size() > 1 else square).sqrt()
 
 

@@ -200,16 +200,15 @@ def check_checkpoint(
     if not isinstance(meta, Mapping):
         return
     differ: list[str] = []
-    if meta.get("spec"):
-        saved = DataSpec.from_json(meta["spec"], f"{source}: meta.spec")
-        differ = [] if spec is None else saved.differences(spec)
-    else:
-        classes = list((meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or ())
-        if spec is not None and classes and classes != list(spec.classes):
+    own, its = saved_values(meta), getattr(preprocessor, "values", None)
+    if meta.get("spec") and spec is not None:
+        differ = DataSpec.from_json(meta["spec"], f"{source}: meta.spec").differences(spec)
+    elif own is not None and its is not None and own != its:
+        differ = [f"values: {in_words(own)} and {in_words(its)} (data_preprocessor)"]
+    if not meta.get("spec") and spec is not None:
+        classes = list((meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or spec.classes)
+        if classes != list(spec.classes):
             differ.append(f"classes: {', '.join(map(str, classes))} and {', '.join(spec.classes)}")
-        own, its = saved_values(meta), getattr(preprocessor, "values", None)
-        if own is not None and its is not None and own != its:
-            differ.append(f"values: {in_words(own)} and {in_words(its)} (data_preprocessor)")
     if differ:
         raise UserError(
             f"{whose} {source} was trained on other images than the data of this run:\n  "

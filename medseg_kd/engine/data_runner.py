@@ -35,18 +35,20 @@ class DataRunner(DeviceRunner):
 
     def _with_data_checked(self, loop: BaseLoop) -> BaseLoop:
         """A loop whose data are those that the model, and the loop before it, are made for, and can be loaded."""
-        if (dataset := owner_of(loop.dataloader.dataset, "spec")) is not None:
+        dataset = owner_of(loop.dataloader.dataset, "spec")
+        if dataset is not None:
             check_model(self.bare_model, dataset.spec, dataset.data_root)
-            if self.data_spec is not None and (other := self.data_spec.differences(dataset.spec)):
-                raise UserError(f"{dataset.data_root}: not the images that are trained on:\n  " + "\n  ".join(other))
             if self.data_spec is None:
                 fit_to_data(self.bare_model, dataset)
-            self.data_spec = dataset.spec
             if self._is_training:
                 check_validation(dataset)
             elif isinstance(loop, TestLoop):
                 check_tested((self.cfg.get("train_dataloader") or {}).get("dataset"), dataset)
-        elif (spec := spec_of(loop.dataloader.dataset, self.bare_model.data_preprocessor)) is not None:
+        spec = spec_of(loop.dataloader.dataset, self.bare_model.data_preprocessor) if dataset is None else dataset.spec
+        if spec is not None:
+            if self.data_spec is not None and (other := self.data_spec.differences(spec)):
+                root = (dataset or loop.dataloader.dataset).data_root
+                raise UserError(f"{root}: not the images that are trained on:\n  " + "\n  ".join(other))
             self.data_spec = spec
         self._shared_bytes += shared_bytes(loop.dataloader, first_batch_bytes(loop.dataloader))
         check_shared_memory(self._shared_bytes)

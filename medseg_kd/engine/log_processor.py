@@ -53,8 +53,8 @@ class TrainLogProcessor(LogProcessor):
         if pixels := getattr(runner.bare_model.data_preprocessor, "pixels", 0):
             tag["megapixels_per_second"] = pixels * get_world_size() / max(tag["time"], 1e-9) / 1e6
             speed += f", {tag['megapixels_per_second']:.2f} Mpx/s"
-        hooks = [hook for hook in getattr(runner, "hooks", ()) if isinstance(hook, StepTimesHook) and hook.clock]
-        taken = hooks[0].clock.read() if hooks else {}
+        clocks = [hook.clock for hook in getattr(runner, "hooks", ()) if isinstance(hook, StepTimesHook) and hook.clock]
+        taken = clocks[0].read() if clocks else {}
         parts = {part: taken[part] for part in PARTS if part in taken}
         tag.update({PARTS[part]: milliseconds for part, milliseconds in parts.items()})
         terms = {key: value for key, value in tag.items() if "loss" in key and key != "loss"}

@@ -81,13 +81,14 @@ def saved_values(meta: Mapping[str, Any]) -> tuple[Any, ...] | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     named = {getattr(each.targets[0], "id", ""): each.value for each in nodes if isinstance(each, ast.Assign)}
-    named |= {each.arg: each.value for each in nodes if isinstance(each, ast.keyword) and each.arg}
+    # The outermost, which of a distillation is the one that is used.
+    named |= {each.arg: each.value for each in reversed(nodes) if isinstance(each, ast.keyword) and each.arg}
     found = next((named[name] for name in ("data_preprocessor", "img_norm_cfg") if name in named), None)
+    if not isinstance(found, ast.Call):
+        return None
     try:
-        said = {
-            each.arg: ast.literal_eval(each.value) for each in getattr(found, "keywords", ()) if each.arg in _VALUES
-        }
+        said = {each.arg: ast.literal_eval(each.value) for each in found.keywords if each.arg in _VALUES}
     except ValueError:
         return None
     mean, std = (None if said.get(name) is None else in_float32(said[name]) for name in ("mean", "std"))
-    return (mean, std, bool(said.get("bgr_to_rgb", said.get("to_rgb")))) if said else None
+    return mean, std, bool(said.get("bgr_to_rgb", said.get("to_rgb")))

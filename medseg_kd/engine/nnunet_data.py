@@ -10,7 +10,8 @@ from medseg_kd.datasets.intensities import NoNormalization
 from medseg_kd.datasets.nnunet_plans import AS_IT_IS, rescaling, results_spec, rule_of
 from medseg_kd.datasets.volumes import ORIENTATIONS, turns
 from medseg_kd.errors import UserError
-from medseg_kd.models.nnunet_segmentor import NnUNetSegmentor, View
+from medseg_kd.models.nnunet_folds import View
+from medseg_kd.models.nnunet_segmentor import NnUNetSegmentor
 
 _NEAR = 0.05
 """Pixels whose sides differ by less are taken as they are; nnU-Net's training scales by 0.7 to 1.4."""
@@ -52,11 +53,11 @@ def _fit(network: NnUNetSegmentor, dataset: Any, teaches: bool, resized: Any) ->
     scales = tuple(rescaling(channel, rule) for channel, rule in pairs)
     network.network.view = View(scales if any(scale != AS_IT_IS for scale in scales) else ())
     if teaches:
-        network.network.view = _on_grid(network, dataset, network.network.view.scales, resized)
+        network.network.view = view_on_grid(network, dataset, network.network.view.scales, resized)
         _tell(network, spec, pairs)
 
 
-def _on_grid(network: NnUNetSegmentor, dataset: Any, scales: Any, resized: Any) -> View:
+def view_on_grid(network: NnUNetSegmentor, dataset: Any, scales: Any, resized: Any) -> View:
     """The view of a teacher: its pixels and directions, where the data tell theirs."""
     plan, spec = network.plan, dataset.spec
     planes = [_plane(dataset, case, resized) for case in dataset.part.cases]
@@ -91,8 +92,7 @@ def _on_grid(network: NnUNetSegmentor, dataset: Any, scales: Any, resized: Any) 
 def _plane(dataset: Any, case: Any, resized: Any) -> tuple[tuple[float, float] | None, str | None]:
     """Sides of a pixel as it comes to the model, (row, column) in mm, and how the case's file lies; None: not known."""
     if case.header is not None:
-        spacing, orientation = case.header.slice_spacing, case.header.orientation
-        size = case.header.slice_size
+        (spacing, size), orientation = case.header.plane, case.header.orientation
     else:
         pixels = dataset.format.read_slice(case, 0)
         spacing, orientation = pixels.spacing, (pixels.geometry or {}).get("orientation")

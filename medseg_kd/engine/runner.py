@@ -72,7 +72,7 @@ class Runner(CheckpointRunner):
         if self._load_from is not None:
             super().load_or_resume()
         for teacher in getattr(self.bare_model, "teachers", ()):
-            whose, taking = "the teacher's checkpoint", teacher.model.data_preprocessor
+            whose, taking = "the teacher's checkpoint", getattr(teacher.model, "data_preprocessor", None)
             check_checkpoint(teacher.checkpoint_meta, self.data_spec, teacher.source, whose, taking)
         if self.distributed and not is_model_wrapper(self.model):
             self.model = self._distributed_model()

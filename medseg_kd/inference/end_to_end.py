@@ -59,7 +59,7 @@ class EndToEnd(nn.Module):
         preprocessor = self.segmentor.data_preprocessor
         shape, size = slices.shape[-2:], getattr(preprocessor, "size", None)
         if size is not None:
-            smooth = preprocessor.antialias
+            smooth = getattr(preprocessor, "antialias", True)
             slices = F.interpolate(slices, size, mode="bilinear", align_corners=False, antialias=smooth)
         divisor = self.segmentor.size_divisor
         height, width = slices.shape[-2:]
@@ -68,4 +68,5 @@ class EndToEnd(nn.Module):
             slices = F.pad(slices, (0, columns - width, 0, rows - height))
         logits = self.segmentor(slices)
         logits = (logits[0] if isinstance(logits, tuple) else logits)[..., :height, :width]
-        return logits if size is None else F.interpolate(logits, shape, mode="bilinear", align_corners=False)
+        aligned = getattr(self.segmentor, "align_corners", False)
+        return logits if size is None else F.interpolate(logits, shape, mode="bilinear", align_corners=aligned)

@@ -66,13 +66,14 @@ class NnUNetCasePredictor:
             (S, height, width) uint8 on the CPU.
         """
         plan, about = model.plan, about or {}
-        spacing = [*(about.get("spacing") or (1.0, *plan.spacing))]
-        if size is not None:  # they were resized when they were read
-            spacing[1:] = [mm * own / side for mm, own, side in zip(spacing[1:], size, volume.shape[-2:], strict=True)]
         image = volume.cpu().numpy().astype(np.float32).swapaxes(0, 1)
         here, there = _orientations(model, about.get("geometry"))
         image, order = turned(image, here, there), turns(here, there)[0]
-        spacing = [spacing[order[axis]] for axis in plan.transpose]
+        spacing = [1.0, *plan.spacing]
+        if (told := about.get("spacing")) is not None:
+            shrunk = [own / side for own, side in zip(size or volume.shape[-2:], volume.shape[-2:], strict=True)]
+            mm = [told[0], told[1] * shrunk[0], told[2] * shrunk[1]]
+            spacing = [mm[order[axis]] for axis in plan.transpose]
         image = image.transpose(0, *(1 + axis for axis in plan.transpose))
         box = nonzero_box(image) if model.sees_raw else tuple(slice(0, side) for side in image.shape[1:])
         inside = (slice(None), *box)
@@ -87,20 +88,22 @@ class NnUNetCasePredictor:
             whole[inside] = planes
             return turned(whole.transpose(0, *(1 + axis for axis in back)), there, here)
 
-        by_slice = torch.from_numpy(logits).float().transpose(0, 1)
+        by_slice = torch.from_numpy(logits).transpose(0, 1)
         if keep is not None:
             probabilities = model.probabilities(by_slice).transpose(0, 1).numpy()
             outside = [0.0] * len(probabilities) if model.overlapping else [1.0, *[0.0] * (len(probabilities) - 1)]
             for plane in on_grid(probabilities, outside).swapaxes(0, 1):
                 keep(torch.from_numpy(np.ascontiguousarray(plane[None])))
-        labels = on_grid(model.decode(by_slice).numpy()[None], [0])[0]
+        decoded = torch.cat([model.decode(slices.float()) for slices in by_slice.split(ON_CPU)])
+        labels = on_grid(decoded.numpy()[None], [0])[0]
         return torch.from_numpy(np.ascontiguousarray(labels if size is None else zoom_planes(labels, size, order=0)))
 
     def _logits(self, model: Any, image: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Logits (outputs, S, H, W) in half precision of a scaled image (C, S, H, W)."""
         plan = model.plan
         target = [spacing[0], *plan.spacing]
-        shape = tuple(round(mm / new * side) for mm, new, side in zip(spacing, target, image.shape[1:], strict=True))
+        sides = zip(spacing, target, image.shape[1:], strict=True)
+        shape = tuple(max(1, round(mm / new * side)) for mm, new, side in sides)
         resampled = torch.from_numpy(np.ascontiguousarray(resample(image, shape, spacing, target, plan.orders[0])))
         rows, columns = (max(0, side - own) for side, own in zip(plan.patch_size, shape[1:], strict=True))
         top, left = rows // 2, columns // 2
@@ -179,7 +182,8 @@ def resample(
         return image
     apart = _lowest_resolution(spacing, new_spacing)
     result = np.empty((len(image), *shape), image.dtype)
-    for place, values in zip(result, image.astype(np.float64), strict=True):
+    for place, channel in zip(result, image, strict=True):
+        values = channel.astype(np.float64)  # one at a time: a case may have many classes
         if apart is None:
             place[:] = _resized(values, shape, order)
             continue

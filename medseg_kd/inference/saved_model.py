@@ -12,10 +12,11 @@ from medseg_kd.datasets.datasets import checked_size
 from medseg_kd.errors import UserError, first_line
 from medseg_kd.models.checkpoint import load_weights
 from medseg_kd.models.mmseg_adapter import build_segmentor
+from medseg_kd.models.networks import smp_nets
 from medseg_kd.registry import MODELS, MONAI, TASK_UTILS
 
 _PARTS = ("model", "test_dataloader")
-_START = ("init_cfg", "pretrained", "pretrained_url", "checkpoint", "checkpoint_path", "_scope_")
+_START = ("init_cfg", "pretrained", "pretrained_url", "checkpoint", "checkpoint_path", "encoder_weights", "_scope_")
 """Arguments that say where training starts from: the checkpoint has all weights."""
 _ELSEWHERE = re.compile(r"[/\\:]|\.(pth|pt|pkl|py|ya?ml|json|ckpt|bin)$")
 """A file or an address, which a network would read or fetch when it is built."""
@@ -135,6 +136,8 @@ def _trusted(value: Any, where: str) -> Any:
 def _kind(name: Any, where: str) -> Any:
     """The registered class that a name (``UNet``) or a path (``medseg_kd.models.UNet``) stands for."""
     package, _, bare = str(name).rpartition(".")
+    if package.split(".")[0] in smp_nets.SCOPES:
+        return smp_nets.find(f"smp.{bare}")
     MONAI.import_from_location()
     for registry in (*_with_parents(MODELS), MONAI, *_with_parents(TASK_UTILS)):
         found = registry.module_dict.get(bare)

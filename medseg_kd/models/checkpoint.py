@@ -19,12 +19,19 @@ from urllib.parse import urlparse
 
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import CheckpointLoader, get_external_models, get_torchvision_models
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from medseg_kd.errors import UserError, WriteError, did_you_mean, first_line, some
+from medseg_kd.errors import UserError, WriteError, first_line, some
 from medseg_kd.files import sync_folder, whole_file
-from medseg_kd.models.checkpoint_content import check_archive, check_content, check_finite, check_mapping
+from medseg_kd.models.checkpoint_address import address_of
+from medseg_kd.models.checkpoint_content import (
+    check_archive,
+    check_content,
+    check_finite,
+    check_mapping,
+    without_preprocessor,
+)
 from medseg_kd.models.placeholders import placeholders
 from medseg_kd.models.safetensors_file import read_safetensors
 
@@ -60,7 +67,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
 def read_unchecked(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     """As :func:`read_checkpoint`, for files of others: its weights, and what else it holds, may be anything."""
     name = os.fspath(path)
-    address = _address(name) if "://" in name else None
+    address = address_of(name) if "://" in name else None
     if address is None and not os.path.isfile(name):
         raise UserError(f"checkpoint not found: {name} is no file. Correct the path, or train what writes it first")
     if address is None and name.endswith(".safetensors"):
@@ -98,31 +105,6 @@ def _load_inert(name: str, address: str | None, options: dict[str, Any]) -> Any:
         file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(address).path).name) if address else name
         with placeholders(file):
             return torch.load(file, **options)
-
-
-def _address(name: str) -> str:
-    """Resolve ``torchvision://`` and ``open-mmlab://`` names to the address of the weights."""
-    scheme, _, model = name.partition("://")
-    if scheme in ("http", "https"):
-        return name
-    if scheme in ("torchvision", "modelzoo"):
-        try:
-            known = get_torchvision_models()
-        except (ImportError, RuntimeError) as error:
-            raise UserError(
-                f"checkpoint {name}: torchvision cannot be imported ({first_line(error)}). Install the torchvision "
-                f"that fits PyTorch {torch.__version__}, or download the weights and name the file"
-            ) from error
-    elif scheme in ("open-mmlab", "openmmlab"):
-        known = get_external_models()
-    else:
-        raise UserError(
-            f"checkpoint {name}: the scheme {scheme}:// is not supported. Use a file, http(s)://, torchvision:// or "
-            "open-mmlab://"
-        )
-    if model not in known:
-        raise UserError(f"checkpoint {name}: no such model{did_you_mean(model, known)}")
-    return known[model]
 
 
 @CheckpointLoader.register_scheme(prefixes=list(CheckpointLoader._schemes), force=True)
@@ -242,7 +224,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
             and four of each kind named. Or numbers are not finite.
     """
     given = {key.removeprefix("module.") if isinstance(key, str) else key: value for key, value in state_dict.items()}
-    given = _without_preprocessor(given, module, source)
+    given = without_preprocessor(given, module, source)
     obsolete = given.keys() & {
         f"{place}.{name}".removeprefix(".")
         for place, part in module.named_modules()
@@ -255,20 +237,6 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], source: str) 
     check_finite(given, module.state_dict(), source)
     if nn.Module.load_state_dict(module, given, strict=False).missing_keys:  # overrides of others may return nothing
         print_log(f"{source} has no auxiliary head: it starts anew, should training go on", "current")
-
-
-def _without_preprocessor(weights: Mapping[str, Any], module: nn.Module, source: str) -> dict[str, Any]:
-    """Weights without the ``data_preprocessor.mean`` and ``std`` that a module has as settings."""
-    preprocessor = getattr(module, "data_preprocessor", None)
-    own = dict(zip(("mean", "std"), getattr(preprocessor, "values", ()), strict=False))
-    for name, value in own.items():
-        given = weights.get(f"data_preprocessor.{name}")
-        if isinstance(given, Tensor) and (value is None or not torch.allclose(given.flatten(), torch.tensor(value))):
-            raise UserError(
-                f"{source} was trained on images that its data_preprocessor scaled with {name}="
-                f"{given.flatten().tolist()}, that of the config has {name}={value}: make the two agree"
-            )
-    return {key: value for key, value in weights.items() if key.removeprefix("data_preprocessor.") not in own}
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Any], complaint: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg_kd.errors import UserError, some
 
@@ -95,6 +95,20 @@ def check_finite(weights: Mapping[str, Any], own: Mapping[str, Tensor], name: st
             f"{name}: NaN or infinite numbers in {some(odd, _SHOWN_KEYS)}. The training that wrote the checkpoint had "
             "diverged: take an earlier one, or train again with a lower learning rate"
         )
+
+
+def without_preprocessor(weights: Mapping[str, Any], module: nn.Module, source: str) -> dict[str, Any]:
+    """Weights without the ``data_preprocessor.mean`` and ``std`` that a module has as settings."""
+    preprocessor = getattr(module, "data_preprocessor", None)
+    own = dict(zip(("mean", "std"), getattr(preprocessor, "values", ()), strict=False))
+    for name, value in own.items():
+        given = weights.get(f"data_preprocessor.{name}")
+        if isinstance(given, Tensor) and (value is None or not torch.allclose(given.flatten(), torch.tensor(value))):
+            raise UserError(
+                f"{source} was trained on images that its data_preprocessor scaled with {name}="
+                f"{given.flatten().tolist()}, that of the config has {name}={value}: make the two agree"
+            )
+    return {key: value for key, value in weights.items() if key.removeprefix("data_preprocessor.") not in own}
 
 
 def _is_dense(value: Tensor) -> bool:

@@ -41,13 +41,21 @@ class SegDataPreProcessor(SlicePreprocessor):
             raise UserError("model.data_preprocessor.test_cfg pads to a size: only size_divisor can be set there")
         self.given, self.size_divisor = given, given.size_divisor or padded.get("size_divisor")
         given.test_cfg = None
-        scale = [in_float32(each) for each in (given.mean, given.std)] if given._enable_normalize else [None, None]
+        scale = (
+            [in_float32(each.cpu()) for each in (given.mean, given.std)] if given._enable_normalize else [None, None]
+        )
         self.values = (*scale, given._channel_conversion)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepare a batch, see :meth:`SlicePreprocessor.forward`; labels of a test stay a list, of their own sizes."""
         if "data_samples" not in data:
             return super().forward(data, training)
+        if self.values != super().values and not all("img_path" in sample for sample in data["data_samples"]):
+            raise UserError(
+                "dataset.pipeline: samples without img_path may be of any reader, and model.data_preprocessor would "
+                "scale those that have the values of dataset.spec. Name img_path in meta_keys of PackSegInputs for "
+                "MMSegmentation's files, or end the pipeline with PackSlice"
+            )
         if not training:
             self._check_tested(data)
         with torch.autocast(self.device.type, enabled=False):

@@ -47,6 +47,13 @@ MODELS = [
     changed("model['network'] = dict(type='TransUNet', num_heads=7)", "model.network", "Attention"),
     changed("model['network'] = dict(type='monai.UNet', channels=(4, 8))", "model.network", "strides"),
     changed(_FOREIGN.format(_HEAD.format(100)), "model.decode_head", "100 channels"),
+    changed(
+        "model.update(teacher_ckpt=None)\nmodel['teacher'] = dict(type='StoredTeacher', folder='nowhere')",
+        "there is no folder nowhere",
+        "--save_probabilities",
+        base="pair",
+    ),
+    changed("model['teacher'] = dict(type='StoredTeacher', folder='x')", "model.teacher_ckpt is run", base="pair"),
     changed("model.update(teacher=3)", "model.teacher is 3", base="pair"),
     data("model.update(teacher_ckpt='nothing.pth')", "nothing.pth is not there. Train it first", base="pair"),
     changed("model.update(teacher_ckpt=3)", "model.teacher_ckpt is 3", base="pair"),

@@ -122,11 +122,6 @@ def test_a_teacher_is_named_before_anything_is_built(cfg, phantom, tmp_path):
         Runner.from_cfg(cfg)
 
 
-def test_a_config_of_mmrazors_scope_says_what_to_change():
-    with pytest.raises(UserError, match="write type='mmrazor.<Name>'"):
-        complete_run(Config({"work_dir": "run", "model": {"type": "SingleTeacherDistill", "_scope_": "mmrazor"}}))
-
-
 def test_a_config_without_a_name():
     with pytest.raises(UserError, match="set work_dir"):
         complete_run(Config({"model": {}}))

@@ -73,6 +73,9 @@ def test_a_configuration_inherits(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"patch_size": [32, "24"]}, "patch_size is .*expected numbers"),
+        ({"spacing": [0, 1]}, "spacing is .*expected numbers"),
+        ({"resampling_fn_data_kwargs": {"force_separate_z": False}}, "force_separate_z': False.*the usual settings"),
+        ({"inherits_from": ["2d"]}, "has no configuration"),
         ({"spacing": None}, "spacing is None: expected a list"),
         ({"batch_size": 0}, "batch_size is 0: expected a number above 0"),
         ({"normalization_schemes": []}, "0 normalization_schemes, but 1 use_mask_for_norm"),

@@ -13,8 +13,9 @@ from stored_files import softened, volumes, write_nnunet
 from torch.utils.data import DataLoader
 from volume_files import write_volume
 
-from medseg_kd.datasets import SliceDataset, collate_slices, soft_labels
+from medseg_kd.datasets import Channel, SliceDataset, Window, collate_slices, soft_labels
 from medseg_kd.datasets.cached_slices import cached_loader
+from medseg_kd.datasets.conversion import Pair, Recipe, convert, load_label_map
 from medseg_kd.datasets.pickled import numbers, read_pickle
 from medseg_kd.errors import UserError
 
@@ -85,6 +86,22 @@ def test_ours_are_read_by_the_mask_beside_them(root: Path, tmp_path: Path):
     np.savez(folder / "a.npz", probabilities=soft, names=np.array(["background", "TZ", "PZ"]))
     with pytest.raises(UserError, match=r"3 classes \(background, TZ, PZ\), the training data have 3"):
         _open(root, folder)
+
+
+def test_slices_that_were_prepared_from_the_volumes_get_theirs(root: Path, stored: Path, tmp_path: Path):
+    """By case and number: nnU-Net has seen the volumes, the student its slices; spacing is compared, too."""
+    pairs = [Pair(n, root / f"imagesTr/{n}_0000.nii.gz", root / f"labelsTr/{n}.nii.gz") for n in "abcdef"]
+    recipe = Recipe(Channel("T2", Window(-4, 6)), load_label_map("none"), ("background", "PZ", "TZ"))
+    convert({"train": pairs}, tmp_path / "out", recipe, "test")
+    for item in _open(tmp_path / "out", stored, format_options={}):
+        expected = _soft(root, item["meta"]["case_name"])[:, item["meta"]["slice_index"]]
+        assert np.abs(item["soft"].numpy() - expected).max() < 1e-3
+    last = tmp_path / "out" / "train_npz" / "c_slice003.npz"
+    last.unlink()
+    shutil.rmtree(tmp_path / "out" / "lists")
+    shutil.rmtree(tmp_path / "out" / ".cache")
+    told = _refused(tmp_path / "out", stored, format_options={})
+    assert "probabilities of (4, 12, 10), but training case c has (3, 12, 10)" in told
 
 
 def test_folds_are_several_folders(root: Path, stored: Path):

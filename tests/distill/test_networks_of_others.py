@@ -7,7 +7,7 @@ import torch
 from pairs import batch, segmentor
 from torch import nn
 
-from medseg_kd.distill import METHODS, SingleTeacherDistill
+from medseg_kd.distill import SingleTeacherDistill
 from medseg_kd.distill.connectors import ABF
 from medseg_kd.errors import UserError
 from medseg_kd.models import UNet
@@ -63,7 +63,7 @@ def encoder_of(student: nn.Module) -> nn.Module:
     return getattr(student.network, "encoder", None) or student.network.backbone
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", ["KD", "AT", "DKD", "DIST", "CWD", "ReviewKD"])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_step_of_every_method(pair, method, built):
     student, teacher = built[pair]

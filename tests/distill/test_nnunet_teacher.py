@@ -11,7 +11,7 @@ from pairs import batch, segmentor
 from medseg_kd.distill import METHODS, MultiTeacherDistill, SingleTeacherDistill
 from medseg_kd.errors import UserError
 from medseg_kd.models import NnUNetTeacher, UNet
-from medseg_kd.models.nnunet_segmentor import View
+from medseg_kd.models.nnunet_folds import View
 from tests.nnunet_results import dataset_json, write_results
 
 
@@ -45,7 +45,7 @@ def test_a_step_of_every_method(method: str, results: Path) -> None:
 def test_several_folds_have_logits_alone(results: Path) -> None:
     losses = distil(results, "CWD", None)(*batch(), mode="loss")
     assert losses["distill.loss_cwd"] > 0
-    with pytest.raises(UserError, match="has no feature_info"):
+    with pytest.raises(UserError, match="several folds are averaged"):
         distil(results, "AT", None)
 
 
@@ -63,6 +63,12 @@ def test_other_classes_are_refused(results: Path) -> None:
     teacher = dict(type="NnUNetTeacher", results=str(results))
     with pytest.raises(UserError, match=r"student predicts 3 classes .*, the teacher 4 \("):
         SingleTeacherDistill(segmentor(UNet, num_classes=3), teacher, dict(type="KD"))
+
+
+def test_it_takes_no_checkpoint(results: Path) -> None:
+    teacher = dict(type="NnUNetTeacher", results=str(results))
+    with pytest.raises(UserError, match=r"model.teacher_ckpt is work_dirs/a, but the teacher brings its weights \("):
+        SingleTeacherDistill(segmentor(UNet), teacher, dict(type="KD"), teacher_ckpt="work_dirs/a")
 
 
 def test_it_is_one_of_several_teachers(results: Path) -> None:

@@ -11,6 +11,7 @@ from medseg_kd.engine.graphs import graphed_step
 from medseg_kd.errors import UserError
 from medseg_kd.models import FCN
 from medseg_kd.registry import MODELS
+from tests.device_faults import DeviceFaults
 
 SHARE = {"type": "GradientShare", "share": 0.2, "every": 3}
 
@@ -160,6 +161,20 @@ def test_each_of_several_teachers_has_its_own():
     weights = [losses[f"distill.teacher{index}.weight.kd"] for index in (0, 1)]
     assert weights[0] != weights[1]
     assert set(algorithm.checkpoint_state()["distill_weights"]) == {"0.weights", "1.weights"}
+
+
+def test_a_measurement_does_not_make_a_gpu_wait():
+    rule = MODELS.build(SHARE)
+    rule.begin(["loss_a", "loss_b"])
+    taps = [torch.ones(3, requires_grad=True), torch.ones(2, 2, requires_grad=True)]
+    own = taps[0].sum()  # the second is none of its
+    losses = {"loss_a": 5 * taps[0].sum() + taps[1].sum(), "loss_b": taps[1].square().sum()}
+    with DeviceFaults() as faults:
+        rule.measure(losses, own, {"loss_a": taps, "loss_b": taps[1:]})
+    assert faults.found == []
+    assert rule.weights.tolist() == pytest.approx([0.2 * 3**0.5 / (25 * 3 + 4) ** 0.5, 1])
+    with pytest.raises(UserError, match="loss_b is computed from nothing of the student that has a gradient"):
+        rule.measure(losses, own, {"loss_a": taps, "loss_b": []})
 
 
 @pytest.mark.parametrize(

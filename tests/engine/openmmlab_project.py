@@ -13,6 +13,7 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 
 import medseg_kd.configuration.reading  # noqa: F401 (finds what "mmseg::" names)
+import tests.torchvision_operators  # noqa: F401 (MMEngine's own runner imports torchvision)
 
 SCALE = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
 
@@ -85,7 +86,7 @@ teacher_ckpt = {teacher!r}
 model = dict(
     _scope_='mmrazor',
     type='SingleTeacherDistill',
-    architecture=dict(cfg_path={student_cfg!r}, pretrained=False),
+    architecture=dict(cfg_path={student_cfg!r}, pretrained=False, decode_head=dict(channels=6)),
     teacher=dict(cfg_path={teacher_cfg!r}, pretrained=False),
     teacher_ckpt=teacher_ckpt,
     teacher_norm_eval=True,
@@ -99,6 +100,7 @@ model = dict(
                 preds_S=dict(from_student=True, recorder='logits'),
                 preds_T=dict(from_student=False, recorder='logits')))))
 find_unused_parameters = True
+custom_hooks = [dict(type='medseg_kd.TeacherCheckHook')]
 train_cfg = dict(max_iters=1, val_interval=1)
 val_cfg = dict(_delete_=True, type='mmrazor.SingleTeacherDistillValLoop')
 """

@@ -74,6 +74,8 @@ def test_a_run_that_ends_while_it_accumulates_goes_on_bit_for_bit(phantom, tmp_p
     for key in kept & one.keys():
         assert _equal(one[key], other[key]), key
     if distilled:
+        logged = one["message_hub"]["log_scalars"]["train/distill.weight.reviewkd"]["log"]
+        assert [value / logged[2] for value in logged[:3]] == pytest.approx([1 / 3, 2 / 3, 1])
         (weights,) = one["distill_weights"].values()
         assert weights.item() not in (1, _load(whole / "iter_6.pth")["distill_weights"]["0.weights"].item())
     assert "is lost" not in _log(parts) and "are lost" not in _log(parts)

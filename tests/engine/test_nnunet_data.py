@@ -1,18 +1,21 @@
 """A nnU-Net among the models of a run is fitted to its data, and the data to it where their rules are open."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from medseg_kd.configuration.nnunet import take_rules
 from medseg_kd.datasets import SliceDataset
+from medseg_kd.datasets.volumes import ORIENTATIONS, turned
 from medseg_kd.distill import SingleTeacherDistill
-from medseg_kd.engine.nnunet_data import fit_to_data
+from medseg_kd.engine.nnunet_data import fit_to_data, view_on_grid
 from medseg_kd.errors import UserError
-from medseg_kd.models import NnUNetSegmentor, UNet
-from medseg_kd.models.nnunet_segmentor import View
+from medseg_kd.models import NnUNetSegmentor, RegionSegmentor, UNet
+from medseg_kd.models.nnunet_folds import View
 from tests.datasets.volume_files import write_volume
 from tests.distill.pairs import segmentor
 from tests.nnunet_results import dataset_json, plans_json, write_json, write_results
@@ -100,6 +103,44 @@ def test_other_classes_and_channels_are_told(tmp_path: Path) -> None:
     told = r"classes: background, spleen, liver and background, liver, spleen\n  channels: CBCT and CT"
     with pytest.raises(UserError, match=told):
         fit_to_data(taught(other), slices(raw))
+
+
+@pytest.mark.parametrize("transpose", [[0, 1, 2], [0, 2, 1], [1, 0, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]])
+def test_slices_are_turned_as_whole_cases_are(transpose: list[int]) -> None:
+    """For all ways that files may lie: what a teacher sees of a slice is a plane of the volume as nnU-Net takes it."""
+    volume = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
+    slices_of_it = torch.from_numpy(volume)[:, None]
+    dataset = SimpleNamespace(spec=SimpleNamespace(orientation="LPS"), part=SimpleNamespace(cases=[]), data_root="")
+    seen = 0
+    for lies in ORIENTATIONS:
+        plan = SimpleNamespace(transpose=transpose, spacing=(1.0, 1.0))
+        network: Any = SimpleNamespace(plan=plan, orientation=lies, weights_source="")
+        taken = turned(volume, "LPS", lies).transpose(transpose)
+        if taken.shape[0] != 3:
+            with pytest.raises(UserError, match="cuts its slices along another axis"):
+                view_on_grid(network, dataset, (), None)
+            continue
+        view = view_on_grid(network, dataset, (), None)
+        planes = view.of(slices_of_it)
+        assert any(np.array_equal(planes[:, 0], each) for each in (taken, taken[::-1]))
+        assert torch.equal(view.back(planes), slices_of_it)
+        seen += 1
+    assert seen == 16
+
+
+def test_regions_are_taught_as_nnunet_orders_them(tmp_path: Path) -> None:
+    content = dataset_json({"background": 0, "whole": [2, 1], "core": [2]}, regions_class_order=[1, 2])
+    raw = raw_folder(tmp_path / "Dataset001_Toy")
+    write_json(raw / "dataset.json", content)
+    dataset = slices(raw)
+    student = {**segmentor(UNet, num_classes=3), "type": RegionSegmentor, "regions": list(dataset.spec.decoded)}
+    teacher = {"type": "NnUNetTeacher", "results": str(write_results(tmp_path / "r", dataset=content, outputs=2))}
+    algorithm = SingleTeacherDistill({**student, "losses": [{"type": "RegionLoss"}]}, teacher, {"type": "CWD"})
+    fit_to_data(algorithm, dataset)
+    items = [dataset[index] for index in range(2)]
+    batch = (torch.stack([item[key] for item in items]) for key in ("inputs", "labels"))
+    assert algorithm(*batch, mode="loss")["distill.loss_cwd"] > 0
+    assert algorithm.teacher.regions == algorithm.student.regions == (("whole", (1, 2), 1), ("core", (2,), 2))
 
 
 def test_values_stored_by_an_unknown_rule_are_told(phantom: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
 from medseg_kd.models.placeholders import Placeholder
 from tests.engine.openmmlab_project import SCALE, stock, train_stock, write_project
 
+WRITER = dict(type="medseg_kd.PredictionWriter")
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -101,15 +103,18 @@ def test_a_config_of_mmrazor_runs_with_a_stock_teacher(project: Path, tmp_path: 
     assert teacher.keys() == own.keys() and all(torch.equal(teacher[key], own[key]) for key in own)
     losses = runner.message_hub.log_scalars
     assert {"train/distill.loss_cwd", "train/decode.loss_ce", "train/aux.loss_ce"} <= losses.keys()
-    assert losses["train/distill.loss_cwd"].current() > 0
+    assert losses["train/distill.loss_cwd"].current() > 0 and runner.model.student.decode_head.channels == 6
+    assert "on validation case a" in (tmp_path / runner.timestamp / f"{runner.timestamp}.log").read_text()
     assert type(runner.model.distiller.distill_losses["loss_cwd"]).__module__.startswith("mmrazor.")
-    assert "mIoU" in run(project / "distill.py", tmp_path, load_from=str(tmp_path / "iter_1.pth")).test()
+    evaluator = [dict(type="IoUMetric"), dict(type="medseg_kd.VolumeMetric"), WRITER | dict(output_dir=str(tmp_path))]
+    tested = dict(load_from=str(tmp_path / "iter_1.pth"), test_evaluator=evaluator)
+    assert {"mIoU", "mDice"} <= run(project / "distill.py", tmp_path, **tested).test().keys()
+    assert {path.name for path in tmp_path.glob("*.nii.gz")} == {"a.nii.gz", "b.nii.gz"}
     assert Predictor.from_checkpoint(tmp_path, "cpu").spec.num_classes == 2
 
 
-@pytest.mark.parametrize("file", ["iter_2.pth", "best_mIoU_iter_2.pth"])
-def test_a_stock_checkpoint_is_a_start_and_no_run_to_go_on_with(project: Path, tmp_path: Path, file: str) -> None:
-    path = project / "stock" / file
+def test_a_stock_checkpoint_is_a_start_and_no_run_to_go_on_with(project: Path, tmp_path: Path) -> None:
+    path = project / "stock" / "iter_2.pth"
     assert isinstance(read_checkpoint(path)["message_hub"]["log_scalars"]["train/loss"], Placeholder)
     runner = run(project / "teacher.py", tmp_path, load_from=str(path))
     runner.load_or_resume()

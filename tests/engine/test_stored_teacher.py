@@ -19,6 +19,7 @@ from medseg_kd.inference.loading import load_predictor
 from medseg_kd.registry import MODELS
 from tests.engine.test_runner import _equal
 from tests.engine.tiny import TinyNet, tiny_config
+from tests.engine.two_processes import in_two_processes
 
 
 @MODELS.register_module()
@@ -122,7 +123,7 @@ def test_a_test_needs_no_folder(whole: Path, phantom: Path, tmp_path: Path):
         ({"model.teacher_ckpt": "work_dirs/x"}, "model.teacher_ckpt is work_dirs/x, but a StoredTeacher has none"),
         ({"train_dataloader.dataset.soft_labels": "other"}, "soft_labels is other, but model.teacher.folder is"),
         ({"model.teacher_dtype": "bf16"}, "model.teacher_dtype: the teacher is a StoredTeacher"),
-        ({"model.distiller.type": "AT", "model.distiller.tau": None}, "no features, which AT, ReviewKD"),
+        ({"model.distiller.type": "AT", "model.distiller.tau": None}, "probabilities and no features"),
         ({"model.teacher.folder": "none"}, "there is no folder none"),
     ],
 )
@@ -150,3 +151,19 @@ def test_predicted_slices_of_another_size_are_refused(phantom: Path, stored: Pat
     np.savez(path, **{**arrays, "probabilities": arrays["probabilities"][:, :-1]})
     with pytest.raises(UserError, match=r"_slice002.npz: probabilities of \(1, 63, 64\), but training case"):
         Runner.from_cfg(distilled(phantom, tmp_path / "run", other)).train()
+
+
+def _train_in_processes(phantom: Path, folder: Path, stored: Path) -> list[float]:
+    cfg = distilled(phantom, folder, stored, 1, **{**STILL, "train_dataloader.batch_size": 2})
+    cfg.launcher = "pytorch"
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return [float(value) for value in runner.message_hub.get_scalar("train/distill.loss_kd").data[0]]
+
+
+def test_two_processes_learn_from_the_slices_that_they_have(phantom: Path, stored: Path, tmp_path: Path):
+    """Their mean is that of one process with the slices of both, but for norms and dropout, which each has alone."""
+    both = in_two_processes(_train_in_processes, phantom, tmp_path / "two", stored)
+    cfg = distilled(phantom, tmp_path / "one", stored, 1, **{**STILL, "train_dataloader.batch_size": 4})
+    Runner.from_cfg(cfg).train()
+    assert sum(each[0] for each in both) / 2 == pytest.approx(losses(tmp_path / "one", 1)[0], rel=1e-2)

@@ -8,13 +8,14 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from medseg_kd.datasets import CTNormalization, NoNormalization
+from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.datasets.volumes import read_image, to_raw
 from medseg_kd.errors import UserError
 from medseg_kd.inference import NnUNetPredictor, Predictor
 from medseg_kd.inference.loading import load_predictor
 from medseg_kd.inference.nnunet_case import normalised, resample, tile_starts
 from medseg_kd.models import NnUNetSegmentor
-from medseg_kd.models.nnunet_segmentor import View
+from medseg_kd.models.nnunet_folds import View
 from medseg_kd.nnunet_files import read_plan
 from tests.inference.nnunet_cases import EXAMPLES, RAS, Example, write
 from tests.nnunet_results import plans_json, write_json, write_results
@@ -70,6 +71,25 @@ def test_scaled_slices_of_a_data_set_give_the_same(tmp_path: Path) -> None:
     model.sees_raw, model.network.view = False, View(((0.0, 1.0, 400 / 80, (-150 - 60) / 80),))
     windowed = torch.from_numpy(raw.image.clip(-150, 250).astype(np.float32) + 150).div(400).transpose(0, 1)
     assert (model.predict_volume(windowed, None, about) != exact).float().mean() <= FEW
+
+
+def test_slices_of_unknown_spacing_are_not_resampled(tmp_path: Path) -> None:
+    """As if they had that of the plans, also where those exchange rows and columns."""
+    plans = {**plans_json(spacing=[2.0, 0.5]), "transpose_forward": [0, 2, 1]}
+    model = NnUNetSegmentor(str(write_results(tmp_path, plans)))
+    volume = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 1, 30, 26)).astype(np.float32))
+    plain = model.predict_volume(volume)
+    assert torch.equal(plain, model.predict_volume(volume, None, {"spacing": (3.0, 0.5, 2.0)}))
+    assert not torch.equal(plain, model.predict_volume(volume, None, {"spacing": (3.0, 2.0, 0.5)}))
+
+
+def test_resized_slices_have_larger_pixels(tmp_path: Path) -> None:
+    model = NnUNetSegmentor(str(write_results(tmp_path)))
+    volume = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 1, 20, 26)).astype(np.float32))
+    labels = model.predict_volume(volume, (40, 26), {"spacing": (3.0, 0.5, 1.0)})
+    assert labels.shape == (2, 40, 26)
+    own = model.predict_volume(volume, None, {"spacing": (3.0, 1.0, 1.0)})
+    assert np.array_equal(labels.numpy(), zoom_planes(own.numpy(), (40, 26), order=0))
 
 
 def test_probabilities_are_those_of_the_labels(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """MMSegmentation's segmentors behind the interface of ours."""
 
+import copy
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 
 from medseg_kd.errors import UserError
-from medseg_kd.models import SlicePreprocessor, SoftDiceLoss, mmseg_adapter
+from medseg_kd.models import SegDataPreProcessor, SlicePreprocessor, SoftDiceLoss, mmseg_adapter
 from medseg_kd.models.mmseg_adapter import adapt, build_segmentor
 from medseg_kd.registry import MODELS
 
@@ -21,6 +22,7 @@ BACKBONE = dict(type="mmseg.ResNetV1c", depth=18, in_channels=3, base_channels=4
 HEAD = dict(type="mmseg.FCNHead", num_classes=4, in_channels=32, channels=8, in_index=3)
 AUXILIARY = dict(type="mmseg.FCNHead", num_classes=4, in_channels=16, channels=8, in_index=2)
 CONFIG = dict(type="mmseg.EncoderDecoder", backbone=BACKBONE, decode_head=HEAD, auxiliary_head=AUXILIARY)
+SCALE = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
 
 
 def batch(size: tuple[int, int] = (64, 48)) -> dict[str, Any]:
@@ -139,17 +141,46 @@ def test_cascades() -> None:
     assert model.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
 
 
-def test_a_preprocessor_that_scales_intensities() -> None:
-    scaling = dict(type="mmseg.SegDataPreProcessor", mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4])
-    with pytest.raises(UserError, match=r"is a SegDataPreProcessor with a mean.*SlicePreprocessor"):
-        build_segmentor({**CONFIG, "data_preprocessor": scaling})
-    plain = build_segmentor({**CONFIG, "data_preprocessor": dict(type="mmseg.SegDataPreProcessor", size=(64, 64))})
-    assert isinstance(plain.data_preprocessor, SlicePreprocessor)
+def test_its_preprocessor_works_on_its_samples_alone() -> None:
+    theirs = MODELS.build(dict(type="mmseg.SegDataPreProcessor", **SCALE, size_divisor=32, pad_val=1))
+    model = build_segmentor({**CONFIG, "data_preprocessor": dict(type="mmseg.SegDataPreProcessor", **SCALE)})
+    ours = build_segmentor({**CONFIG, "data_preprocessor": theirs}).data_preprocessor
+    assert ours.given is theirs and ours.values == (SCALE["mean"], SCALE["std"], True)
+    images = [torch.randint(256, (3, *size), dtype=torch.uint8) for size in ((40, 50), (30, 33))]
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(4, (1, *each.shape[1:])))) for each in images]
+    with pytest.raises(UserError, match="samples without img_path may be of any reader"):
+        ours(dict(inputs=images, data_samples=samples), True)
+    for name, sample in zip("ab", samples, strict=True):
+        sample.set_metainfo(dict(img_path=f"img/{name}.png"))
+    expected = theirs(dict(inputs=images, data_samples=copy.deepcopy(samples)), True)
+    found = ours(dict(inputs=images, data_samples=copy.deepcopy(samples)), True)
+    assert torch.equal(found["inputs"], expected["inputs"]) and found["inputs"].shape == (2, 3, 64, 64)
+    labels = [sample.gt_sem_seg.data[0] for sample in expected["data_samples"]]
+    assert torch.equal(found["labels"], torch.stack(labels).to(torch.uint8)) and found["labels"][1, 40, 40] == 255
+    assert [each["case_name"] for each in found["meta"]] == ["a", "b"]
+    plain = batch()
+    assert torch.equal(model.data_preprocessor(plain, True)["inputs"], plain["inputs"])
     own = build_segmentor({**CONFIG, "data_preprocessor": dict(type=SlicePreprocessor, size=(32, 32))})
     assert own.data_preprocessor.size == (32, 32)
-    mixing = {"data_preprocessor": dict(type="mmseg.SegDataPreProcessor", batch_augments=[dict(type="ReLU")])}
-    with pytest.raises(UserError, match="with batch_augments, which this project has not"):
-        build_segmentor({**CONFIG, **mixing})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "meta", "message"),
+    [
+        ([(3, 8, 8)], dict(flip=True), "take RandomFlip out of it"),
+        ([(3, 8, 8), (3, 8, 9)], {}, "set batch_size=1"),
+    ],
+)
+def test_a_test_batch_that_would_be_scored_wrongly(inputs: Any, meta: dict[str, Any], message: str) -> None:
+    samples = [SegDataSample(metainfo=meta) for _ in inputs]
+    with pytest.raises(UserError, match=message):
+        SegDataPreProcessor()(dict(inputs=[torch.zeros(size) for size in inputs], data_samples=samples))
+
+
+def test_padding_of_a_test_to_a_size() -> None:
+    with pytest.raises(UserError, match="only size_divisor can be set there"):
+        SegDataPreProcessor(test_cfg=dict(size=(64, 64)))
+    assert SegDataPreProcessor(test_cfg=dict(size_divisor=32)).size_divisor == 32
 
 
 def test_the_divisor_of_a_preprocessor_is_padded_to() -> None:

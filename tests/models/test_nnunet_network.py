@@ -110,14 +110,37 @@ def test_nothing_else_is_imported(name: Any, place: str, tmp_path: Path, monkeyp
     assert "hostile_module" not in sys.modules
 
 
+def test_the_package_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("dynamic_network_architectures")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    class Absent:
+        @staticmethod
+        def find_spec(name: str, *_: Any) -> None:
+            if name == "dynamic_network_architectures":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
+    with pytest.raises(
+        UserError, match=r"needs the package dynamic-network-architectures: pip install medseg_kd\[nnunet\]"
+    ):
+        NnUNet(3, architecture=ARCHITECTURE)
+
+
 def test_what_cannot_be_built_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs plans="):
         NnUNet(3)
     volumes = write_json(tmp_path / "plans.json", plans_json(patch_size=[8, 32, 32], spacing=[3, 1, 1]))
-    with pytest.raises(UserError, match=r"patches \(8, 32, 32\) have 3 dimensions; slices need the configuration 2d"):
+    with pytest.raises(UserError, match=r"patches of \(8, 32, 32\) pixels .* Slices need the configuration 2d"):
         NnUNet(3, plans=str(volumes))
     with pytest.raises(UserError, match=r"PlainConvUNet cannot be built as the plans say \(n_conv_per_stage must have"):
         NnUNet(3, architecture=changed(n_conv_per_stage=[1]))
+    with pytest.raises(UserError, match="cannot be built"):
+        NnUNet(3, architecture=changed(strides=[[1, 1], [0, 2], [2, 2]]))
+    with pytest.raises(UserError, match="expected one that the other divides"):
+        NnUNet(3, architecture=changed(strides=[[1, 1], [3, 2], [1, 1]]))
+    with pytest.raises(UserError, match="expected a dict, and names of what it imports"):
+        NnUNet(3, architecture={**ARCHITECTURE, "_kw_requires_import": [["conv_op"]]})
     layer = {"network_class_name": "torch.nn.Conv2d", "arch_kwargs": {}, "_kw_requires_import": []}
     with pytest.raises(UserError, match="cannot be built"):
         NnUNet(3, architecture=layer)

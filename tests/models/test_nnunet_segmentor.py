@@ -11,7 +11,8 @@ import torch
 from medseg_kd.datasets import Channel, CTNormalization, NoNormalization, Window
 from medseg_kd.datasets.nnunet_plans import rescaling
 from medseg_kd.errors import UserError
-from medseg_kd.models.nnunet_segmentor import NnUNetSegmentor, View
+from medseg_kd.models.nnunet_folds import View
+from medseg_kd.models.nnunet_segmentor import NnUNetSegmentor
 from medseg_kd.registry import MODELS
 from tests.nnunet_results import dataset_json, write_json, write_results
 
@@ -152,4 +153,5 @@ def test_stages_lie_as_the_slices(results: Path) -> None:
         model(x)
         own = model.network.folds[0].unet.encoder(x.flip((-2, -1)))[1]
     torch.testing.assert_close(recorded[0], own.flip((-2, -1)))
-    assert NnUNetSegmentor(str(results)).feature_info == []
+    with pytest.raises(UserError, match=r"logits of several folds are averaged .*fold_0, fold_1, fold_3.*folds=\(0,\)"):
+        NnUNetSegmentor(str(results)).feature_info  # noqa: B018

@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import BasicUNet
 
 from medseg_kd.errors import UserError
-from medseg_kd.models import FCN, SlicePreprocessor, UNet
+from medseg_kd.models import FCN, SegDataPreProcessor, SlicePreprocessor, UNet
 from medseg_kd.registry import MODELS
 from tests.models.segmentors import BACKBONE, CLASSES, MONAI, Pointwise, build
 
@@ -96,7 +96,7 @@ def test_a_network_that_tells_nothing():
 
 
 def test_the_preprocessor_of_mmsegmentation_is_replaced() -> None:
-    model = build(data_preprocessor=dict(type="mmseg.SegDataPreProcessor", size=(16, 16)))
-    assert type(model.data_preprocessor) is SlicePreprocessor
-    with pytest.raises(UserError, match="is a SegDataPreProcessor with a mean"):
-        build(data_preprocessor=dict(type="mmseg.SegDataPreProcessor", mean=[123.7], std=[58.4]))
+    scaling = dict(mean=[123.7], std=[58.4], size=(16, 16))
+    model = build(data_preprocessor=dict(type="mmseg.SegDataPreProcessor", **scaling))
+    assert type(model.data_preprocessor) is SegDataPreProcessor
+    assert model.data_preprocessor.values == ([123.7], [58.4], False)

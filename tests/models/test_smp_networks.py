@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from medseg_kd import timm_import
 from medseg_kd.configuration.checking import check_config
 from medseg_kd.errors import UserError
+from medseg_kd.inference.saved_model import saved_model
 from medseg_kd.models import Segmentor
 from medseg_kd.models.networks import smp_nets
 from medseg_kd.registry import MODELS
@@ -111,6 +112,20 @@ def test_pretrained_weights_of_a_file_load_when_training_starts(encoder, tmp_pat
         torch.testing.assert_close(model.eval().network.encoder(image)[-1], deepest, rtol=1e-3, atol=1e-4)
     with pytest.raises(UserError, match=r"encoder_weights=encoder.safetensors.*another network"):
         build(encoder_name="mobilenet_v2", encoder_weights="encoder.safetensors").init_weights()
+
+
+@pytest.mark.parametrize("kind", ["smp.Unet", "segmentation_models_pytorch.Unet"])
+def test_a_checkpoint_is_enough(kind):
+    """Without the file that its training started from, and without a name of it being imported."""
+    network = dict(type=kind, encoder_name="resnet18", encoder_weights="gone.safetensors")
+    config = dict(type="Segmentor", num_classes=4, network=network)
+    weights = build().state_dict()
+    assert torch.equal(
+        saved_model(config, weights, "it").state_dict()["network.encoder.bn1.bias"], weights["network.encoder.bn1.bias"]
+    )
+    network["type"] = "segmentation_models_pytorch.encoders.get_encoder"
+    with pytest.raises(UserError, match="is no network of segmentation_models_pytorch"):
+        saved_model(config, weights, "it")
 
 
 def test_pretrained_weights_of_the_hub(tmp_path, monkeypatch):

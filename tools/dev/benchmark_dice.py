@@ -161,7 +161,7 @@ def _table(found: dict[str, list[Course]], target: float) -> PrettyTable:
     )
     table.align[""] = "l"
     for name, courses in found.items():
-        at = [found for each in courses if (found := each.reached(target))]
+        at = [reached for each in courses if (reached := each.reached(target))]
         tflop = [steps[0] * each.tflop for each in courses if (steps := each.reached(target))]
         columns = [[float(each[index]) for each in at] for index in range(3)]
         table.add_row(

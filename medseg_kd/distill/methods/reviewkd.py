@@ -76,7 +76,7 @@ class HCLLoss(DistillLoss):
         counts = [torch.stack([mask.sum() for mask in masks])]
         counts += [each.count_nonzero(dim=(0, 2)) for each in shares.split(_CELLS, dim=2)]
         counted = count(torch.stack(counts, dim=1), self.training).to(dtype)
-        divisors = torch._foreach_mul(  # type: ignore[attr-defined]
+        divisors = torch._foreach_mul(
             [each for place in places for each in counted[place].unbind()],
             [each.shape[1] * factor for each in maps for factor in _factors(each.shape[-2])],
         )

@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,11 @@ class NnUNet(BaseModule):
         if architecture is None:
             architecture = read_architecture(str(plans), configuration)
         self.in_channels = in_channels
-        self.unet = _build(architecture, in_channels, num_classes)
-        strides = [stride if isinstance(stride, Sequence) else (stride, stride) for stride in self.unet.encoder.strides]
-        reductions = [1, 1]
-        self.feature_info = []
-        for index, (stride, channels) in enumerate(zip(strides, self.unet.encoder.output_channels, strict=True)):
-            reductions = [reduction * step for reduction, step in zip(reductions, stride, strict=True)]
-            stage = {"module": f"unet.encoder.stages.{index}", "channels": channels, "reduction": max(reductions)}
-            self.feature_info.append(stage)
+        self.unet, self.feature_info, reductions = _build(architecture, in_channels, num_classes)
         self.size_divisor = max(reductions)
         if any(self.size_divisor % reduction for reduction in reductions):
             raise UserError(f"NnUNet: strides of {reductions} in all: expected one that the other divides")
-        outputs = len(strides) - 1 if deep_supervision else 1
+        outputs = len(self.feature_info) - 1 if deep_supervision else 1
         shares = [0.5**index * (index < max(1, outputs - 1)) for index in range(outputs)]
         self.output_weights = tuple(share / sum(shares) for share in shares)
         self.deep_supervision = deep_supervision
@@ -96,28 +89,34 @@ def read_architecture(plans: str, configuration: str = "2d") -> Mapping[str, Any
     return plan.architecture
 
 
-def _build(architecture: Mapping[str, Any], in_channels: int, num_classes: int) -> Any:
-    """A network of the package; those without encoder stages and a decoder are none of nnU-Net's U-Nets."""
-    arguments, imported = architecture.get("arch_kwargs"), architecture.get("_kw_requires_import", ())
-    if not isinstance(arguments, Mapping) or not isinstance(imported, Sequence):
-        raise UserError(f"NnUNet: arch_kwargs of the plans is {arguments!r}: expected a dict")
+def _build(
+    architecture: Mapping[str, Any], in_channels: int, num_classes: int
+) -> tuple[Any, list[dict[str, Any]], list[int]]:
+    """A U-Net of the package, the stages of its encoder, and its strides in all along both axes."""
+    arguments, imported = architecture.get("arch_kwargs"), architecture.get("_kw_requires_import") or []
+    named = isinstance(imported, (list, tuple)) and all(isinstance(key, str) for key in imported)
+    if not (named and isinstance(arguments, Mapping)):
+        raise UserError(
+            f"NnUNet: arch_kwargs of the plans is {arguments!r}: expected a dict, and names of what it imports"
+        )
     found = {key: _class(arguments[key]) for key in imported if arguments.get(key) is not None}
     name = architecture.get("network_class_name")
     kind = _class(name)
     try:
-        network = kind(input_channels=in_channels, num_classes=num_classes, **{**arguments, **found})
-        network.apply(network.initialize)  # type: ignore[arg-type]
+        network: Any = kind(input_channels=in_channels, num_classes=num_classes, **{**arguments, **found})
+        network.apply(network.initialize)
+        reductions, stages = [1, 1], []
+        for index, (stride, width) in enumerate(
+            zip(network.encoder.strides, network.encoder.output_channels, strict=True)
+        ):
+            reductions = [reduction * step for reduction, step in zip(reductions, stride, strict=True)]
+            stages.append({"module": f"unet.encoder.stages.{index}", "channels": width, "reduction": max(reductions)})
+        if min(reductions) < 1 or not hasattr(network.decoder, "deep_supervision"):
+            raise ValueError("it is no U-Net of slices")
     # The package raises what it likes for arguments that it does not take.
     except Exception as error:
         raise UserError(f"NnUNet: {name} cannot be built as the plans say ({first_line(error)})") from error
-    has_stages = all(
-        hasattr(getattr(network, "encoder", None), key) for key in ("stages", "strides", "output_channels")
-    )
-    if not has_stages or not hasattr(getattr(network, "decoder", None), "deep_supervision"):
-        raise UserError(f"NnUNet: {name} is no U-Net with the stages that nnU-Net's have")
-    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
-        raise UserError(f"NnUNet: {name} takes volumes. Name the configuration 2d")
-    return network
+    return network, stages, reductions
 
 
 def _class(name: Any) -> type[nn.Module]:

@@ -19,6 +19,8 @@ from medseg_kd.models.weights.stem import fit_stem
 from medseg_kd.registry import FINDERS
 
 _PACKAGE = "segmentation_models_pytorch"
+SCOPES = ("smp", _PACKAGE)
+"""What names of its networks begin with."""
 _FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -41,7 +43,7 @@ def find(key: str) -> type[nn.Module]:
     return _ours(networks[name])
 
 
-FINDERS.update(dict.fromkeys(("smp", _PACKAGE), find))
+FINDERS.update(dict.fromkeys(SCOPES, find))
 
 
 class _Network(nn.Module):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -13,7 +14,8 @@ from mmengine.logging import MessageHub
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.checkpoint import read_checkpoint
-from medseg_kd.models.weights.foreign import Placeholder, read_foreign
+from medseg_kd.models.placeholders import Placeholder
+from medseg_kd.models.weights.foreign import read_foreign
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.nn.Parameter(torch.ones(2).half())}
 FORMATS = pytest.mark.parametrize("old_format", [False, True])
@@ -48,9 +50,7 @@ def test_a_checkpoint_of_mmengines_runner(tmp_path, old_format):
     hub.update_info("iter", 3)
     content = {"meta": {"cfg": "model = dict()"}, "state_dict": STATE, "message_hub": hub.state_dict()}
     path = save(content, tmp_path / "iter_3.pth", old_format)
-    with pytest.raises(UserError, match="was not opened"):
-        read_checkpoint(path)
-    read = read_foreign(path)
+    read = read_checkpoint(path)
     assert_the_weights(read["state_dict"])
     assert read["meta"] == content["meta"]
     assert isinstance(read["message_hub"]["log_scalars"]["train/loss"], Placeholder)
@@ -95,8 +95,8 @@ def test_the_placeholders_are_gone_afterwards(tmp_path):
     before = set(torch.serialization.get_safe_globals())
     read_foreign(path)
     assert set(torch.serialization.get_safe_globals()) == before
-    with pytest.raises(UserError, match="was not opened"):
-        read_checkpoint(path)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
 
 
 def test_arrays(tmp_path):
