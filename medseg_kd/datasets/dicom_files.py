@@ -23,6 +23,12 @@ _UNPACKED = ("1.2.840.10008.1.2", *(f"1.2.840.10008.1.2.{each}" for each in ("1"
 """Transfer syntaxes of pixels that are not compressed; the first holds where none is told."""
 _LONG = 1 << 16
 """Bytes of an element that is not read here; no header needs one of them."""
+_READ = (
+    *("SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("PixelSpacing", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+)
+"""What is looked at, beside the length of the pixels, which GDCM reads."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def read_header(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = pydicom.dcmread(path, defer_size=_LONG, force=True)
-            found.walk(lambda *_: None)  # which reads what the elements hold
+            for name in _READ:  # decoded here, for a damaged value raises what it likes
+                found.get(name)
     # pydicom has no common base for what it raises on damaged content.
     except Exception as error:
         raise UserError(f"cannot read {path}: damaged or cut short ({first_line(error)}). Copy it again") from error
@@ -139,7 +146,7 @@ def _check_pixels(path: Path, told: Any, rows: int, columns: int) -> None:
         raise UserError(f"{path} tells of {rows}x{columns} pixels of {bits} bits: expected an image of 8, 16 or 32")
     expected = checked_bytes((rows, columns), np.dtype(f"u{bits // 8}"), path)
     syntax = getattr(getattr(told, "file_meta", None), "TransferSyntaxUID", _UNPACKED[0])
-    element = told.get_item("PixelData")
+    element = told.get_item("PixelData", keep_deferred=True)
     held = getattr(element, "length", None) or len(element.value or b"")
     if syntax in _UNPACKED and held != expected + expected % 2:
         raise UserError(
