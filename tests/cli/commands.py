@@ -63,7 +63,12 @@ def command(script: str, *arguments: object, cwd: Path, forked: bool = True) -> 
 
 
 def start(
-    script: str, *arguments: object, cwd: Path, outputs: Sequence[Path], change: Callable[[], None] | None = None
+    script: str,
+    *arguments: object,
+    cwd: Path,
+    outputs: Sequence[Path],
+    change: Callable[[], None] | None = None,
+    **variables: str,
 ) -> BaseProcess:
     """Start a script in a process that has the imports already.
 
@@ -71,8 +76,9 @@ def start(
         script, arguments, cwd: As above.
         outputs: Where its stdout and its stderr go.
         change: What it calls first.
+        variables: Of its environment, beside those that are there.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
     told = [str(ROOT / script), *map(str, arguments)]
     process = running_server().Process(target=_run, args=(told, cwd, environment, outputs, change))
     process.start()
