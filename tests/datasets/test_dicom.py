@@ -146,7 +146,7 @@ def test_what_gdcm_would_make_up_is_refused(changes: dict, message: str, tmp_pat
             r"is of a kind 'O_'\)\. Copy it",
         ),
         (lambda files: rename(files[2], b"OB\0\0\2\0", b"WI\0\0\2\0"), r"is of a kind 'WI'\)\. Copy it"),
-        (lambda files: rename(nest(files[2]), b"\x08\0\0\1SH", b"\x08\0\0\1s_"), r"is of a kind 's_'\)\. Copy it"),
+        (lambda files: rename(nest(files[2]), b"\x08\0\0\1SH", b"\x08\0\0\1QX"), r"is of a kind 'QX'\)\. Copy it"),
     ],
     ids=[
         "gap",
