@@ -31,7 +31,7 @@ def _tensorboard(folder: Path) -> dict[str, list[int]]:
 
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    assert {"train/lr", "val/mDice"} <= {*events.Tags()["scalars"]} and events.Tags()["images"] == ["val_case0005"]
+    assert {"train/lr", "val/mDice"} <= {*events.Tags()["scalars"]} and "val_case0005" in events.Tags()["images"]
     return {name: [event.step for event in events.Scalars(name)] for name in (LOSS, ORGAN)}
 
 
