@@ -135,7 +135,7 @@ def test_a_text_that_is_longer_than_its_file_takes_no_memory(tmp_path: Path, ver
     at = content.index(b"\3\0\0\0", content.index(b"word\0"))
     content[at : at + 4] = b"\xff\xff\xff\x7f"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.h5 cannot be read \(a text in it is damaged\)"):
+    with pytest.raises(UserError, match=r"a\.h5 cannot be read .*damaged"):
         opened(path, read)
 
 
