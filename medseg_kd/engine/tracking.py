@@ -156,7 +156,13 @@ class WandbVisBackend(Tracker):
         if options["mode"] != "online":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at import
         wandb = import_module("wandb")
-        private: dict[str, Any] = {"console": "off", "disable_git": True, "host": "", "save_code": False, "silent": True}
+        private: dict[str, Any] = {
+            "console": "off",
+            "disable_git": True,
+            "host": "",
+            "save_code": False,
+            "silent": True,
+        }
         private |= {f"x_disable_{name}": True for name in ("meta", "stats", "machine_info")}
         # A run of this process that was not ended would be gone on with.
         private |= {"x_save_requirements": False, "reinit": "create_new"}
@@ -252,7 +258,7 @@ def with_own_trackers(visualizer: Any) -> Any:
 
 
 def _own(backend: Any) -> Any:
-    kind = found(VISBACKENDS, backend["type"]) if isinstance(backend, Mapping) else None
+    kind: Any = found(VISBACKENDS, backend["type"]) if isinstance(backend, Mapping) else None
     if not str(getattr(kind, "__module__", "")).startswith("mmengine."):
         return backend
     return {**backend, "type": VISBACKENDS.module_dict.get(kind.__name__, kind)}
