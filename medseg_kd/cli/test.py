@@ -57,13 +57,13 @@ def main(argv: list[str] | None = None) -> None:
         predict_with(runner.bare_model, args.tta, args.decode)
     if args.show_dir:
         runner.register_hook(WorstSlicesHook(args.show_dir))
-    kept = KeepLabelsHook.of(metrics.parent) if metrics and not args.no_report else None
+    kept = KeepLabelsHook(metrics.parent) if metrics and not args.no_report else None
     if kept:
         runner.register_hook(kept)
-    scores = runner.test()
+    runner.test()
     if args.out and args.out != wanted and metrics and is_main_process():
         write_text(args.out, metrics.read_text(encoding="utf-8"))
-    if kept and scores and is_main_process():
+    if kept and is_main_process() and kept.has_scores:
         try:
             from medseg_kd.report.page.gathering import write_report
 

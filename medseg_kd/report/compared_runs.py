@@ -39,23 +39,28 @@ def compared_runs(
         seed: seed of the bootstrap.
     """
     best = ", ".join(f"{'highest' if m.higher_is_better else 'lowest'} {m.title}" for m in metrics)
-    absent = "; ".join(f"{run.name} {run.missed} and {run.false_alarms}" for run in runs)
     header, rows = compared_cells(runs, metrics)
     parts = [
         f"Protocol {protocol}, {len(runs[0].cases)} case(s). {metrics[0].title} of each organ on the right. "
         f"Best in bold: {best}.",
         table(header, _marked(runs, rows, "**{}**")),
-        f"Organ-cases missed and invented: {absent}."
-        f"{OF_ABSENT[protocol] if any(run.missed or run.false_alarms for run in runs) else ''}",
+        absent_organs(runs, protocol),
     ]
     if latex:
         parts.append(_latex(runs, header, rows))
     for run in runs[1:]:
         for metric in metrics:
-            heading, *cells = difference_cells(run, runs[0], metric, seed)
-            parts += [heading, table(*cells)]
+            heading, columns, lines = difference_cells(run, runs[0], metric, seed)
+            parts += [heading, table(columns, lines)]
     parts.append(METHOD.format(seed))
     return "\n\n".join(parts) + "\n"
+
+
+def absent_organs(runs: Sequence[RunScores], protocol: str) -> str:
+    """How many organ-cases each run missed and invented, and what the protocol makes of them."""
+    absent = "; ".join(f"{run.name} {run.missed} and {run.false_alarms}" for run in runs)
+    said = OF_ABSENT[protocol] if any(run.missed or run.false_alarms for run in runs) else ""
+    return f"Organ-cases missed and invented: {absent}.{said}"
 
 
 def compared_cells(

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,7 +26,7 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 _VARIABLES = {f"#0000{number + 1:02x}": f"var(--run{number})" for number in range(COLOURS)}
 _INK, _FAINT = "#000100", "#000200"
 _VARIABLES |= {_INK: "var(--muted)", _FAINT: "var(--line)"}
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "medseg_kd",
     "text.parse_math": False,  # names may hold any sign
@@ -60,16 +61,13 @@ def curve_chart(name: str, runs: Mapping[str, Curves]) -> Markup:
         return _svg(figure, f"{name} over the iterations. {'; '.join(said)}")
 
 
-def strip_chart(
-    title: str, cases: Sequence[str], organs: Sequence[str], runs: Mapping[str, np.ndarray], logarithmic: bool = False
-) -> Markup:
+def strip_chart(title: str, cases: Sequence[str], organs: Sequence[str], runs: Mapping[str, np.ndarray]) -> Markup:
     """All cases of each organ: a point for each, a bar from quartile to quartile, a stroke at the median.
 
     Args:
         title: What is shown, with its unit.
         cases, organs: Names.
         runs: For each (cases, organs), nan without a value.
-        logarithmic: Of the axis of the values, which are 0 or more.
     """
     rows = len(organs) * len(runs)
     with _figure((4.8, 0.8 + max(0.24 * len(organs), 0.17 * rows))) as figure:
@@ -93,13 +91,10 @@ def strip_chart(
                     axes.scatter(column, places, s=9, color=colour, alpha=0.75, linewidths=0, gid=name)
                     whose = f"{run}, " if len(runs) > 1 else ""
                     told = zip(known, column, strict=True)
-                    titles[name] = [f"{whose}{cases[case]}, {organ}: {value:.2f}" for case, value in told]
+                    titles[name] = [f"{whose}{cases[int(case)]}, {organ}: {value:.2f}" for case, value in told]
         axes.set_yticks(range(len(organs)), organs)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(organs) - 0.5, -0.5)
-        if logarithmic:
-            axes.set_xscale("symlog", linthresh=1)
-            axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.set_xlabel(title)

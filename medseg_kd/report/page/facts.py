@@ -58,7 +58,8 @@ def teachers(settings: Any, model: Any, shape: tuple[int, ...]) -> list[dict[str
     """
     if not isinstance(settings, Mapping):
         return []
-    several = [(each, each.get("ckpt")) for each in settings.get("teachers") or () if isinstance(each, Mapping)]
+    many = settings.get("teachers") or ()
+    several: list[Any] = [(each, each.get("ckpt")) for each in many if isinstance(each, Mapping)]
     found = []
     for given, checkpoint in several or [(settings.get("teacher"), settings.get("teacher_ckpt"))]:
         if not isinstance(given, Mapping):

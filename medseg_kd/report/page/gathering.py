@@ -33,7 +33,7 @@ def write_report(runner: Any, kept: KeepLabelsHook, settings: Any, options: str 
     page = Path(runner.work_dir, "report.html")
     page.unlink(missing_ok=True)
     folder = kept.folder.parent
-    run = RunFiles(Path(runner.work_dir), folder.parent, Path(runner.work_dir).absolute().name)
+    run = RunFiles(Path(runner.work_dir), kept.test, Path(runner.work_dir).absolute().name)
     cases, notes, shape = _cases(runner, kept, run)
     write_text(folder / "pictures.json", json.dumps({"cases": cases}))
     found = {

@@ -47,7 +47,7 @@ def read_labels(folder: Path, case: str) -> CaseLabels | None:
         with np.load(file_of(folder, case), allow_pickle=False) as found:
             return CaseLabels(
                 found["prediction"],
-                found["truth"] if "truth" in found else None,
+                found.get("truth"),
                 int(found["position"]),
                 tuple(found["spacing"].tolist()) if "spacing" in found else None,
                 int(found["ignored"]),
@@ -64,21 +64,28 @@ class KeepLabelsHook(Hook):
 
     Attributes:
         failure: Why nothing more is kept; empty while all is well.
+        test: Folder of the scores.
     """
 
     priority = "LOW"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.failure = folder, ""
+    def __init__(self, test: Path) -> None:
+        self.test, self.folder, self.failure = test, test / FOLDER / "labels", ""
         self._written: list[Path] = []
+        self._earlier = 0
 
-    @classmethod
-    def of(cls, test: Path) -> "KeepLabelsHook":
-        """For a test whose scores are written into a folder."""
-        return cls(test / FOLDER / "labels")
+    @property
+    def has_scores(self) -> bool:
+        """Whether the test wrote its scores; without a label in any case it writes none."""
+        return self._changed() != self._earlier
+
+    def _changed(self) -> int:
+        file = self.test / "metrics.json"
+        return file.stat().st_mtime_ns if file.is_file() else 0
 
     def before_test(self, runner: Any) -> None:
         """Begin with an empty folder."""
+        self._earlier = self._changed()
         if is_main_process():
             shutil.rmtree(self.folder.parent, ignore_errors=True)
         barrier()

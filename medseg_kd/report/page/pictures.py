@@ -33,7 +33,7 @@ def chosen_cases(cases: Sequence[str], values: np.ndarray, higher_is_better: boo
     counted = [index for index in range(len(cases)) if not np.isnan(values[index]).all()]
     means = {index: float(np.nanmean(values[index])) for index in counted}
     ranked = sorted(counted, key=lambda index: means[index] if higher_is_better else -means[index])
-    named = {place: f"{place + 1} of {len(ranked)} from the worst" for place in range(len(ranked))}
+    named = {place: f"rank {place + 1} of {len(ranked)}" for place in range(len(ranked))}
     named |= {(len(ranked) - 1) // 2: "median", len(ranked) - 1: "best", 0: "worst"} if ranked else {}
     order = dict.fromkeys([0, (len(ranked) - 1) // 2, len(ranked) - 1, *named]) if ranked else {}
     return [(cases[ranked[place]], named[place]) for place in [*order][:MOST]]

@@ -1,7 +1,6 @@
 """What the folder of a tested run holds for its page."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,8 +14,8 @@ from medseg_kd.evaluation.bootstrap import MEAN, bootstrap
 from medseg_kd.evaluation.measures.base import PROTOCOLS, build_all
 from medseg_kd.evaluation.summary import Summary
 from medseg_kd.experiments.comparison import RunScores, read_scores
-from medseg_kd.report.page.labels import FOLDER
 from medseg_kd.report.curves import Curves, read_curves
+from medseg_kd.report.page.labels import FOLDER
 from medseg_kd.text_files import read_json, read_text
 
 SEED = 0
@@ -68,7 +67,9 @@ class RunFiles:
     def titles(self) -> list[str]:
         """Titles of the measures whose class is known here; the others are told in the notes."""
         known, unknown = [], []
-        for title in [name[1:] for name in self.metrics[self.protocols[0]] if name.startswith("m") and name[1:2].isupper()]:
+        for title in [
+            name[1:] for name in self.metrics[self.protocols[0]] if name.startswith("m") and name[1:2].isupper()
+        ]:
             try:
                 build_all([title])
                 known.append(title)
@@ -114,7 +115,9 @@ class RunFiles:
             self.notes.append("costs, config and pictures are left out: they are of another test than the scores")
             return {}
         if not found:
-            self.notes.append("costs, config and pictures are left out: the test did not keep them (see docs/report.md)")
+            self.notes.append(
+                "costs, config and pictures are left out: the test did not keep them (see docs/report.md)"
+            )
         return found
 
     @cached_property

@@ -16,7 +16,7 @@ from medseg_kd.evaluation.measures.base import kind_of
 from medseg_kd.evaluation.summary import unit_of
 from medseg_kd.experiments.comparison import RunScores, read_runs
 from medseg_kd.files import write_text
-from medseg_kd.report.compared_runs import METHOD, compared_cells, difference_cells
+from medseg_kd.report.compared_runs import METHOD, absent_organs, compared_cells, difference_cells
 from medseg_kd.report.curves import chosen_keys
 from medseg_kd.report.page.charts import COLOURS, MOST_POINTS, curve_chart, strip_chart
 from medseg_kd.report.page.labels import FOLDER, read_labels
@@ -28,6 +28,10 @@ LIMIT = 10_000_000
 """Bytes of a page."""
 MOST_ROWS = 400
 """Cases that are listed with their numbers; ``per_case.csv`` has all."""
+ABOUT = {
+    "transunet": "As published Synapse tables: a missed organ gives 0, an invented one Dice 100; distances in voxels.",
+    "strict": "An organ that is in neither mask is not counted, one that is missed or invented gives Dice 0.",
+}
 _PAGES = Environment(
     loader=PackageLoader("medseg_kd.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -53,6 +57,7 @@ def write_page(runs: Sequence[RunFiles], out: Path) -> Path:
         "curves": [(key, curve_chart(key, {name: curves.get(name, {}) for name in names})) for key in keys],
         "facts": _facts(runs),
         "setups": [(run.name, run.facts.get("config", ""), run.environments) for run in runs],
+        "ranked_by": next((run.name for run in runs if run.pictures), ""),
         "note": next((run.facts["note"] for run in runs if run.facts.get("note")), ""),
         "comparison_method": METHOD.format(SEED),
         "version": __version__,
@@ -101,7 +106,9 @@ def _protocols(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
             run.name = each.name
         found.append(_of_protocol(scores, protocol, titles, runs))
     if not found:
-        raise failed or UserError("the runs have no protocol in common: test them with the same test_evaluator.protocols")
+        raise failed or UserError(
+            "the runs have no protocol in common: test them with the same test_evaluator.protocols"
+        )
     return found
 
 
@@ -118,28 +125,30 @@ def _of_protocol(
     organs, cases = scores[0].organs, scores[0].cases
     return {
         "name": protocol,
+        "about": ABOUT[protocol],
         "summaries": [
             (name, summary, *score_cells(summary, "{}\n{} to {}"))
             for name, summary in zip(names, summaries, strict=True)
         ],
         "percent": [kind.unit == "percent" for kind in kinds],
-        "compared": compared_cells(scores, kinds) if len(runs) > 1 else None,
-        "differences": [
-            difference_cells(run, scores[0], kind, SEED) for run in scores[1:] for kind in drawn
-        ],
+        "compared": compared_cells(scores, drawn) if len(runs) > 1 else None,
+        "absent": absent_organs(scores, protocol),
+        "differences": [difference_cells(run, scores[0], kind, SEED) for run in scores[1:] for kind in drawn],
         "charts": [
             strip_chart(
                 f"{kind.title} ({unit_of(kind, unit)})",
                 cases,
                 organs,
                 {name: run.values[kind.key] for name, run in zip(names, scores, strict=True)},
-                logarithmic=kind.unit == "distance",
             )
             for kind in drawn
         ],
         "boxes_alone": len(cases) * len(organs) * len(runs) > MOST_POINTS,
         "cases": [
-            (f"{kind.title} ({unit_of(kind, unit)}){f' of {name}' if len(runs) > 1 else ''}", *case_table(run, kind.key))
+            (
+                f"{kind.title} ({unit_of(kind, unit)}){f' of {name}' if len(runs) > 1 else ''}",
+                *case_table(run, kind.key),
+            )
             for name, run in zip(names, scores, strict=True)
             for kind in drawn
             if len(cases) <= MOST_ROWS
@@ -180,7 +189,9 @@ def _facts(runs: Sequence[RunFiles]) -> dict[str, Any]:
         column = {
             "network": facts.get("network", "-"),
             **costs_in_words(costs),
-            "measured on": "; ".join([*(costs.get(key, "-") for key in ("input", "device")), *costs.get("remarks", [])]),
+            "measured on": "; ".join(
+                [*(costs.get(key, "-") for key in ("input", "device")), *costs.get("remarks", [])]
+            ),
             "checkpoint": facts.get("checkpoint", "-") or "the model's own weights",
             "labels": facts.get("options") or "argmax",
         }
@@ -197,7 +208,7 @@ def _facts(runs: Sequence[RunFiles]) -> dict[str, Any]:
                 column[f"{which}: Dice (%), {protocol}"] = shown(mean)
         columns.append(column)
     labels = dict.fromkeys(label for column in columns for label in column)
-    classes = next((run.facts["classes"] for run in runs if run.facts.get("classes")), [])
+    classes: list[str] = next((run.facts["classes"] for run in runs if run.facts.get("classes")), [])
     return {
         "rows": [(label, [column.get(label, "-") for column in columns]) for label in labels],
         "classes": [
@@ -222,9 +233,8 @@ def _cases(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
                 packed = with_prediction(case, None if labels is None else labels.prediction)
                 for each, prediction in zip(slices, packed, strict=True):
                     each["predictions"][number] = prediction
-        whose = f" of {shows.name}" if shows and len(runs) > 1 else ""
-        score = f"{case['measure']} {shown(case['score'])}"
-        found.append({**case, "slices": slices, "title": f"{case['which']}{whose}: {case['name']}, {score}"})
+        title = f"{case['which']}: {case['name']}, {case['measure']} {shown(case['score'])}"
+        found.append({**case, "slices": slices, "title": title})
     return found
 
 
@@ -233,4 +243,8 @@ def _left_out(case: dict[str, Any]) -> str:
     count, height, width = case["of"]
     slices = f"all {count} slices" if len(case["slices"]) == count else f"{len(case['slices'])} of {count} slices"
     side = f"{case['height']}x{case['width']} pixels"
-    return f"{slices}, {side}" if [height, width] == [case["height"], case["width"]] else f"{slices}, {side} of {height}x{width}"
+    return (
+        f"{slices}, {side}"
+        if [height, width] == [case["height"], case["width"]]
+        else f"{slices}, {side} of {height}x{width}"
+    )

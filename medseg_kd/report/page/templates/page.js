@@ -114,7 +114,7 @@
       all += 1;
       wrong += truth[place] !== prediction[place];
     }
-    return `${wrong} of ${all} pixels wrong`;
+    return `${wrong} of ${all} organ pixels wrong`;
   }
 
   async function draw() {
