@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare-slices": ("turn NIfTI volumes into slices to train on", "prepare_slices"),
     "prepare-synapse": ("turn the raw BTCV volumes into the Synapse data set", "prepare_synapse"),
     "check": ("find what is wrong with a data set", "check_dataset"),
+    "browse": ("look at what a training would see, before it", "browse_dataset"),
     "doctor": ("say what works on this machine, and what mends the rest", "doctor"),
     "distill": ("write the config of a teacher-student pair", "distill"),
     "taps": ("list what a recorder can tap in a model", "list_taps"),
