@@ -10,8 +10,8 @@ from markdown_it.token import Token
 ROOT = Path(__file__).parents[1]
 PARSER = MarkdownIt("commonmark").enable("table")
 PAIRS = {"README.md": "README_zh-CN.md"} | {
-    path.relative_to(ROOT).as_posix(): f"docs/{path.stem}.zh.md"
-    for path in sorted(ROOT.glob("docs/*.md"))
+    path.relative_to(ROOT).as_posix(): path.with_suffix(".zh.md").relative_to(ROOT).as_posix()
+    for path in sorted(ROOT.glob("docs/**/*.md"))
     if not path.name.endswith(".zh.md")
 }
 
