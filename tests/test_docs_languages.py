@@ -14,10 +14,7 @@ NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
 @pytest.fixture(params=[page for page in PAIRS if page != "README.md"])
 def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
-    english, chinese = request.param, PAIRS[request.param]
-    if not (ROOT / chinese).exists():
-        pytest.skip(f"{chinese} is not written yet")
-    return english, chinese
+    return request.param, PAIRS[request.param]
 
 
 def place(page: str, link: str) -> tuple[str, int | str]:
@@ -39,7 +36,7 @@ def targets(page: str) -> list[tuple[str, int | str]]:
             found.append((re.sub(r"/zh[-_]cn/", "/en/", link, flags=re.IGNORECASE), ""))
             continue
         target, heading = place(page, link)
-        if page in PAIRS.values() and target in PAIRS and (ROOT / PAIRS[target]).exists():
+        if page in PAIRS.values() and target in PAIRS:
             assert (page, link) == ("README_zh-CN.md", "README.md"), f"{page}: {link} leads to the English page"
         found.append((ENGLISH.get(target, target), heading))
     return found
