@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -27,6 +28,7 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+@cache
 def tokens(page: str) -> list[Token]:
     return PARSER.parse(read(page))
 
@@ -36,6 +38,7 @@ def codes(page: str) -> list[Code]:
     return [Code(token.info.strip(), token.content, token.map[0] + 1) for token in found]
 
 
+@cache
 def headings(page: str) -> list[tuple[str, str]]:
     """Level (``h1``) and anchor of each heading; the anchor is GitHub's."""
     found, parsed = [], tokens(page)
