@@ -48,5 +48,5 @@ def test_all_that_a_change_has_to_pass_runs() -> None:
     text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     assert all(each in text for each in ("make lint", "make docs", "macos-", "windows-", "twine check --strict"))
     assert '-m "not full"' in text and '-m "not full"' in (ROOT / "Makefile").read_text()
-    gate = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    assert set(re.findall(r"^make (\w+)$", gate, re.MULTILINE)) == {"lint", "test"}
+    gate = re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "test" in gate and all(f"make {target}" in text for target in gate if target != "test")
