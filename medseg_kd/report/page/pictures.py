@@ -111,8 +111,9 @@ def grey_or_colour(volume: Any, colours: str = "") -> np.ndarray:
     if planes.dtype == np.uint8:
         return planes
     few = planes[:: max(1, len(planes) // 32), ::2, ::2]
-    low, high = (float(each) for each in np.nanpercentile(few, [0.5, 99.5]))
-    if not low < high:
+    few = few[np.isfinite(few)]
+    low, high = np.percentile(few, [0.5, 99.5]).tolist() if few.size else (0.0, 0.0)
+    if few.size and not low < high:
         low, high = float(few.min()), float(few.max())
     scale = 255 / (high - low) if low < high else 0
     return np.stack([np.nan_to_num((each - low) * scale).clip(0, 255).astype(np.uint8) for each in planes])
