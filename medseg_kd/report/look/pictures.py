@@ -22,7 +22,7 @@ PALETTE = np.array([*map(colour, range(255)), (255, 255, 255)], np.uint8)
 
 
 def slice_pictures(browsed: Browsed, rules: Sequence[Intensity], middle: range, side: int) -> Iterator[dict[str, Any]]:
-    """Name, batch and pictures of each slice, before augmentation and after it.
+    """Name, batch, number of planes and pictures of each slice, before augmentation and after it.
 
     Args:
         browsed: The slices.
@@ -44,8 +44,8 @@ def slice_pictures(browsed: Browsed, rules: Sequence[Intensity], middle: range, 
         for what, (image, labels) in states.items():
             ends = (np.array(end, np.float32)[:, None, None] for end in (low, high))
             drawn, lying = _drawn(image, labels, shown, *ends, side)
-            pictures.append({"what": what, "image": drawn, "labels": lying, "width": len(shown) * image.shape[-1]})
-        yield {"name": each.name, "batch": each.batch, "pictures": pictures}
+            pictures.append({"what": what, "image": drawn, "labels": lying})
+        yield {"name": each.name, "batch": each.batch, "planes": len(shown), "pictures": pictures}
 
 
 def _drawn(
