@@ -123,6 +123,7 @@ class TensorboardVisBackend(Tracker):
     def _log(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self._run.add_scalar(name, value, step)
+        self._run.flush()  # else a training that is stopped loses those of two minutes
 
     def _log_image(self, name: str, image: np.ndarray, step: int) -> None:
         self._run.add_image(name, image, step, dataformats="HWC")
