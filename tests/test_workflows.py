@@ -16,7 +16,10 @@ STEP = {"name", "uses", "with", "run", "env"}
 
 @pytest.fixture(params=WORKFLOWS, ids=[path.name for path in WORKFLOWS])
 def jobs(request: pytest.FixtureRequest) -> dict[str, Any]:
-    read = yaml.safe_load(request.param.read_text(encoding="utf-8"))
+    text = request.param.read_text(encoding="utf-8")
+    named = re.findall(r"^ {0,2}(\w[\w-]*):", text, re.MULTILINE)
+    assert len(named) == len({*named})  # of two jobs of one name YAML drops the first
+    read = yaml.safe_load(text)
     read["on"] = read.pop(True)  # as YAML 1.1 reads that word
     assert {"name", "on", "permissions", "jobs"} <= read.keys() <= KEYS
     return read["jobs"]
