@@ -112,7 +112,7 @@ def count_classes(dataset: Any) -> Iterator[np.ndarray]:
     """For each slice of a data set the pixels of each label value, (256,); nothing of cases without a label."""
     for index in progress(range(len(dataset)), "counting classes"):
         for labels in without_samples(collate_cases([dataset[index]]))["labels"] or ():
-            for plane in () if labels is None else np.asarray(labels).reshape(-1, *labels.shape[-2:]):
+            for plane in () if labels is None else labels.cpu().numpy().reshape(-1, *labels.shape[-2:]):
                 yield np.bincount(plane.ravel(), minlength=256)
 
 

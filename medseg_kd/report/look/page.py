@@ -77,6 +77,8 @@ def _class_rows(browsed: Browsed) -> tuple[list[dict[str, Any]], int]:
         pixels, having, slices = pixels + found, having + (found > 0), slices + 1
         for name, members in regions.items():
             with_region[name] += bool(found[members].any())
+    if not slices:
+        return [], 0
     names = dict(enumerate(browsed.classes)) or {int(each): f"class {each}" for each in np.flatnonzero(pixels)}
     if pixels[IGNORED] and IGNORED not in names:
         names[IGNORED] = "ignored"
@@ -85,7 +87,7 @@ def _class_rows(browsed: Browsed) -> tuple[list[dict[str, Any]], int]:
         text = f"region {name} ({', '.join(names[each] for each in members)})"
         rows.append((text, "", pixels[members].sum(), with_region[name]))
     keys = ("name", "colour", "pixels", "slices")
-    shares = [(100 * row[2] / max(pixels.sum(), 1), 100 * row[3] / max(slices, 1)) for row in rows]
+    shares = [(100 * row[2] / pixels.sum(), 100 * row[3] / slices) for row in rows]
     return [
         {**dict(zip(keys, row, strict=True)), "share": share, "part": part}
         for row, (share, part) in zip(rows, shares, strict=True)

@@ -114,6 +114,7 @@ def histogram_chart(label: str, values: Mapping[str, np.ndarray]) -> Markup:
         for number, (name, each) in enumerate(values.items()):
             axes.stairs(np.histogram(each, edges)[0], edges, color=_colour(number), lw=1.4, label=name)
         axes.set_yscale("log")
+        axes.set_ylim(bottom=0.8)
         axes.yaxis.set_major_formatter("{x:,g}")
         axes.yaxis.set_minor_formatter(lambda value, place: "")
         axes.grid(axis="y")
