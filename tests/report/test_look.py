@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 from mmengine.config import Config
 from PIL import Image
 
@@ -16,7 +17,7 @@ from medseg_kd.cli.browse_dataset import main
 from medseg_kd.configuration import complete_run
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
-from medseg_kd.report.look.batches import browse
+from medseg_kd.report.look.batches import browse, count_classes
 from medseg_kd.report.look.page import write_look_page
 from medseg_kd.report.page.rendering import LIMIT
 from tests.engine.tiny import tiny_config
@@ -146,6 +147,13 @@ def test_the_batches_are_those_of_the_training(phantom: Path, tmp_path: Path) ->
     assert any(not np.array_equal(each.seen[0], each.plain[0]) for each in slices)
     names = [f"{meta['case_name']}, slice {meta['slice_index']}" for batch in trained[:3] for meta in batch["meta"]]
     assert [each.name for each in slices] == names
+
+
+def test_cases_without_a_label_count_nothing() -> None:
+    unlabelled = dict(inputs=torch.zeros(2, 1, 4, 4), labels=None, meta={})
+    assert [*count_classes([unlabelled])] == []
+    (first, second) = count_classes([unlabelled, dict(unlabelled, labels=torch.ones(2, 4, 4, dtype=torch.uint8))])
+    assert first[1] == second.sum() == 16
 
 
 def test_the_command_on_a_distillation(phantom: Path, tmp_path: Path, monkeypatch, capsys) -> None:

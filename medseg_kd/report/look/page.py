@@ -82,16 +82,17 @@ def _class_rows(browsed: Browsed) -> tuple[list[dict[str, Any]], int]:
     names = dict(enumerate(browsed.classes)) or {int(each): f"class {each}" for each in np.flatnonzero(pixels)}
     if pixels[IGNORED] and IGNORED not in names:
         names[IGNORED] = "ignored"
-    rows = [(name, css(value), pixels[value], having[value]) for value, name in names.items()]
+    total = pixels.sum()
+
+    def row(name: str, shown: str, count: int, found: int) -> dict[str, Any]:
+        shares = {"share": 100 * count / total, "part": 100 * found / slices}
+        return {"name": name, "colour": shown, "pixels": int(count), "slices": int(found), **shares}
+
+    rows = [row(name, css(value), pixels[value], having[value]) for value, name in names.items()]
     for name, members in regions.items():
         text = f"region {name} ({', '.join(names[each] for each in members)})"
-        rows.append((text, "", pixels[members].sum(), with_region[name]))
-    keys = ("name", "colour", "pixels", "slices")
-    shares = [(100 * row[2] / pixels.sum(), 100 * row[3] / slices) for row in rows]
-    return [
-        {**dict(zip(keys, row, strict=True)), "share": share, "part": part}
-        for row, (share, part) in zip(rows, shares, strict=True)
-    ], slices
+        rows.append(row(text, "", pixels[members].sum(), with_region[name]))
+    return rows, slices
 
 
 def _named_rules(browsed: Browsed) -> tuple[list[tuple[str, Intensity]], range]:

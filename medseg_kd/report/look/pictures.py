@@ -42,16 +42,16 @@ def slice_pictures(browsed: Browsed, rules: Sequence[Intensity], middle: range, 
             states = {"before augmentation": each.plain, **states}
         pictures = []
         for what, (image, labels) in states.items():
-            ends = (np.array(end, np.float32)[:, None, None] for end in (low, high))
-            drawn, lying = _drawn(image, labels, shown, *ends, side)
+            drawn, lying = _drawn(image, labels, shown, (low, high), side)
             pictures.append({"what": what, "image": drawn, "labels": lying})
         yield {"name": each.name, "batch": each.batch, "planes": len(shown), "pictures": pictures}
 
 
 def _drawn(
-    image: np.ndarray, labels: np.ndarray | None, shown: Sequence[list[int]], low: Any, high: Any, side: int
+    image: np.ndarray, labels: np.ndarray | None, shown: Sequence[list[int]], ends: Any, side: int
 ) -> tuple[str, str]:
     """Addresses of a picture of the planes of (C, H, W) beside each other, and of one of the labels on all of them."""
+    low, high = (np.array(end, np.float32)[:, None, None] for end in ends)
     bytes_ = (255 * (image - low) / np.maximum(high - low, 1e-6)).clip(0, 255).astype(np.uint8)
     factor = min(1.0, side / max(image.shape[1:]))
     size = tuple(max(1, round(factor * each)) for each in image.shape[:0:-1])
