@@ -3,6 +3,7 @@
 import io
 import itertools
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from medseg_kd.report.curves import Curves
@@ -47,8 +50,7 @@ _numbers = itertools.count()
 
 def curve_chart(name: str, runs: Mapping[str, Curves]) -> Markup:
     """A value that runs logged, a line for each run that has it."""
-    with _figure((4.4, 2.3)) as figure:
-        axes = figure.subplots()
+    with _axes(4.4, 2.3, left=0.6) as axes:
         said = []
         for number, (run, curves) in enumerate(runs.items()):
             if curve := curves.get(name):
@@ -58,7 +60,7 @@ def curve_chart(name: str, runs: Mapping[str, Curves]) -> Markup:
         axes.grid(axis="y")
         axes.set_xlabel("iteration")
         axes.set_axisbelow(True)
-        return _svg(figure, f"{name} over the iterations. {'; '.join(said)}")
+        return _svg(axes, f"{name} over the iterations. {'; '.join(said)}")
 
 
 def strip_chart(title: str, cases: Sequence[str], organs: Sequence[str], runs: Mapping[str, np.ndarray]) -> Markup:
@@ -70,8 +72,9 @@ def strip_chart(title: str, cases: Sequence[str], organs: Sequence[str], runs: M
         runs: For each (cases, organs), nan without a value.
     """
     rows = len(organs) * len(runs)
-    with _figure((4.8, 0.8 + max(0.24 * len(organs), 0.17 * rows))) as figure:
-        axes = figure.subplots()
+    names = [_short(organ) for organ in organs]
+    left = max(map(_inches, names), default=0) + 0.15
+    with _axes(4.8, 0.7 + max(0.24 * len(organs), 0.17 * rows), left) as axes:
         titles: dict[str, list[str]] = {}
         for number, (run, values) in enumerate(runs.items()):
             for row, organ in enumerate(organs):
@@ -92,13 +95,13 @@ def strip_chart(title: str, cases: Sequence[str], organs: Sequence[str], runs: M
                     whose = f"{run}, " if len(runs) > 1 else ""
                     told = zip(known, column, strict=True)
                     titles[name] = [f"{whose}{cases[int(case)]}, {organ}: {value:.2f}" for case, value in told]
-        axes.set_yticks(range(len(organs)), organs)
+        axes.set_yticks(range(len(organs)), names)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(organs) - 0.5, -0.5)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.set_xlabel(title)
-        return _svg(figure, f"{title} of each case and organ; the table beside it has the means", titles)
+        return _svg(axes, f"{title} of each case and organ; the table beside it has the means", titles)
 
 
 def histogram_chart(label: str, values: Mapping[str, np.ndarray]) -> Markup:
@@ -124,27 +127,43 @@ def histogram_chart(label: str, values: Mapping[str, np.ndarray]) -> Markup:
 
 
 @contextmanager
-def _figure(inches: tuple[float, float]) -> Iterator[Figure]:
-    """A figure in the style of the page."""
+def _axes(width: float, height: float, left: float) -> Iterator[Axes]:
+    """Axes in the style of the page, in a figure of so many inches, with so many to the left for the numbers."""
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts for it
-        yield Figure(figsize=inches, layout="constrained")
+        place = (left / width, 0.45 / height, 1 - (left + 0.1) / width, 1 - 0.53 / height)
+        # Placed by hand: a layout engine draws everything twice more.
+        yield Figure(figsize=(width, height)).add_axes(place, facecolor="none")
+
+
+def _inches(text: str) -> float:
+    """The width of a text, about: Chinese signs are twice as wide."""
+    return sum(0.125 if unicodedata.east_asian_width(sign) in "WF" else 0.072 for sign in text)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for its values."""
+    while _inches(name) > 2:
+        name = name.removesuffix("…")[:-1] + "…"
+    return name
 
 
 def _colour(run: int) -> str:
     return [*_VARIABLES][run % COLOURS]
 
 
-def _svg(figure: Figure, label: str, titles: Mapping[str, Sequence[str]] | None = None) -> Markup:
+def _svg(axes: Axes, label: str, titles: Mapping[str, Sequence[str]] | None = None) -> Markup:
     """A figure as an element of a page.
 
     Args:
-        figure: The drawing.
+        axes: The drawing.
         label: What it shows, for those who do not see it.
         titles: For each group of points, by its id, what a pointer on them is told, in their order.
     """
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="svg", transparent=True, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
+    figure = axes.get_figure()
+    figure.patch.set_visible(False)  # type: ignore[union-attr]
+    FigureCanvasSVG(figure).print_svg(drawn, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
     root = ElementTree.fromstring(drawn.getvalue())
     for name in ("width", "height"):
         root.attrib.pop(name)
