@@ -161,8 +161,8 @@ def _svg(axes: Axes, label: str, titles: Mapping[str, Sequence[str]] | None = No
         titles: For each group of points, by its id, what a pointer on them is told, in their order.
     """
     drawn = io.BytesIO()
-    figure = axes.get_figure()
-    figure.patch.set_visible(False)  # type: ignore[union-attr]
+    figure: Any = axes.get_figure()
+    figure.patch.set_visible(False)
     FigureCanvasSVG(figure).print_svg(drawn, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
     root = ElementTree.fromstring(drawn.getvalue())
     for name in ("width", "height"):
