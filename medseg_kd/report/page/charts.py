@@ -112,8 +112,7 @@ def histogram_chart(label: str, values: Mapping[str, np.ndarray]) -> Markup:
         values: Name to numbers, not empty.
     """
     edges = np.histogram_bin_edges(np.concatenate([*values.values()]), 80)
-    with _figure((4.4, 2.1)) as figure:
-        axes = figure.subplots()
+    with _axes(4.4, 2.3, 0.62) as axes:
         for number, (name, each) in enumerate(values.items()):
             axes.stairs(np.histogram(each, edges)[0], edges, color=_colour(number), lw=1.4, label=name)
         axes.set_yscale("log")
@@ -123,7 +122,8 @@ def histogram_chart(label: str, values: Mapping[str, np.ndarray]) -> Markup:
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.legend(frameon=False, fontsize=8)
-        return _svg(figure, f"Histogram: {label}")
+        axes.set_xlabel("value")
+        return _svg(axes, f"Histogram: {label}")
 
 
 @contextmanager
