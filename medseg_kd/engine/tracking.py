@@ -215,7 +215,6 @@ class MLflowVisBackend(Tracker):
         self._exp_name, self._run_name, self._tags, self._tracking_uri = exp_name, run_name, tags, tracking_uri
 
     def _begin(self, step: int) -> Any:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if self._tracking_uri is None:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # the other store needs a database
         mlflow = import_module("mlflow")
