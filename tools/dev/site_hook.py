@@ -1,0 +1,24 @@
+"""Hook of mkdocs.yml: files of the repository that a page links, ``../configs/x.py``, become part of the site."""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+OUTWARD = re.compile(r"\]\(\.\./([^)#\s]+)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what the pages link outside of docs/."""
+    linked = {path for file in files.documentation_pages() for path in OUTWARD.findall(file.content_string)}
+    for path in sorted(linked):
+        if (ROOT / path).is_file():
+            files.append(File.generated(config, f"source/{path}.txt", abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Lead these links to the copies; a link that has none stays, and the strict build tells it."""
+    return OUTWARD.sub(r"](source/\1.txt", markdown)
