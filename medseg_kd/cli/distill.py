@@ -18,7 +18,8 @@ def parser() -> Parser:
             "      --student configs/fcn/fcn_r18_d8_40k_synapse.py"
         ],
     )
-    made.add_argument("--method", required=True, metavar="METHOD", help=f"in any case: {', '.join(METHODS)}")
+    method = made.add_argument("--method", required=True, metavar="METHOD", help=f"in any case: {', '.join(METHODS)}")
+    method.completer = lambda **_: METHODS  # type: ignore[attr-defined]
     add_config(made, "--teacher", required=True, help="config that trains the teacher")
     recipe = "config of the student; its recipe is kept"
     add_config(made, "--student", required=True, help=recipe)
