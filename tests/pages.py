@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -10,8 +11,8 @@ from markdown_it.token import Token
 ROOT = Path(__file__).parents[1]
 PARSER = MarkdownIt("commonmark").enable("table")
 PAIRS = {"README.md": "README_zh-CN.md"} | {
-    path.relative_to(ROOT).as_posix(): f"docs/{path.stem}.zh.md"
-    for path in sorted(ROOT.glob("docs/*.md"))
+    path.relative_to(ROOT).as_posix(): path.with_suffix(".zh.md").relative_to(ROOT).as_posix()
+    for path in sorted(ROOT.glob("docs/**/*.md"))
     if not path.name.endswith(".zh.md")
 }
 
@@ -27,6 +28,7 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+@cache
 def tokens(page: str) -> list[Token]:
     return PARSER.parse(read(page))
 
@@ -36,6 +38,7 @@ def codes(page: str) -> list[Code]:
     return [Code(token.info.strip(), token.content, token.map[0] + 1) for token in found]
 
 
+@cache
 def headings(page: str) -> list[tuple[str, str]]:
     """Level (``h1``) and anchor of each heading; the anchor is GitHub's."""
     found, parsed = [], tokens(page)

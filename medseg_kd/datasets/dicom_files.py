@@ -75,6 +75,8 @@ def read_header(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = pydicom.dcmread(path, defer_size=_LONG, force=True)
+            _check_kinds(getattr(found, "file_meta", {}))
+            _check_kinds(found)
             for name in _READ:  # decoded here, for a damaged value raises what it likes
                 found.get(name)
     # pydicom has no common base for what it raises on damaged content.
@@ -83,6 +85,18 @@ def read_header(path: Path) -> Any:
     if "PixelData" not in found:
         raise UserError(f"cannot read {path}: it holds no image. Copy it again, or take it out of the folder")
     return found
+
+
+def _check_kinds(elements: Any) -> None:
+    """Refuse elements of a kind that DICOM does not have, also in sequences: GDCM takes their length from elsewhere."""
+    from pydicom.valuerep import VR
+
+    for tag in elements.keys():  # noqa: SIM118  # of a data set, whose values would be decoded
+        kind = elements.get_item(tag, keep_deferred=True).VR
+        if kind is not None and kind not in set(VR):
+            raise ValueError(f"element {tag} is of a kind {kind!r}")
+        for item in elements[tag].value if kind == VR.SQ else ():
+            _check_kinds(item)
 
 
 def has_place(told: Any) -> bool:

@@ -120,7 +120,22 @@ def test_a_heap_that_hdf5_would_read_for_ever(tmp_path: Path) -> None:
         8
     )  # the length of the second entry, the room that is left
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.h5 cannot be read \(a heap of texts is damaged\)"):
+    with pytest.raises(UserError, match=r"a\.h5 cannot be read \(a text in it is damaged\)"):
+        opened(path, read)
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_a_text_that_is_longer_than_its_file_takes_no_memory(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver=version) as file:
+        file.create_dataset("image", data=GOOD)
+        file.attrs["word"] = "LPS"
+    assert np.array_equal(read(path), GOOD)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\3\0\0\0", content.index(b"word\0"))
+    content[at : at + 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.h5 cannot be read .*damaged"):
         opened(path, read)
 
 

@@ -8,6 +8,7 @@ import benchmark_dice
 import benchmark_distill
 import benchmark_evaluate
 import benchmark_network
+import benchmark_nnunet
 import benchmark_predict
 import benchmark_train
 from medseg_kd.cli import run
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmark_train.add(
         commands.add_parser("train", help="whole training steps beside MMSegmentation's and a bare loop")
     )
+    benchmark_nnunet.add(commands.add_parser("nnunet", help="whole training steps beside nnU-Net's trainer"))
     benchmark_data.add(commands.add_parser("data", help="reading and augmenting beside a step of the network"))
     benchmark_dice.add(commands.add_parser("dice", help="what a training reaches, and how soon"))
     benchmark_predict.add(commands.add_parser("predict", help="from a volume to its mask: checkpoint and exports"))

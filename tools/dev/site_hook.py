@@ -1,4 +1,4 @@
-"""Hook of mkdocs.yml: files of the repository that a page links, ``../configs/x.py``, become part of the site."""
+"""Hook of mkdocs.yml: files of the repository that pages link, ``../configs/x.py``, become part of the site."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
+ROLE = re.compile(r":\w+:<code>~?([\w.]+)</code>")
 OUTWARD = re.compile(r"\]\(\.\./([^)#\s]+)")
 
 
@@ -22,3 +23,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Lead these links to the copies; a link that has none stays, and the strict build tells it."""
     return OUTWARD.sub(r"](source/\1.txt", markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Show the roles of docstrings, ``:class:`~package.Name```, as the names that they lead to."""
+    return ROLE.sub(lambda found: f"<code>{found[1].rpartition('.')[2]}</code>", html)
