@@ -30,6 +30,7 @@ GROUPS = {
     "results": {
         "predict": ("masks of volumes and images, from a checkpoint alone", "predict"),
         "evaluate": ("score anybody's masks", "evaluate"),
+        "report": ("a page of a tested run, or of several, for the browser", "report"),
         "compare runs": ("tested runs side by side", "compare_runs"),
         "analyze-logs": ("losses, scores and learning rates of runs as curves", "analyze_logs"),
         "export": ("write a model for other programs", "export"),

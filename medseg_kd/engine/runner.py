@@ -22,6 +22,7 @@ from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
+from medseg_kd.engine.tracking import track_training, with_own_trackers
 from medseg_kd.engine.visualization import LateVisualizer, SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.files import write_text
@@ -62,9 +63,12 @@ class Runner(CheckpointRunner):
         return adapt(super().build_model(model))
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        """Build what values are logged with; of a config that names none, one that can also draw."""
+        """Build the visualizer, which tracks curves by this project's classes, see :mod:`medseg_kd.engine.tracking`.
+
+        Of a config that names none it is one that imports Matplotlib only to draw.
+        """
         if visualizer is not None:
-            return super().build_visualizer(visualizer)
+            return super().build_visualizer(with_own_trackers(visualizer))
         kept = [{"type": "LocalVisBackend"}]
         return LateVisualizer.get_instance(self.experiment_name, vis_backends=kept, save_dir=self._log_dir)
 
@@ -127,6 +131,7 @@ class Runner(CheckpointRunner):
     def train(self) -> nn.Module:
         """Look for the data, write the config into the run folder and train."""
         check_data(self.cfg)
+        track_training(self.visualizer)
         with type_errors_explained(self.cfg, building=False):
             return super().train()
 

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+import benchmark_all
 import benchmark_data
 import benchmark_dice
 import benchmark_distill
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmark_data.add(commands.add_parser("data", help="reading and augmenting beside a step of the network"))
     benchmark_dice.add(commands.add_parser("dice", help="what a training reaches, and how soon"))
     benchmark_predict.add(commands.add_parser("predict", help="from a volume to its mask: checkpoint and exports"))
+    benchmark_all.add(commands.add_parser("all", help="what a first run on a machine measures, in one file"), main)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 
