@@ -26,6 +26,8 @@ from medseg_kd.registry import HOOKS
 class LateVisualizer(Visualizer):
     """MMEngine's visualizer, which imports Matplotlib when an image is drawn on: most runs log numbers alone."""
 
+    ax_save: Any
+
     def _initialize_fig(self, fig_cfg: Any) -> tuple:
         return None, SimpleNamespace(get_dpi=lambda: None), None
 
