@@ -31,8 +31,8 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_all_is_one_file(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setattr(benchmark_distill, "_run", lambda arguments: print("distilled", arguments.size, arguments.amp))
-    monkeypatch.setattr(benchmark_train, "_run", lambda a: print("trained", arguments.configs, arguments.float32))
+    monkeypatch.setattr(benchmark_distill, "_run", lambda given: print("distilled", given.size, given.amp))
+    monkeypatch.setattr(benchmark_train, "_run", lambda given: print("trained", given.configs, given.float32))
     small = "--size 64 --iterations 1 --repeat 1"
     benchmark.main(f"all --configs {config} {small} --out {tmp_path}/speed.md".split())
     written = (tmp_path / "speed.md").read_text()
