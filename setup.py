@@ -71,6 +71,7 @@ setup(
         "dicom": ["highdicom>=0.25"],  # segmentations of DICOM series
         "rankseg": ["rankseg>=0.0.8"],  # Dice-optimal decoding
         "nnunet": ["dynamic-network-architectures>=0.4,<0.5"],  # networks of its plans
+        "tracking": ["tensorboard>=2.15", "wandb>=0.20", "mlflow-skinny>=3"],  # curves outside the run's own log
         "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
         "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
     },
