@@ -176,7 +176,7 @@ def costs_in_words(costs: dict[str, Any] | None) -> dict[str, str]:
     costs = costs or {}
     return {
         "parameters (M)": f"{costs['parameters'] / 1e6:.2f}" if costs.get("parameters") else "-",
-        "GFLOPs": f"{costs['flops'] / 1e9:.1f}" if costs.get("flops") else "-",
+        "GFLOPs": f"{costs['flops'] / 1e9:.{1 if costs['flops'] > 1e8 else 4}f}" if costs.get("flops") else "-",
         "ms per slice": f"{costs['milliseconds']:.1f}" if costs.get("milliseconds") else "-",
     }
 
@@ -242,6 +242,7 @@ def _left_out(case: dict[str, Any]) -> str:
     """How much of a case is shown, in words."""
     count, height, width = case["of"]
     slices = f"all {count} slices" if len(case["slices"]) == count else f"{len(case['slices'])} of {count} slices"
+    slices = "an image" if count == 1 else slices
     side = f"{case['height']}x{case['width']} pixels"
     return (
         f"{slices}, {side}"
