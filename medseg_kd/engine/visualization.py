@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mmseg.engine.hooks
@@ -20,6 +21,22 @@ from medseg_kd.errors import UserError
 from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.files import whole_file
 from medseg_kd.registry import HOOKS
+
+
+class LateVisualizer(Visualizer):
+    """MMEngine's visualizer, which imports Matplotlib when an image is drawn on: most runs log numbers alone."""
+
+    ax_save: Any
+
+    def _initialize_fig(self, fig_cfg: Any) -> tuple:
+        return None, SimpleNamespace(get_dpi=lambda: None), None
+
+    def set_image(self, image: np.ndarray) -> None:
+        """See MMEngine's class."""
+        if self.ax_save is None:
+            self.fig_save_canvas, self.fig_save, self.ax_save = super()._initialize_fig(self.fig_save_cfg)
+            self.dpi = self.fig_save.get_dpi()
+        super().set_image(image)
 
 
 @HOOKS.register_module()
