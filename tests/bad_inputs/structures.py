@@ -75,7 +75,11 @@ STRUCTURES = [
     changed("custom_hooks = [dict(type='EMAHook', begin_iter=-1)]", "custom_hooks[0].begin_iter is -1"),
     changed("custom_hooks = [dict(type='EarlyStoppingHook', monitor='x')]", "custom_hooks[0].monitor is 'x'", "mDice"),
     data("custom_hooks = [dict(type='SegVisualizationHook', draw=True)]", "would draw nothing", "visualizer"),
-    changed("visualizer = dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')])", "pip install wandb"),
+    changed(
+        "visualizer = dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend', project='x')])",
+        "visualizer.vis_backends[0]: WandbVisBackend has no key 'project'",
+        "init_kwargs",
+    ),
     changed("visualizer = dict(type='SegLocalVisualizer', alpha=5)", "visualizer.alpha is 5", "at most 1"),
     changed("val_evaluator = dict(type='VolumeMetric', measures=('Dise',))", "val_evaluator.measures", "'Dise'"),
     changed("log_level = 'LOUD'", "log_level is 'LOUD'"),
