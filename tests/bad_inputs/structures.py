@@ -47,7 +47,7 @@ STRUCTURES = [
     changed("default_hooks.update(checkpoint=3)", "default_hooks.checkpoint is 3"),
     changed("default_hooks.update(checkpoint=dict(interval=0))", "checkpoint.interval is 0", _SEVERAL),
     changed("default_hooks.update(checkpoint=dict(by_epoch=True))", "checkpoint counts epochs", "by_epoch=False"),
-    changed("default_hooks.update(checkpoint=dict(save_best='mIoU'))", "save_best is 'mIoU'", "gives mDice"),
+    changed("default_hooks.update(checkpoint=dict(save_best='mIoU'))", "save_best is 'mIoU'", "Dice_<organ>, mDice"),
     changed("default_hooks.update(checkpoint=dict(max_keep_ckpts='x'))", "checkpoint.max_keep_ckpts is 'x'"),
     changed("default_hooks.update(checkpoint=dict(filename_tmpl='../i_{}.pth'))", "filename_tmpl is '../i_{}.pth'"),
     changed("default_hooks.update(logger=dict(interval='x'))", "default_hooks.logger.interval is 'x'"),
