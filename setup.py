@@ -42,7 +42,10 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["medseg_kd", "medseg_kd.*"]),
-    package_data={"medseg_kd.datasets.conversion.known": ["*.json"]},
+    package_data={
+        "medseg_kd.datasets.conversion.known": ["*.json"],
+        "medseg_kd.report.page": ["templates/*"],
+    },
     entry_points={"console_scripts": ["medseg-kd=medseg_kd.cli.commands:entry"]},
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
@@ -56,6 +59,7 @@ setup(
         "einops>=0.7",
         "h5py>=3.10",
         "SimpleITK>=2.3",
+        "jinja2>=3.1",
         "matplotlib>=3.7",
         "pillow>=10",
         "prettytable>=3.6",

@@ -31,6 +31,7 @@ def test_a_wheel_holds_every_config(tmp_path: Path) -> None:
     ]
     assert names[0] == names[1] != []
     assert (tmp_path / "medseg_kd/datasets/conversion/known/kvasir_seg.json").is_file()
+    assert (tmp_path / "medseg_kd/report/page/templates/page.html").is_file()
 
 
 def test_missing_configs_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ COMMANDS = {
     "print-config": ("a config as it is run, with all that it inherits", "print_config"),
     "analyze-logs": ("losses, scores and learning rates of runs as curves", "analyze_logs"),
     "compare-runs": ("tested runs side by side", "compare_runs"),
+    "report": ("a page of a tested run, or of several, for the browser", "report"),
 }
 
 

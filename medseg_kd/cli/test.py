@@ -9,10 +9,11 @@ from medseg_kd.cli.prediction_arguments import add_prediction_arguments
 from medseg_kd.cli.run_arguments import add_run_arguments, load_config, parse
 from medseg_kd.configuration import choose_checkpoint, set_test
 from medseg_kd.engine import Runner, WorstSlicesHook
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, in_short
 from medseg_kd.files import write_text
 from medseg_kd.inference.case import predict_with
 from medseg_kd.inference.decoding import DECODINGS
+from medseg_kd.report.page.labels import KeepLabelsHook
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--show-dir", metavar="DIR", help="draw the worst slices of each case there, truth beside prediction"
     )
+    parser.add_argument("--no-report", action="store_true", help="leave out <work dir>/report.html")
     add_prediction_arguments(parser)
     args = parse(parser, argv)
     cfg = load_config(args)
@@ -43,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = args.out if args.out and args.out.suffix != ".json" else None
     if wanted is None and args.save_predictions:
         wanted = Path(cfg.work_dir, "test", "predictions")
+    settings = cfg.model
     metrics = set_test(cfg, checkpoint, wanted)
     if args.out and args.out != wanted and metrics is None:
         raise UserError(f"--out {args.out}: the test_evaluator has no VolumeMetric, which writes the scores")
@@ -54,6 +57,17 @@ def main(argv: list[str] | None = None) -> None:
         predict_with(runner.bare_model, args.tta, args.decode)
     if args.show_dir:
         runner.register_hook(WorstSlicesHook(args.show_dir))
+    kept = KeepLabelsHook(metrics.parent) if metrics and not args.no_report else None
+    if kept:
+        runner.register_hook(kept)
     runner.test()
     if args.out and args.out != wanted and metrics and is_main_process():
         write_text(args.out, metrics.read_text(encoding="utf-8"))
+    if kept and is_main_process() and kept.has_scores:
+        try:
+            from medseg_kd.report.page.gathering import write_report
+
+            options = " ".join(["--tta"] * args.tta + ["--decode", args.decode] * (args.decode != DECODINGS[0]))
+            runner.logger.info(f"Report: {write_report(runner, kept, settings, options)}")
+        except Exception as error:  # whatever it is, the scores are there
+            runner.logger.warning(f"no report was written: {in_short(error)}. The scores are not affected")

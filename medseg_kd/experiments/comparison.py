@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ class RunScores:
         name: the run's folder, or the path as it was given where folders share a name.
         units: units of the distances; more than one only in a file that mixes them.
         values: for the key of each measure, (cases, organs), in percent where it is shown so, nan without a score.
-        missed: organ-cases that the run missed; ``false_alarms`` are those that it invented.
+        counts: {organ: how many cases are of each status}.
         options: {title of a measure that has some: its options in words}, as the ``metrics.json`` beside the file says.
     """
 
@@ -33,9 +34,18 @@ class RunScores:
     organs: tuple[str, ...]
     units: frozenset[str]
     values: Mapping[str, np.ndarray]
-    missed: int
-    false_alarms: int
+    counts: Mapping[str, Counter[str]]
     options: Mapping[str, str]
+
+    @property
+    def missed(self) -> int:
+        """Organ-cases that the run missed."""
+        return sum(count["missed"] for count in self.counts.values())
+
+    @property
+    def false_alarms(self) -> int:
+        """Organ-cases that the run invented."""
+        return sum(count["false_alarm"] for count in self.counts.values())
 
     def organ_means(self, metric: str) -> list[float]:
         """Mean over the cases for each organ, as in ``metrics.json``; not-a-number is left out."""
@@ -78,7 +88,7 @@ def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str 
     """
     compared = [kind_of(name) for name in metrics]
     keys = dict.fromkeys(kind.key for kind in (*map(kind_of, DEFAULT), *compared))
-    runs = [_read(Path(path), protocol, keys) for path in paths]
+    runs = [read_scores(Path(path), protocol, keys) for path in paths]
     if len({run.name for run in runs}) < len(runs):
         runs = [replace(run, name=str(path)) for run, path in zip(runs, paths, strict=True)]
     different = len(frozenset().union(*(run.units for run in runs))) > 1
@@ -106,8 +116,7 @@ def mean_of_runs(runs: Sequence[RunScores], name: str) -> RunScores:
         runs[0],
         name=name,
         values={metric: mean(*(run.values[metric] for run in runs)) for metric in runs[0].values},
-        missed=sum(run.missed for run in runs),
-        false_alarms=sum(run.false_alarms for run in runs),
+        counts={organ: sum((run.counts[organ] for run in runs), Counter()) for organ in runs[0].organs},
     )
 
 
@@ -144,8 +153,8 @@ def differences(run: RunScores, baseline: RunScores, metric: str, seed: int = 0)
     return {name: paired_difference(ours, theirs, seed) for name, ours, theirs in pairs}
 
 
-def _read(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
-    """The scores of one protocol, of a run that is given by any of its three names."""
+def read_scores(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
+    """The scores of one run, see :func:`read_runs`, with the measures of these keys."""
     file = next((each for each in (path, path / "per_case.csv", path / "test/per_case.csv") if each.is_file()), None)
     if file is None:
         state = "has no test/per_case.csv: it was not tested" if path.is_dir() else "is no run folder and no file"
@@ -177,7 +186,6 @@ def _read(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: a score is not a number: {error}. {again}") from error
     folder = file.absolute().parent
-    status = [row["status"] for row in rows]
     return RunScores(
         name=(folder.parent if folder.name == "test" else folder).name,
         file=file,
@@ -185,8 +193,7 @@ def _read(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
         organs=organs,
         units=frozenset(row["unit"] for row in rows),
         values=values,
-        missed=status.count("missed"),
-        false_alarms=status.count("false_alarm"),
+        counts={name: Counter(cells[case, name]["status"] for case in cases) for name in organs},
         options=_options(file.with_name("metrics.json"), protocol),
     )
 
