@@ -11,7 +11,8 @@ from medseg_kd.distill import METHODS
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.measures.base import PROTOCOLS
 from medseg_kd.experiments.execution import check_cases, execute
-from medseg_kd.experiments.methods import Comparison, finished, plan_methods
+from medseg_kd.experiments.methods import finished, plan_longer, plan_methods
+from medseg_kd.experiments.results import keep, kept
 from medseg_kd.files import nothing_new
 from medseg_kd.report.methods_page import write_page
 
@@ -41,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"), metavar="FILE", help="(%(default)s)")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="strict", help="of the page (%(default)s)")
     parser.add_argument(
+        "--longer-plain",
+        action="store_true",
+        help="train the plain student also for as long as the dearest method takes",
+    )
+    parser.add_argument("--kept", action="store_true", help="make the page from the scores that are kept beside it")
+    parser.add_argument(
         "--finished", action="store_true", help="train nothing: make the page of the seeds that are finished"
     )
     add_experiment_arguments(parser)
@@ -50,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = args.work_dir or Path("work_dirs/compare", Path(args.student).stem)
     if args.out.is_dir():
         raise UserError(f"--out {args.out} is a folder: name a file in it")
+    scores = args.out.with_suffix("")
+    if args.kept:
+        write_page(kept(scores), args.out)
+        print(f"{args.out}, from {scores}")
+        return
     resources, settings = resources_of(args), settings_of(args)
     with nothing_new(folder):
         plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings)
@@ -59,6 +71,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_cases(runs)
     if not args.finished:
         execute(runs, resources)
+    if args.longer_plain:
+        plan = plan_longer(plan)
+        if args.finished:
+            plan = finished(plan, folder)
+        else:
+            execute([run for same in plan.values() for run in same.values()], resources)
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
-    write_page(Comparison(plan, options, args.protocol, command), args.out)
-    print(f"{args.out}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")
+    keep(plan, options, args.protocol, command, scores)
+    write_page(kept(scores), args.out)
+    print(f"{args.out}, from {scores}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")
