@@ -54,6 +54,7 @@ setup(
         "onedl-mmcv>=2.3,<3",
         "onedl-mmsegmentation>=1.4,<2",
         "monai>=1.5,<2",
+        "argcomplete>=3",  # completion of medseg-kd in a shell
         "numpy>=2,<3",
         "scipy>=1.11",
         "einops>=0.7",

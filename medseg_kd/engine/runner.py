@@ -23,7 +23,7 @@ from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
 from medseg_kd.engine.tracking import track_training, with_own_trackers
-from medseg_kd.engine.visualization import SegVisualizationHook
+from medseg_kd.engine.visualization import LateVisualizer, SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.files import write_text
 from medseg_kd.models.checkpoint import last_whole_checkpoint
@@ -63,8 +63,14 @@ class Runner(CheckpointRunner):
         return adapt(super().build_model(model))
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        """Build the visualizer, which tracks curves by this project's classes, see :mod:`medseg_kd.engine.tracking`."""
-        return super().build_visualizer(with_own_trackers(visualizer))
+        """Build the visualizer, which tracks curves by this project's classes, see :mod:`medseg_kd.engine.tracking`.
+
+        Of a config that names none it is one that imports Matplotlib only to draw.
+        """
+        if visualizer is not None:
+            return super().build_visualizer(with_own_trackers(visualizer))
+        kept = [{"type": "LocalVisBackend"}]
+        return LateVisualizer.get_instance(self.experiment_name, vis_backends=kept, save_dir=self._log_dir)
 
     def load_or_resume(self) -> None:
         """Load or resume as the config says, then wrap the model for several processes."""

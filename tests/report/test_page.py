@@ -60,7 +60,7 @@ def test_it_tells_costs_teacher_config_and_what_was_done(runs: list[Path]) -> No
     row = '<tr><th scope="row">{}</th><td>{}</td></tr>'
     assert row.format("teacher", "TinyNet") in page and row.format("distilled by", "CWD (tau=4)") in page
     assert row.format("teacher: Dice (%), strict", f"{dice:.2f}") in page and row.format("labels", "--tta") in page
-    assert row.format("GFLOPs", "0.0") in page and "one slice, 1x48x48" in page and "train_cfg" in page
+    assert row.format("GFLOPs", "0.0001") in page and "one slice, 1x48x48" in page and "train_cfg" in page
     assert "synthetic phantom, not patients" in page and "Environment of student &lt;i&gt;, training and test" in page
 
 
@@ -90,6 +90,20 @@ def test_scores_of_another_test_get_no_pictures(runs: list[Path], tmp_path: Path
     (tmp_path / "test/report/facts.json").write_text('{"scores": "other"}')
     main([str(tmp_path)])
     assert "they are of another test than the scores" in (tmp_path / "report.html").read_text()
+
+
+def test_measures_are_called_what_the_scores_say(runs: list[Path], tmp_path: Path) -> None:
+    metrics = json.loads((runs[0] / "test/metrics.json").read_text(encoding="utf-8"))
+    for table in metrics.values():
+        table["measures"] = {"HD95": "HD95 (monai)"}
+        table["mRecall"] = 50.0
+        table["intervals"] = {"Dice": {"liver": [12.0, 34.5], "mean": None}}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    (tmp_path / "per_case.csv").write_bytes((runs[0] / "test/per_case.csv").read_bytes())
+    main([str(tmp_path)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="col">HD95 (monai) (voxels)</th>' in page and "not known here: Recall" in page
+    assert "<small>12.00 to 34.50</small>" in page and "seed of metrics.json" in page
 
 
 def test_what_was_not_tested_is_told(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What the folder of a tested run holds for its page."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.bootstrap import MEAN, bootstrap
-from medseg_kd.evaluation.measures.base import PROTOCOLS, build_all
+from medseg_kd.evaluation.measures.base import PROTOCOLS, Measure, build_all
 from medseg_kd.evaluation.summary import Summary
 from medseg_kd.experiments.comparison import RunScores, read_scores
 from medseg_kd.report.curves import Curves, read_curves
@@ -77,6 +77,8 @@ class RunFiles:
                 unknown.append(title)
         if unknown:
             self.notes.append(f"left out, as their classes are not known here: {', '.join(unknown)}")
+        if not known:
+            raise UserError(f"{self.test / 'metrics.json'} holds no measure that is known here")
         return known
 
     def scores(self, protocol: str) -> RunScores:
@@ -96,7 +98,7 @@ class RunFiles:
             protocol=protocol,
             unit=next(iter(scores.units)),
             cases=[(case, {}) for case in scores.cases],
-            measures=build_all(self.titles),
+            measures=[_told(each, found.get("measures", {})) for each in build_all(self.titles)],
             per_class={
                 organ: {title: _number(found["per_class"][organ].get(title)) for title in self.titles}
                 for organ in scores.organs
@@ -104,7 +106,7 @@ class RunFiles:
             mean={title: _number(found[f"m{title}"]) for title in self.titles},
             counts=scores.counts,
             intervals=intervals if len(scores.cases) > 1 else {},
-            seed=SEED,
+            seed="of metrics.json" if found.get("intervals") else SEED,
         )
 
     @cached_property
@@ -166,6 +168,13 @@ def case_table(scores: RunScores, key: str) -> tuple[Sequence[str], list[list[st
 def shown(value: float | None) -> str:
     """A score as all tables give it."""
     return "-" if value is None or np.isnan(value) else f"{value:.2f}"
+
+
+def _told(measure: Measure, options: Mapping[str, str]) -> Measure:
+    """A measure that is called what the scores say of it: they tell its options, which are not those of its class."""
+    kind, said = type(measure), options.get(measure.title, measure.title)
+    measure.__class__ = type(kind.__name__, (kind,), {"__str__": lambda _: said})
+    return measure
 
 
 def _number(value: float | None) -> float:

@@ -67,7 +67,7 @@
     current = chosen;
     slider.max = chosen.slices.length - 1;
     slider.value = chosen.start;
-    slider.disabled = chosen.slices.length < 2;
+    slider.parentElement.classList.toggle("alone", chosen.slices.length < 2);
     find("told").textContent = `Shown of ${chosen.name}: ${chosen.told}.`;
     draw();
   }
@@ -127,7 +127,7 @@
     find("layers").querySelectorAll("input").forEach((each) => { layers[each.dataset.layer] = each.checked; });
     const shown = Array(256).fill(false);
     switches.forEach((each) => { shown[each.dataset.organ] = each.checked; });
-    const place = `slice ${slice.number + 1} of ${current.of[0]}`;
+    const place = current.of[0] > 1 ? `slice ${slice.number + 1} of ${current.of[0]}` : "image";
     const said = [place];
     for (const { canvas, figure, name, run } of panels) {
       const prediction = run < 0 ? null : predictions[run];
