@@ -71,9 +71,7 @@ def plan_longer(plan: Plan) -> Plan:
         cfg = load_run(plain.config, parse_options(plain.options))
         iterations = cfg.train_cfg.max_iters
         more = math.ceil(iterations * max(taken.values()) / taken[PLAIN])
-        ends = [
-            f"param_scheduler.{at}.end={more}" for at, each in enumerate(cfg.param_scheduler) if each.end == iterations
-        ]
+        ends = [at for at, each in enumerate(cfg.param_scheduler) if each.get("end") == iterations]
         run = replace(
             plain,
             work_dir=plain.work_dir.parents[1] / f"plain_student_{more}" / f"seed{seed}",
