@@ -62,6 +62,7 @@ READ = {
     "nnunet_headneck.py": "long: nnU-Net's own trainings",
     "my/kd_nnunet.py": "long: needs an nnU-Net that was trained for it",
     "tools/dev/": "long: measures",
+    "tools/report.py": "needs two runs: tests/report/test_page.py",
     "tools/doctor.py": "long: tests/report/test_doctor.py",
 }
 EXCLUDED = {
