@@ -31,8 +31,8 @@ from tests.test_docs import NAMED
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs bash")
 PROGRAMS = ("python", "pip", "make", "torchrun", "srun", "unzip", "nnUNetv2_plan_and_preprocess", "nnUNetv2_train")
 COMMAND = re.compile(rf"^(?:\w+=\S* )?(?:{'|'.join(PROGRAMS)}|tools/\w+\.sh|\.ci/run|cd|for|export) ", re.MULTILINE)
-SYNOPSIS = re.compile(r"\[-|\[[A-Z]|\.\.\.|\b(?:CHECKPOINT|RUN_A|TEACHER_CONFIG)\b")
-PLACEHOLDER = re.compile(r"\{config\}|\bCONFIG\b")
+SYNOPSIS = re.compile(r"\[-|\[[A-Z]|\.\.\.|\b(?:CHECKPOINT|RUN_A)\b")
+PLACEHOLDER = re.compile(r"\{config\}|\b(?:TEACHER_|STUDENT_)?CONFIG\b")
 TESTED = {
     "docs/networks.md": "tests/test_docs.py::test_add_your_own_network",
     "docs/hooks.md": "tests/test_docs_hooks.py",
@@ -284,6 +284,10 @@ def test_the_block_runs(page: str, code: Code, home: Path, request: pytest.Fixtu
 @pytest.mark.parametrize(("page", "code"), blocks("read"))
 def test_the_commands_are_understood(page: str, code: Code, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(home, page, "")
+    for config in re.findall(r"configs/my/\w+\.py", code.text):  # of the reader, or written by the command before
+        if not (home / config).exists():
+            (home / config).parent.mkdir(exist_ok=True)
+            shutil.copy(home / STUDENT, home / config)
     monkeypatch.chdir(home)
     targets = re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE)
     (home / ".ci").mkdir()

@@ -19,6 +19,7 @@ GROUPS = {
         "prepare slices": ("turn NIfTI volumes into slices to train on", "prepare_slices"),
         "prepare synapse": ("turn the raw BTCV volumes into the Synapse data set", "prepare_synapse"),
         "check": ("find what is wrong with a data set", "check_dataset"),
+        "browse": ("what a training will see of a data set, as a page", "browse_dataset"),
     },
     "training": {
         "train": ("train a segmentor, or distil a teacher into a student", "train"),

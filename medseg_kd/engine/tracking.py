@@ -123,6 +123,7 @@ class TensorboardVisBackend(Tracker):
     def _log(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self._run.add_scalar(name, value, step)
+        self._run.flush()  # else a training that is stopped loses those of two minutes
 
     def _log_image(self, name: str, image: np.ndarray, step: int) -> None:
         self._run.add_image(name, image, step, dataformats="HWC")
@@ -214,7 +215,6 @@ class MLflowVisBackend(Tracker):
         self._exp_name, self._run_name, self._tags, self._tracking_uri = exp_name, run_name, tags, tracking_uri
 
     def _begin(self, step: int) -> Any:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if self._tracking_uri is None:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # the other store needs a database
         mlflow = import_module("mlflow")

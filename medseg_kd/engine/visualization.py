@@ -126,15 +126,20 @@ class WorstSlicesHook(Hook):
         panels = []
         for labels in shown.values():
             panel, large = (each.repeat(scale, 0).repeat(scale, 1) for each in (grey, labels))
-            padded = np.pad(large, 1, mode="edge")
-            around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-            edge = (large > 0) & np.any([large != each for each in around], axis=0)
+            edge = outlines(large)
             palette = np.array([colour(value) for value in range(256)], np.uint8)
             panel[edge] = palette[large[edge]]
             panels.append(panel)
         image = Image.fromarray(np.concatenate(panels, axis=1))
         ImageDraw.Draw(image).text((4, 4), words, fill="white", stroke_fill="black", stroke_width=1)
         return image
+
+
+def outlines(labels: np.ndarray) -> np.ndarray:
+    """Which pixels of labels (H, W) are organs that have another label beside them."""
+    padded = np.pad(labels, 1, mode="edge")
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return (labels > 0) & np.any([labels != each for each in around], axis=0)
 
 
 def _planes(volume: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,7 +110,18 @@ def test_curves_of_a_run_that_is_resumed(phantom: Path, tmp_path: Path, at_home:
     assert _mlflow(tmp_path) == _wandb(tmp_path) == {LOSS: [1, 2, 3, 3, 4], ORGAN: [2, 3, 4]}
     assert len([*tmp_path.glob("*/vis_data/scalars.json")]) == 2  # as without them
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true" and os.environ["WANDB_ERROR_REPORTING"] == "false"
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+
+
+def test_mlflow_reports_no_usage_whoever_imports_it() -> None:
+    """MONAI does, where it is installed; the first import decides."""
+    told = "import os, medseg_kd; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_DISABLE_TELEMETRY"}
+    for given, expected in ({}, "true"), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, "false"):
+        done = subprocess.run(
+            [sys.executable, "-c", told], env={**environment, **given}, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == expected, done.stderr
 
 
 @pytest.mark.parametrize("package", ["tensorboard", "wandb", "mlflow"])

@@ -104,6 +104,28 @@ def strip_chart(title: str, cases: Sequence[str], organs: Sequence[str], runs: M
         return _svg(axes, f"{title} of each case and organ; the table beside it has the means", titles)
 
 
+def histogram_chart(label: str, values: Mapping[str, np.ndarray]) -> Markup:
+    """How often the values of several sets occur, on a logarithmic axis, in bins that they share.
+
+    Args:
+        label: What is shown, for those who do not see it.
+        values: Name to numbers, not empty.
+    """
+    edges = np.histogram_bin_edges(np.concatenate([*values.values()]), 80)
+    with _axes(4.4, 2.3, 0.62) as axes:
+        for number, (name, each) in enumerate(values.items()):
+            axes.stairs(np.histogram(each, edges)[0], edges, color=_colour(number), lw=1.4, label=name)
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.8)
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter(lambda value, place: "")
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8)
+        axes.set_xlabel("value")
+        return _svg(axes, f"Histogram: {label}")
+
+
 @contextmanager
 def _axes(width: float, height: float, left: float) -> Iterator[Axes]:
     """Axes in the style of the page, in a figure of so many inches, with so many to the left for the numbers."""

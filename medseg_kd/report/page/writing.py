@@ -1,15 +1,9 @@
 """``report.html``: one file with all that it shows, which asks nothing of a network."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from medseg_kd import __version__
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.evaluation.measures.base import kind_of
@@ -20,21 +14,17 @@ from medseg_kd.report.compared_runs import METHOD, absent_organs, compared_cells
 from medseg_kd.report.curves import chosen_keys
 from medseg_kd.report.page.charts import COLOURS, MOST_POINTS, curve_chart, strip_chart
 from medseg_kd.report.page.labels import FOLDER, read_labels
-from medseg_kd.report.page.pictures import FIRST, thinned, with_prediction
+from medseg_kd.report.page.pictures import FIRST, other_predictions, thinned
+from medseg_kd.report.page.rendering import LIMIT, rendered
 from medseg_kd.report.page.run_files import SEED, RunFiles, case_table, shown
 from medseg_kd.report.scores import score_cells
 
-LIMIT = 10_000_000
-"""Bytes of a page."""
 MOST_ROWS = 400
 """Cases that are listed with their numbers; ``per_case.csv`` has all."""
 ABOUT = {
     "transunet": "As published Synapse tables: a missed organ gives 0, an invented one Dice 100; distances in voxels.",
     "strict": "An organ that is in neither mask is not counted, one that is missed or invented gives Dice 0.",
 }
-_PAGES = Environment(
-    loader=PackageLoader("medseg_kd.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-)
 
 
 def write_page(runs: Sequence[RunFiles], out: Path) -> Path:
@@ -60,7 +50,6 @@ def write_page(runs: Sequence[RunFiles], out: Path) -> Path:
         "ranked_by": next((run.name for run in runs if run.pictures), ""),
         "note": next((run.facts["note"] for run in runs if run.facts.get("note")), ""),
         "comparison_method": METHOD.format(SEED),
-        "version": __version__,
     }
     told = [f"{run.name}: {note}" if len(runs) > 1 else note for run in runs for note in _notes(run)]
     text = _rendered(content, cases, told)
@@ -77,15 +66,12 @@ def _notes(run: RunFiles) -> list[str]:
 
 def _rendered(content: dict[str, Any], cases: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
     """The text of the page."""
-    style, script = (_PAGES.loader.get_source(_PAGES, name)[0] for name in ("page.css", "page.js"))  # type: ignore[union-attr]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     viewer = {
         "runs": content["runs"],
         "classes": [dict(each) for each in content["facts"]["classes"]],
         "cases": [{**case, "told": _left_out(case)} for case in cases],
     }
-    parts = {"style": Markup(style), "script": Markup(script), "digest": digest, "viewer": viewer, "notes": notes}
-    return _PAGES.get_template("page.html").render(**content, **parts)
+    return rendered("page.html", viewer=viewer, notes=notes, **content)
 
 
 def _protocols(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
@@ -219,20 +205,24 @@ def _facts(runs: Sequence[RunFiles]) -> dict[str, Any]:
 
 def _cases(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
     """The cases that are shown, those of the first run that has some, with the predictions of all runs."""
-    shows = next((run for run in runs if run.pictures), None)
+    if (shows := next((run for run in runs if run.pictures), None)) is None:
+        return []
     found = []
-    for case in shows.pictures if shows else ():
+    for case in shows.pictures:
         slices = [{key: value for key, value in each.items() if key != "prediction"} for each in case["slices"]]
         for each, own in zip(slices, case["slices"], strict=True):
             each["predictions"] = []
             for run in runs:
                 each["predictions"].append(own["prediction"] if run is shows else None)
         for number, run in enumerate(runs):
-            if run is not shows and run.facts:
-                labels = read_labels(run.test / FOLDER / "labels", case["name"])
-                packed = with_prediction(case, None if labels is None else labels.prediction)
-                for each, prediction in zip(slices, packed, strict=True):
-                    each["predictions"][number] = prediction
+            if run is shows or not run.facts:
+                continue
+            labels = read_labels(run.test / FOLDER / "labels", case["name"])
+            told = labels and run.facts["classes"] == shows.facts["classes"] and other_predictions(case, labels)
+            for each, prediction in zip(slices, told or (), strict=False):
+                each["predictions"][number] = prediction
+            if not told:
+                run.notes.append(f"no prediction of {case['name']}: its labels were not kept, or the truth is another")
         title = f"{case['which']}: {case['name']}, {case['measure']} {shown(case['score'])}"
         found.append({**case, "slices": slices, "title": title})
     return found
