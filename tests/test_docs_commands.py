@@ -62,6 +62,7 @@ READ = {
     "nnunet_headneck.py": "long: nnU-Net's own trainings",
     "my/kd_nnunet.py": "long: needs an nnU-Net that was trained for it",
     "tools/dev/": "long: measures",
+    "tools/report.py": "needs two runs: tests/report/test_page.py",
     "tools/doctor.py": "long: tests/report/test_doctor.py",
 }
 EXCLUDED = {
@@ -169,13 +170,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(home: Path, config: str) -> list[str]:
     """Options that make a training short and its networks narrow."""
-    model = read_config(home / config).model
+    cfg = read_config(home / config)
+    model, cache = cfg.model, ["train_dataloader.dataset.cache=None"]
     parts = {"": model, "architecture.": model.get("architecture"), "teacher.": model.get("teacher")}
     narrow = [f"model.{part}network.{key}" for part, each in parts.items() if has_backbone(each) for key in NARROW]
     return [
         "train_cfg.max_iters=2",
         "train_dataloader.batch_size=2",
-        "train_dataloader.dataset.cache=None",
+        *(cache if "cache" in cfg.train_dataloader.dataset else ()),
         *SHORT,
         *narrow,
     ]
@@ -195,8 +197,8 @@ def scans(folder: Path, names: tuple[str, ...] = ("case1",), labels: Path | None
             write_volume(labels / f"{name}.nii.gz", np.broadcast_to(label, image.shape).copy())
 
 
-def photographs(root: Path) -> None:
-    for split in ("train", "test"):
+def photographs(root: Path, *splits: str) -> None:
+    for split in splits:
         for folder, shape in (("img_dir", (40, 48, 3)), ("ann_dir", (40, 48))):
             (root / folder / split).mkdir(parents=True)
             values = (
@@ -210,6 +212,7 @@ def brain(root: Path) -> None:
     write_nnunet(root, "abcd", "T1")
     for file in root.glob("imagesTr/*_0000.nii.gz"):
         sitk.WriteImage(sitk.ReadImage(str(file)), str(file).replace("_0000", "_0001"))
+    shutil.copytree(root / "imagesTr", root / "imagesTs")
     described = root / "dataset.json"
     described.write_text(described.read_text().replace('{"0": "T1"}', '{"0": "T1", "1": "T2"}'))
 
@@ -235,7 +238,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "raw/test": lambda path: scans(path / "images", ("pt_3",), path / "labels"),
     "in the folder `abdomen`": abdomen,
     "scans": lambda path: scans(path, labels=path.parent / "truth", value=8),
-    "data/lesions": photographs,
+    "data/lesions": lambda path: photographs(path, "train", "test"),
+    "data/polyps": lambda path: photographs(path, "train", "val"),
     "nnUNet_raw/Dataset001_BrainTumour": brain,
     "amos22/": amos,
     "work_dirs/first": first_run,
