@@ -39,12 +39,15 @@ def parser() -> Parser:
         metavar=("METHOD", "KEY=VALUE"),
         help="options of a method, such as CWD loss_weight=1; once for each method that needs some",
     )
+    longer = "train the plain student also for as long as the dearest method takes"
+    add("--longer-plain", action="store_true", help=longer)
     add_experiment_arguments(made)
     add = made.add_argument_group("what is written").add_argument
     add("--work-dir", type=Path, metavar="DIR", help="folder of the runs (default: work_dirs/compare/<student>)")
     add("--out", type=Path, default=Path("docs/results.md"), metavar="FILE", help="the page (default: %(default)s)")
     absent = "how absent organs count on the page, see docs/evaluation.md (default: %(default)s)"
     add("--protocol", choices=PROTOCOLS, default="strict", help=absent)
+    add("--kept", action="store_true", help="run nothing: make the page from the scores that are kept beside it")
     add("--finished", action="store_true", help="train nothing: make the page of the seeds that are finished")
     return made
 
@@ -58,19 +61,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out.is_dir():
         raise UserError(f"--out {args.out} is a folder: name a file in it")
     from medseg_kd.experiments.execution import check_cases, execute
-    from medseg_kd.experiments.methods import Comparison, finished, plan_methods
+    from medseg_kd.experiments.methods import finished, plan_longer, plan_methods
+    from medseg_kd.experiments.results import keep, kept
     from medseg_kd.files import nothing_new
     from medseg_kd.report.methods_page import write_page
 
+    scores = args.out.with_suffix("")
+    if args.kept:
+        write_page(kept(scores), args.out)
+        print(f"{args.out}, from {scores}")
+        return
     resources, settings = resources_of(args), settings_of(args)
     with nothing_new(folder):
         plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings)
         if args.finished:
             plan = finished(plan, folder)
-        runs = [run for same in plan.values() for run in same.values()]
-        check_cases(runs)
+        check_cases([run for same in plan.values() for run in same.values()])
     if not args.finished:
-        execute(runs, resources)
+        execute([run for same in plan.values() for run in same.values()], resources)
+    if args.longer_plain:
+        plan = plan_longer(plan)
+        if args.finished:
+            plan = finished(plan, folder)
+        else:
+            execute([run for same in plan.values() for run in same.values()], resources)
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
-    write_page(Comparison(plan, options, args.protocol, command), args.out)
-    print(f"{args.out}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")
+    keep(plan, options, args.protocol, command, scores)
+    write_page(kept(scores), args.out)
+    print(f"{args.out}, from {scores}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")

@@ -17,7 +17,7 @@ from medseg_kd.datasets.headers import checked_bytes, require
 from medseg_kd.errors import UserError
 
 _GZIP, _SHUFFLE, _SUM, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, 32000
-_HEAP = b"GCOL\x01\0\0\0"
+_HEAP = b"GCOL\x01"
 _MOST_NUMBERS = 16
 _AGAIN = "Write it again, such as with file.create_dataset(name, data=array, compression='gzip')"
 

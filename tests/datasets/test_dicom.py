@@ -92,6 +92,10 @@ def rename(path: Path, kind: bytes, other: bytes) -> None:
     path.write_bytes(content[: (at := content.rindex(kind))] + other + content[at + len(kind) :])
 
 
+def append(path: Path, content: bytes) -> None:
+    path.write_bytes(path.read_bytes() + content)
+
+
 def nest(path: Path) -> Path:
     """Put a sequence of one element into a file."""
     inner = pydicom.Dataset()
@@ -146,6 +150,7 @@ def test_what_gdcm_would_make_up_is_refused(changes: dict, message: str, tmp_pat
             r"is of a kind 'O_'\)\. Copy it",
         ),
         (lambda files: rename(files[2], b"OB\0\0\2\0", b"WI\0\0\2\0"), r"is of a kind 'WI'\)\. Copy it"),
+        (lambda files: append(files[2], b"\3:\0P\5\1\0\xc2" + bytes(9)), r"\(3A03,5000\) is longer than the file\)"),
         (lambda files: rename(nest(files[2]), b"\x08\0\0\1SH", b"\x08\0\0\1QX"), r"is of a kind 'QX'\)\. Copy it"),
     ],
     ids=[
@@ -163,6 +168,7 @@ def test_what_gdcm_would_make_up_is_refused(changes: dict, message: str, tmp_pat
         "empty",
         "kind",
         "kind_of_meta",
+        "longer_than_the_file",
         "kind_in_sequence",
     ],
 )

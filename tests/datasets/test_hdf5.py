@@ -109,13 +109,15 @@ def test_a_link_is_not_even_looked_behind(tmp_path: Path) -> None:
         opened(path, read)
 
 
-def test_a_heap_that_hdf5_would_read_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reserved", [b"\0\0\0", b"n\0\0"])
+def test_a_heap_that_hdf5_would_read_for_ever(tmp_path: Path, reserved: bytes) -> None:
     path = write(
         tmp_path / "a.h5", lambda file: (file.create_dataset("image", data=GOOD), file.attrs.update(word="LPS"))
     )
     assert np.array_equal(read(path), GOOD)
     content = bytearray(path.read_bytes())
     heap = content.index(b"GCOL")
+    content[heap + 5 : heap + 8] = reserved  # at which HDF5 does not look
     content[heap + 16 + 24 + 8 : heap + 16 + 24 + 16] = bytes(
         8
     )  # the length of the second entry, the room that is left

@@ -1,9 +1,7 @@
 """The page of runs: its numbers, its bounds, and what it tells of what is not there."""
 
-import base64
 import json
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +15,13 @@ from medseg_kd.report.page import pictures, writing
 from medseg_kd.report.page.charts import strip_chart
 from medseg_kd.report.page.facts import costs, method
 from medseg_kd.report.page.labels import CaseLabels, KeepLabelsHook, file_of, read_labels
-from medseg_kd.report.page.pictures import case_pictures, chosen_cases, grey_or_colour, with_prediction
+from medseg_kd.report.page.pictures import case_pictures, chosen_cases, grey_or_colour, other_predictions, unpacked
 from medseg_kd.report.page.run_files import RunFiles
 from tests.report.conftest import CASE, HOSTILE, ORGANS
 
 
 def viewer_of(page: str) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
-
-
-def unpacked(text: str) -> list[int]:
-    return [*zlib.decompress(base64.b64decode(text))]
 
 
 def test_numbers_are_those_of_metrics_json(runs: list[Path]) -> None:
@@ -75,8 +69,8 @@ def test_runs_are_compared_case_by_case(runs: list[Path], tmp_path: Path, capsys
         kept = read_labels(run / "test/report/labels", case["name"])
         assert kept is not None
         for each in case["slices"]:
-            assert unpacked(each["predictions"][number]) == kept.prediction[each["number"]].ravel().tolist()
-            assert unpacked(each["truth"]) == kept.truth[each["number"]].ravel().tolist()  # type: ignore[index]
+            assert unpacked(each["predictions"][number]) == kept.prediction[each["number"]].tobytes()
+            assert unpacked(each["truth"]) == kept.truth[each["number"]].tobytes()  # type: ignore[index]
 
 
 def test_scores_of_another_test_get_no_pictures(runs: list[Path], tmp_path: Path) -> None:
@@ -178,9 +172,13 @@ def test_pictures_keep_within_a_budget_and_labels_stay_exact() -> None:
     assert 1 < len(few["slices"]) < 40 and few["height"] <= 512 and few["aspect"] == 0.25
     one = case_pictures(image[7:8, ::10, ::10], CaseLabels(prediction[7:8], truth[7:8], 0, None, 255), 10**7)
     assert (one["height"], one["width"], one["start"]) == (512, 256, 0)
-    rows = np.frombuffer(bytes(unpacked(one["slices"][0]["prediction"])), np.uint8).reshape(512, 256)
+    rows = np.frombuffer(unpacked(one["slices"][0]["prediction"]), np.uint8).reshape(512, 256)
     assert set(np.unique(rows)) == {0, 1, 2} and (rows[:42] == 1).all()
-    assert [*with_prediction(one, None)] == [*with_prediction(one, truth)] == [None]
+    assert other_predictions(one, labels) is None
+    alone, swapped = (CaseLabels(each[7:8], truth[7:8], 0, None, 255) for each in (prediction, truth))
+    assert other_predictions(one, alone) == [one["slices"][0]["prediction"]]
+    assert other_predictions(one, swapped) == [one["slices"][0]["truth"]]
+    assert other_predictions(one, CaseLabels(truth[7:8], prediction[7:8], 0, None, 255)) is None
     with pytest.raises(UserError, match="the image has 3 slices, its labels 40"):
         case_pictures(image[:3], labels, 1000)
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,12 +87,16 @@ def case_pictures(image: np.ndarray, labels: CaseLabels, budget: int) -> dict[st
     }
 
 
-def with_prediction(case: dict[str, Any], prediction: np.ndarray | None) -> Iterator[str | None]:
-    """Another prediction (S, H, W) of a case for each slice that is shown of it; None where it does not fit."""
-    fits = prediction is not None and list(prediction.shape) == case["of"]
+def other_predictions(case: dict[str, Any], labels: CaseLabels) -> list[str] | None:
+    """The prediction of another run for each slice that is shown of a case; None where its truth is another."""
+    if labels.truth is None or list(labels.truth.shape) != case["of"]:
+        return None
+    side, found = max(case["height"], case["width"]), []
     for each in case["slices"]:
-        side = max(case["height"], case["width"])
-        yield packed(reduced(prediction[each["number"]], side)) if fits and prediction is not None else None
+        if unpacked(each["truth"]) != reduced(labels.truth[each["number"]], side).tobytes():
+            return None
+        found.append(packed(reduced(labels.prediction[each["number"]], side)))
+    return found
 
 
 def thinned(case: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +134,11 @@ def grey_or_colour(volume: Any, colours: str = "") -> np.ndarray:
 def packed(labels: np.ndarray) -> str:
     """Labels (H, W) uint8 as base64 of their zlib stream, row by row."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(labels).tobytes(), 9)).decode()
+
+
+def unpacked(text: str) -> bytes:
+    """What :func:`packed` was given."""
+    return zlib.decompress(base64.b64decode(text))
 
 
 def reduced(labels: np.ndarray, side: int) -> np.ndarray:

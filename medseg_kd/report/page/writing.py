@@ -14,7 +14,7 @@ from medseg_kd.report.compared_runs import METHOD, absent_organs, compared_cells
 from medseg_kd.report.curves import chosen_keys
 from medseg_kd.report.page.charts import COLOURS, MOST_POINTS, curve_chart, strip_chart
 from medseg_kd.report.page.labels import FOLDER, read_labels
-from medseg_kd.report.page.pictures import FIRST, thinned, with_prediction
+from medseg_kd.report.page.pictures import FIRST, other_predictions, thinned
 from medseg_kd.report.page.rendering import LIMIT, rendered
 from medseg_kd.report.page.run_files import SEED, RunFiles, case_table, shown
 from medseg_kd.report.scores import score_cells
@@ -205,20 +205,24 @@ def _facts(runs: Sequence[RunFiles]) -> dict[str, Any]:
 
 def _cases(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
     """The cases that are shown, those of the first run that has some, with the predictions of all runs."""
-    shows = next((run for run in runs if run.pictures), None)
+    if (shows := next((run for run in runs if run.pictures), None)) is None:
+        return []
     found = []
-    for case in shows.pictures if shows else ():
+    for case in shows.pictures:
         slices = [{key: value for key, value in each.items() if key != "prediction"} for each in case["slices"]]
         for each, own in zip(slices, case["slices"], strict=True):
             each["predictions"] = []
             for run in runs:
                 each["predictions"].append(own["prediction"] if run is shows else None)
         for number, run in enumerate(runs):
-            if run is not shows and run.facts:
-                labels = read_labels(run.test / FOLDER / "labels", case["name"])
-                packed = with_prediction(case, None if labels is None else labels.prediction)
-                for each, prediction in zip(slices, packed, strict=True):
-                    each["predictions"][number] = prediction
+            if run is shows or not run.facts:
+                continue
+            labels = read_labels(run.test / FOLDER / "labels", case["name"])
+            told = labels and run.facts["classes"] == shows.facts["classes"] and other_predictions(case, labels)
+            for each, prediction in zip(slices, told or (), strict=False):
+                each["predictions"][number] = prediction
+            if not told:
+                run.notes.append(f"no prediction of {case['name']}: its labels were not kept, or the truth is another")
         title = f"{case['which']}: {case['name']}, {case['measure']} {shown(case['score'])}"
         found.append({**case, "slices": slices, "title": title})
     return found
