@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
 TEACHER := configs/demo/unet_r18_phantom.py
 STUDENT := configs/demo/cwd_unet_r18_phantom.py
@@ -15,7 +16,7 @@ CONFIGS := $(shell find configs -name '*.py')
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-all lint clean
+.PHONY: help install demo test test-all lint docs clean
 
 help:
 	@echo "make install  create .venv and install the package with the tested versions"
@@ -23,6 +24,7 @@ help:
 	@echo "make test     install, run the tests in two processes (WORKERS=8: in eight)"
 	@echo "make test-all the same with all repetitions"
 	@echo "make lint     install, check style, types and the import contract"
+	@echo "make docs     build the documentation site into site/ (needs no PyTorch)"
 	@echo "make clean    delete .venv and the tools' caches (not data/, not work_dirs/)"
 
 install: $(INSTALLED)
@@ -43,8 +45,12 @@ lint: $(INSTALLED_DEV)
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+# Without -q, with which MkDocs does not count its warnings.
+docs: $(INSTALLED_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build site dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 data/phantom/manifest.json: | $(INSTALLED)
 	$(PY) tools/make_phantom.py --out data/phantom
@@ -67,6 +73,10 @@ $(INSTALLED): requirements.txt setup.py pyproject.toml | $(PY)
 	$(PY) -m pip install -q -r requirements.txt -e .
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+$(INSTALLED_DOCS): requirements-docs.txt | $(PY)
+	$(PY) -m pip install -q -r requirements-docs.txt
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt requirements-docs.txt $(INSTALLED)
 	$(PY) -m pip install -q -r requirements-dev.txt
 	@touch $@

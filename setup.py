@@ -42,7 +42,10 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["medseg_kd", "medseg_kd.*"]),
-    package_data={"medseg_kd.datasets.conversion.known": ["*.json"]},
+    package_data={
+        "medseg_kd.datasets.conversion.known": ["*.json"],
+        "medseg_kd.report.page": ["templates/*"],
+    },
     entry_points={"console_scripts": ["medseg-kd=medseg_kd.cli.commands:entry"]},
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
@@ -51,11 +54,13 @@ setup(
         "onedl-mmcv>=2.3,<3",
         "onedl-mmsegmentation>=1.4,<2",
         "monai>=1.5,<2",
+        "argcomplete>=3",  # completion of medseg-kd in a shell
         "numpy>=2,<3",
         "scipy>=1.11",
         "einops>=0.7",
         "h5py>=3.10",
         "SimpleITK>=2.3",
+        "jinja2>=3.1",
         "matplotlib>=3.7",
         "pillow>=10",
         "prettytable>=3.6",
@@ -71,6 +76,7 @@ setup(
         "dicom": ["highdicom>=0.25"],  # segmentations of DICOM series
         "rankseg": ["rankseg>=0.0.8"],  # Dice-optimal decoding
         "nnunet": ["dynamic-network-architectures>=0.4,<0.5"],  # networks of its plans
+        "tracking": ["tensorboard>=2.15", "wandb>=0.20", "mlflow-skinny>=3"],  # curves outside the run's own log
         "mmrazor": ["mmrazor==1.0.0"],  # its losses and connectors
         "medpy": ["medpy>=0.5"],  # what the tests and the benchmark compare scores with
     },

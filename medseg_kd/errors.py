@@ -47,6 +47,8 @@ def explanation(error: BaseException) -> str | None:
         return f"the disk is full: {error}. Free some disk space or choose another --work-dir"
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return f"{error}. Check the path, its permissions and the disk, or choose another place"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
+        return f"{error}: a link that leads to itself. Take it out of the folder"
     # Its end shows as PyTorch's message or, where that comes later, as a pipe that nobody writes to any more.
     lost = _LOST_WORKER.search(str(error))
     if lost or isinstance(error, ConnectionResetError) or (isinstance(error, EOFError) and _is_of_a_pipe(error)):

@@ -11,14 +11,18 @@ ROOT = Path(__file__).parents[1]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        "medseg_kd.cli.compare_methods",
-        "medseg_kd.cli.train",
-        "medseg_kd.cli.test",
+        "medseg_kd.cli.commands",
+        "medseg_kd.configuration",
         "medseg_kd.datasets",
         "medseg_kd.distill",
+        "medseg_kd.engine",
         "medseg_kd.evaluation",
-        "medseg_kd.inference",
+        "medseg_kd.experiments.methods",
+        "medseg_kd.inference.case",
+        "medseg_kd.inference.export",
         "medseg_kd.models",
+        "medseg_kd.report.methods_page",
+        "matplotlib.figure",
         "monai.networks.nets",
         "tests.torchvision_operators",
         "torch._dynamo",

@@ -25,8 +25,9 @@ PAGE = "docs/distillation.md"
 def pair(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:  # noqa: F811
     """The page's files in a clone; the config of the pair with its method."""
     for _, name, text in blocks(PAGE):
-        (home / name).parent.mkdir(exist_ok=True)
-        (home / name).write_text(text)
+        if name:
+            (home / name).parent.mkdir(exist_ok=True)
+            (home / name).write_text(text)
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
     yield home / "configs/my/mse_unet_r50_unet_r18_40k_synapse.py"

@@ -1,5 +1,6 @@
 """docs/hooks.md: what it trains runs as it is written, and MMEngine's hooks are built."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from mmengine.hooks import EMAHook
 from PIL import Image
 
-from medseg_kd.registry import HOOKS
+from medseg_kd.registry import HOOKS, VISBACKENDS
 from tests.cli.commands import succeed
 from tests.test_docs import blocks, home  # noqa: F401
 
@@ -50,10 +51,12 @@ def test_the_new_hook_freezes_and_frees() -> None:
 
 def test_the_hooks_that_are_there() -> None:
     snippets = [text for kind, name, text in blocks(PAGE) if kind == "python" and not name]
-    built = []
+    built, tracked = [], []
     for text in snippets:
         names: dict = {}
         exec(text, names)
-        built += [HOOKS.build(hook) for hook in names["custom_hooks"]]
+        built += [HOOKS.build(hook) for hook in names.get("custom_hooks", ())]
+        tracked += re.findall(r'type="(\w+VisBackend)"', text)
+    assert tracked and all(VISBACKENDS.get(name).__module__ == "medseg_kd.engine.tracking" for name in tracked)
     averages, early, finite = built
     assert isinstance(averages, EMAHook) and early.monitor == "mDice" and finite.skip == 3

@@ -20,9 +20,10 @@ PAGE = "docs/moving.md"
 @pytest.fixture
 def moved(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     """The page's files in a clone, which is the working directory."""
-    for _, name, text in blocks(PAGE):
-        (home / name).parent.mkdir(exist_ok=True)
-        (home / name).write_text(text)
+    for kind, name, text in blocks(PAGE):
+        if kind == "python":
+            (home / name).parent.mkdir(exist_ok=True)
+            (home / name).write_text(text)
     monkeypatch.chdir(home)
     return home / "configs/my"
 

@@ -1,8 +1,10 @@
 """The words of messages."""
 
+import os
+
 import pytest
 
-from medseg_kd.errors import did_you_mean, first_line, last_line
+from medseg_kd.errors import did_you_mean, explanation, first_line, last_line
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,12 @@ def test_lines_of_a_message():
     error = ValueError("\nITK ERROR\n  no such file \n")
     assert (first_line(ValueError("a\nb")), last_line(error)) == ("a", "no such file")
     assert first_line(ValueError()) == last_line(ValueError("\n")) == "ValueError"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_to_itself_is_no_defect(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    try:
+        (tmp_path / "loop").resolve()
+    except (OSError, RuntimeError) as error:
+        assert str(tmp_path / "loop") in explanation(error)

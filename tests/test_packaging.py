@@ -1,5 +1,6 @@
 """The configs are found in a clone and in a wheel."""
 
+import os
 import re
 import subprocess
 import sys
@@ -20,17 +21,44 @@ def test_a_clone_uses_its_own_configs() -> None:
     assert configs_dir() == ROOT / "configs"
 
 
-def test_a_wheel_holds_every_config(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path], cwd=ROOT, check=True)
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a wheel unpacks to."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "setup.py", "-q", "build_py", "--build-lib", folder], cwd=ROOT, check=True)
+    return folder
+
+
+def test_a_wheel_holds_every_config(wheel: Path) -> None:
     script = "from medseg_kd.configs_dir import configs_dir; print(configs_dir())"
-    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-c", script], cwd=wheel, check=True, capture_output=True, text=True)
     packaged = Path(found.stdout.strip())
-    assert packaged == tmp_path / "medseg_kd" / "configs"
+    assert packaged == wheel / "medseg_kd" / "configs"
     names = [
         sorted(path.relative_to(folder) for path in folder.rglob("*.py")) for folder in (packaged, ROOT / "configs")
     ]
     assert names[0] == names[1] != []
-    assert (tmp_path / "medseg_kd/datasets/conversion/known/kvasir_seg.json").is_file()
+    assert (wheel / "medseg_kd/datasets/conversion/known/kvasir_seg.json").is_file()
+    assert (wheel / "medseg_kd/report/page/templates/page.html").is_file()
+
+
+@pytest.mark.full
+def test_a_wheel_trains_tests_and_predicts_in_any_folder(wheel: Path, tmp_path: Path) -> None:
+    config, short = "configs/demo/unet_r18_phantom.py", "--cfg-options train_cfg.max_iters=2"
+    for line in (
+        "phantom --out data/phantom --cases 3 --test-cases 1 --slices 4 --size 64",
+        f"train {config} {short}",
+        f"test {config}",
+        "predict work_dirs/unet_r18_phantom data/phantom/test_vol_h5 --out masks",
+    ):
+        subprocess.run(
+            [sys.executable, "-c", "from medseg_kd.cli.commands import entry; entry()", *line.split()],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(wheel)},
+            check=True,
+        )
+    assert [path.name for path in tmp_path.glob("masks/*.nii.gz")] == ["case0004.nii.gz"]
+    assert (tmp_path / "work_dirs/unet_r18_phantom/report.html").is_file()
 
 
 def test_missing_configs_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from medseg_kd.errors import explanation
+from medseg_kd.errors import did_you_mean, explanation
 from medseg_kd.signals import NO_READER, Stopped, ask_to_end, end_with_parent, handle, interrupt
 
 # MMCV without compiled operations says so at import; nothing here uses them.
@@ -21,23 +21,60 @@ warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformable
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of arguments whose errors are one line.
+    """A parser of arguments whose errors are one line; an option that is not known is told with the nearest one.
+
+    Args:
+        script: What is run, from the repository, such as ``tools/predict.py``.
+        description: What it does; wrapped, unless it has lines of its own.
+        examples: Arguments that it is called with, shown below its help.
+        options: See Python's class.
 
     Attributes:
-        command: What was called in place of the script that ``prog`` names.
-        as_written: Formats description and epilog as they are.
+        command: What was called in place of the script, such as ``medseg-kd predict``.
     """
 
     command: str | None = None
-    as_written = argparse.RawDescriptionHelpFormatter
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.prog = self.command or self.prog
+    def __init__(self, script: str, description: str, examples: Sequence[str] = (), **options: Any) -> None:
+        called = self.command or f"python {script}"
+        if examples:
+            lines = [f"  {called} {example}" for example in examples]
+            options["epilog"] = "\n".join([f"example{'s' * (len(examples) > 1)}:", *lines])
+        name = self.command or script.rpartition("/")[2]
+        super().__init__(name, description=description, formatter_class=_HelpFormatter, **options)
+
+    def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """The arguments of a command line, by default of this process, in any order.
+
+        After ``--cfg-options`` what has no ``=`` is none of its values.
+        """
+        words: list[str] = []
+        settings: list[str] = []
+        in_settings = False
+        for word in sys.argv[1:] if argv is None else argv:
+            self._check_option(word)
+            in_settings = word == "--cfg-options" or (in_settings and not word.startswith("--"))
+            is_setting = in_settings and (word == "--cfg-options" or "=" in word)
+            (settings if is_setting else words).append(word)
+        return self.parse_intermixed_args([*words, *settings])
+
+    def _check_option(self, word: str) -> None:
+        """Refuse what no option begins with before argparse misses those that are required."""
+        name = word.partition("=")[0]
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            self.error(f"there is no option {name}{did_you_mean(name, known)}")
 
     def error(self, message: str) -> NoReturn:
         """See Python's class."""
         self.exit(2, f"{self.prog}: error: {message} (--help lists what {self.prog} takes)\n")
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps a text unless it has lines of its own."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -2,22 +2,32 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from medseg_kd.cli import Parser
-from medseg_kd.report.doctor import BROKEN, Result, doctor_page, examine
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Prints the checks; exit code 1 where something is broken."""
-    parser = Parser(
-        prog="doctor.py",
-        description="Says which versions are installed, what this machine has, what works, and the command that mends "
-        "what does not. The exit code is 1 where something is broken.",
+def parser() -> Parser:
+    """Its arguments."""
+    made = Parser(
+        "tools/doctor.py",
+        "Says which versions are installed, what this machine has, what works, and the command that mends what does "
+        "not. The exit code is 1 where something is broken.",
+        ["configs/unet/unet_r18v1c_d8_40k_synapse.py"],
     )
-    parser.add_argument("config", nargs="?", help="a config, to look at its run folder and its data too")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    args = parser.parse_args(argv)
+    made.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="a config, to look at its run folder and its data too"
+    )
+    made.add_argument("--json", action="store_true", help="print the results as JSON")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the checks; exit code 1 where something is broken."""
+    args = parser().read(argv)
+    from medseg_kd.report.doctor import BROKEN, Result, doctor_page, examine
+
     cfg, results = None, []
     if args.config:
         try:

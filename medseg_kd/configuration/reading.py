@@ -11,11 +11,11 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings, is_installed
 
-from medseg_kd.configs_dir import configs_dir
+from medseg_kd.configs_dir import find_config
 from medseg_kd.configuration.explaining import file_of, type_errors_explained
 from medseg_kd.configuration.names import check_bases
 from medseg_kd.configuration.openmmlab import settle_names
-from medseg_kd.errors import UserError, did_you_mean, first_line
+from medseg_kd.errors import UserError, first_line
 from medseg_kd.registry import MODELS, found
 from medseg_kd.signals import Stopped
 
@@ -30,7 +30,7 @@ def read_config(name: str | Path) -> Config:
     Raises:
         UserError: No such file, or an error in it, whose file and line are told.
     """
-    path = _find(str(name))
+    path = find_config(str(name))
     try:
         check_bases(path)
         cfg = Config.fromfile(path)
@@ -104,15 +104,3 @@ def network_name(cfg: Config) -> str:
     model = segmentor_of(model_of(cfg))
     kind = model.get("network", model).get("type")
     return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
-
-
-def _find(name: str) -> Path:
-    """A config by its path, from here or from the packaged configs."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    packaged = configs_dir() / Path(*path.parts[1:] if path.parts[:1] == ("configs",) else path.parts)
-    if packaged.is_file():
-        return packaged
-    names = [found.as_posix() for found in Path("configs").rglob("*.py") if "_base_" not in found.parts]
-    raise UserError(f"config not found: {name}{did_you_mean(path.as_posix(), names, in_lines=True)}")

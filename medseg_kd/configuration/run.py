@@ -73,14 +73,20 @@ def complete_run(cfg: Any) -> None:
         _keep_order(dataset)
     check_config(cfg)
     if isinstance(cfg.get("visualizer"), MutableMapping):
-        # Without it the losses would be written nowhere, unlike those of a config that names no visualizer.
-        cfg["visualizer"].setdefault("vis_backends", [{"type": "LocalVisBackend"}])
+        _keep_scalars(cfg["visualizer"])
     imports = cfg.get("custom_imports") or {}
     # So that MMEngine finds the runner, from the config that is written too.
     own = dict.fromkeys(["medseg_kd.engine", *_listed(imports.get("imports"))])
     cfg["custom_imports"] = {"allow_failed_imports": False, **imports, "imports": list(own)}
     for name in lookalikes(cfg):
         cfg.pop(name)  # a variable: in the config that is written nothing uses it any more
+
+
+def _keep_scalars(visualizer: MutableMapping[str, Any]) -> None:
+    """Write the losses into the run folder too, as with a config that names no visualizer: reports read them there."""
+    given = visualizer.get("vis_backends", ())
+    if isinstance(given, (list, tuple)) and not any("LocalVisBackend" in str(each.get("type")) for each in given):
+        visualizer["vis_backends"] = [{"type": "LocalVisBackend"}, *given]
 
 
 def native_precision(optim_wrapper: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ _NO_IMAGES = ("1.2.840.10008.1.3.", *(f"1.2.840.10008.5.1.4.1.1.{each}." for eac
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _UNPACKED = ("1.2.840.10008.1.2", *(f"1.2.840.10008.1.2.{each}" for each in ("1", "1.99", "2")))
 """Transfer syntaxes of pixels that are not compressed; the first holds where none is told."""
+_UNTIL_ITS_END = 0xFFFFFFFF
+"""Length of a sequence, or of compressed pixels, that an element of their own ends."""
 _LONG = 1 << 16
 """Bytes of an element that is not read here; no header needs one of them."""
 _READ = (
@@ -75,6 +77,8 @@ def read_header(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = pydicom.dcmread(path, defer_size=_LONG, force=True)
+            for elements in (getattr(found, "file_meta", {}), found):
+                _check_elements(elements, path.stat().st_size)
             for name in _READ:  # decoded here, for a damaged value raises what it likes
                 found.get(name)
     # pydicom has no common base for what it raises on damaged content.
@@ -83,6 +87,22 @@ def read_header(path: Path) -> Any:
     if "PixelData" not in found:
         raise UserError(f"cannot read {path}: it holds no image. Copy it again, or take it out of the folder")
     return found
+
+
+def _check_elements(elements: Any, size: int) -> None:
+    """Refuse elements, also in sequences, of a kind that there is not, whose length GDCM takes from elsewhere, and such
+    as are longer than the file, for which it takes memory before it looks.
+    """
+    from pydicom.valuerep import VR
+
+    for tag in elements.keys():  # noqa: SIM118  # of a data set, whose values would be decoded
+        item = elements.get_item(tag, keep_deferred=True)
+        if item.VR is not None and item.VR not in set(VR):
+            raise ValueError(f"element {tag} is of a kind {item.VR!r}")
+        if size < (getattr(item, "length", None) or 0) != _UNTIL_ITS_END:
+            raise ValueError(f"element {tag} is longer than the file")
+        for inner in elements[tag].value if item.VR == VR.SQ else ():
+            _check_elements(inner, size)
 
 
 def has_place(told: Any) -> bool:

@@ -17,7 +17,7 @@ from medseg_kd.datasets.headers import checked_bytes, require
 from medseg_kd.errors import UserError
 
 _GZIP, _SHUFFLE, _SUM, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, 32000
-_HEAP = b"GCOL\x01\0\0\0"
+_HEAP = b"GCOL\x01"
 _MOST_NUMBERS = 16
 _AGAIN = "Write it again, such as with file.create_dataset(name, data=array, compression='gzip')"
 
@@ -102,27 +102,44 @@ def read_word(path: Path, file: h5py.File, name: str) -> str | None:
     if text is None or kept.shape:
         raise UserError(f"{path}: the attribute {name} is {kept.dtype} of shape {kept.shape}, expected a text")
     if text.length is None:
-        _check_heaps(path)
+        with path.open("rb") as stored, mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if not (_heaps_end(content) and _text_fits(content, name.encode() + b"\0")):
+                raise UserError(f"{path} cannot be read (a text in it is damaged): copy or prepare it again")
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _check_heaps(path: Path) -> None:
-    """Refuse a file in which an entry in a heap of texts has no length: HDF5 would look for the next one for ever."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(_HEAP)
-        while start >= 0:
-            place = start + 16
-            end = min(start + _number(content, start + 8), len(content))
-            while place + 16 <= end:
-                length = _number(content, place + 8)
-                # Entry 0 is the room that is left, its head included.
-                step = 16 + -(-length // 8) * 8 if content[place : place + 2] != b"\0\0" else length
-                if not step:
-                    raise UserError(f"{path} cannot be read (a heap of texts is damaged): copy or prepare it again")
-                place += step
-            start = content.find(_HEAP, start + len(_HEAP))
+def _heaps_end(content: mmap.mmap) -> bool:
+    """False where an entry in a heap of texts has no length: HDF5 would look for the next one for ever."""
+    start = content.find(_HEAP)
+    while start >= 0:
+        place = start + 16
+        end = min(start + _number(content, start + 8), len(content))
+        while place + 16 <= end:
+            length = _number(content, place + 8)
+            # Entry 0 is the room that is left, its head included.
+            step = 16 + -(-length // 8) * 8 if content[place : place + 2] != b"\0\0" else length
+            if not step:
+                return False
+            place += step
+        start = content.find(_HEAP, start + len(_HEAP))
+    return True
 
 
-def _number(content: mmap.mmap, place: int) -> int:
-    return int.from_bytes(content[place : place + 8], "little")
+def _text_fits(content: mmap.mmap, name: bytes) -> bool:
+    """False where an attribute's text is told to be longer than the file: HDF5 takes memory for it before it looks."""
+    place = content.find(name)
+    while place >= 0:
+        for version, before, step in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
+            head = place - before
+            if head >= 0 and content[head] == version:
+                # Of the name, of its type and of its shape; then comes the length of the text.
+                sizes = [_number(content, head + at, 2) for at in (2, 4, 6)]
+                if _number(content, place + sum(-(-size // step) * step for size in sizes), 4) > len(content):
+                    return False
+        place = content.find(name, place + 1)
+    return True
+
+
+def _number(content: mmap.mmap, place: int, size: int = 8) -> int:
+    return int.from_bytes(content[place : place + size], "little")

@@ -153,8 +153,9 @@ def read_labels(mask: MaskFiles, turn: bool) -> Raw:
     if _is_volume(mask):
         return read_mask(mask.path, turn)
     if _stem(mask.path, KINDS[3]):
-        return Raw(opened(mask.path, read_label))
-    raw = opened(mask.path, TransUNet(mask.path.parent.parent).load_label)
+        raw = Raw(opened(mask.path, read_label))
+    else:
+        raw = opened(mask.path, TransUNet(mask.path.parent.parent).load_label)
     values = raw.image
     whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and np.array_equal(values, np.rint(values)))
     if values.ndim not in (2, 3) or not whole or not values.size or not 0 <= values.min() <= values.max() <= MAX_LABEL:

@@ -116,7 +116,7 @@ def check_voxels(path: Path, size: int) -> None:
 
 
 def _fields(file: BufferedIOBase, path: Path, nrrd: bool) -> Iterator[tuple[str, str]]:
-    """Names, without blanks, and values of a header, up to its end."""
+    """Names, in NRRD without blanks, and values of a header, up to its end."""
     for number in range(_MOST_LINES):
         line = file.readline(_LONGEST_REMARK).decode(errors="replace").rstrip("\r\n").replace("\t", " ")
         if nrrd and (
@@ -128,7 +128,7 @@ def _fields(file: BufferedIOBase, path: Path, nrrd: bool) -> Iterator[tuple[str,
         match = _FIELD.fullmatch(line)
         if not match or len(line) > _LONGEST or not line.isprintable():
             break
-        name = match[1].replace(" ", "")
+        name = match[1].replace(" ", "") if nrrd else match[1]
         yield name, match[2]
         if name.lower() == "elementdatafile" and not nrrd:
             return

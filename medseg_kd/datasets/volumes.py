@@ -152,9 +152,9 @@ def _opened(path: Path) -> sitk.ImageFileReader:
 
 def _header(reader: sitk.ImageFileReader, path: Path, channels: int) -> Header:
     """What a reader has read, once it makes sense."""
-    further = reader.GetSize()[3:]
     if (
-        further != ((channels,) if channels > 1 else ())
+        reader.GetDimension() != (4 if channels > 1 else 3)
+        or reader.GetSize()[3:] != ((channels,) if channels > 1 else ())
         or reader.GetNumberOfComponents() != 1
         or reader.GetPixelID() not in _SCALARS
     ):

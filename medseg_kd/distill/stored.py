@@ -19,8 +19,9 @@ class StoredTeacher(nn.Module):
 
     The runner gives ``folder`` to the training data as its ``soft_labels``; the probabilities p come with each batch,
     augmented as the slices are. Its logits are log p at the full resolution. Losses that form a softmax over classes
-    (KD, DKD, DIST, BPKD, LSKD) are what the network's own logits would have given, at any temperature: they differ by a
-    number for each pixel alone. CWD's softmax over pixels is of log p / T, whose classes compete at a pixel.
+    (KD, DKD, DIST, LSKD) are what the network's own logits would have given, at any temperature: they differ by a
+    number for each pixel alone. CWD's softmax over pixels, which BPKD takes of the bodies, is of log p / T, whose
+    classes compete at a pixel.
 
     Args:
         folder: Where the files are, or several folders, such as the ``fold_<i>/validation`` of nnU-Net.

@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, IterTimerHook, LoggerHook, ParamSchedulerHook, RuntimeInfoHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from medseg_kd.configuration import complete_run, find_teachers, give_soft_labels, settle_imports, type_errors_explained
@@ -21,7 +22,8 @@ from medseg_kd.engine.hooks import EMAHook, NormStatisticsHook
 from medseg_kd.engine.info import TrainInfoHook
 from medseg_kd.engine.refusal import done_or_nothing
 from medseg_kd.engine.stopping import alone_and_stoppable
-from medseg_kd.engine.visualization import SegVisualizationHook
+from medseg_kd.engine.tracking import track_training, with_own_trackers
+from medseg_kd.engine.visualization import LateVisualizer, SegVisualizationHook
 from medseg_kd.errors import UserError
 from medseg_kd.files import write_text
 from medseg_kd.models.checkpoint import last_whole_checkpoint
@@ -59,6 +61,16 @@ class Runner(CheckpointRunner):
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model; one of MMSegmentation learns to take this project's batches."""
         return adapt(super().build_model(model))
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """Build the visualizer, which tracks curves by this project's classes, see :mod:`medseg_kd.engine.tracking`.
+
+        Of a config that names none it is one that imports Matplotlib only to draw.
+        """
+        if visualizer is not None:
+            return super().build_visualizer(with_own_trackers(visualizer))
+        kept = [{"type": "LocalVisBackend"}]
+        return LateVisualizer.get_instance(self.experiment_name, vis_backends=kept, save_dir=self._log_dir)
 
     def load_or_resume(self) -> None:
         """Load or resume as the config says, then wrap the model for several processes."""
@@ -119,6 +131,7 @@ class Runner(CheckpointRunner):
     def train(self) -> nn.Module:
         """Look for the data, write the config into the run folder and train."""
         check_data(self.cfg)
+        track_training(self.visualizer)
         with type_errors_explained(self.cfg, building=False):
             return super().train()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mmseg.engine.hooks
@@ -20,6 +21,22 @@ from medseg_kd.errors import UserError
 from medseg_kd.evaluation.label_tables import colour
 from medseg_kd.files import whole_file
 from medseg_kd.registry import HOOKS
+
+
+class LateVisualizer(Visualizer):
+    """MMEngine's visualizer, which imports Matplotlib when an image is drawn on: most runs log numbers alone."""
+
+    ax_save: Any
+
+    def _initialize_fig(self, fig_cfg: Any) -> tuple:
+        return None, SimpleNamespace(get_dpi=lambda: None), None
+
+    def set_image(self, image: np.ndarray) -> None:
+        """See MMEngine's class."""
+        if self.ax_save is None:
+            self.fig_save_canvas, self.fig_save, self.ax_save = super()._initialize_fig(self.fig_save_cfg)
+            self.dpi = self.fig_save.get_dpi()
+        super().set_image(image)
 
 
 @HOOKS.register_module()
@@ -109,15 +126,20 @@ class WorstSlicesHook(Hook):
         panels = []
         for labels in shown.values():
             panel, large = (each.repeat(scale, 0).repeat(scale, 1) for each in (grey, labels))
-            padded = np.pad(large, 1, mode="edge")
-            around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-            edge = (large > 0) & np.any([large != each for each in around], axis=0)
+            edge = outlines(large)
             palette = np.array([colour(value) for value in range(256)], np.uint8)
             panel[edge] = palette[large[edge]]
             panels.append(panel)
         image = Image.fromarray(np.concatenate(panels, axis=1))
         ImageDraw.Draw(image).text((4, 4), words, fill="white", stroke_fill="black", stroke_width=1)
         return image
+
+
+def outlines(labels: np.ndarray) -> np.ndarray:
+    """Which pixels of labels (H, W) are organs that have another label beside them."""
+    padded = np.pad(labels, 1, mode="edge")
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return (labels > 0) & np.any([labels != each for each in around], axis=0)
 
 
 def _planes(volume: Tensor) -> Tensor:

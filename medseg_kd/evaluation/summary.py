@@ -35,7 +35,7 @@ class Summary:
         mean: {title: mean over the organs that have a value}.
         counts: {organ: how many cases are of each status}.
         intervals: {title: {organ, and "mean": 95 % interval of its mean}}; empty where none were asked for.
-        seed: of the intervals.
+        seed: of the intervals, or where it is told.
     """
 
     protocol: str
@@ -46,7 +46,7 @@ class Summary:
     mean: Mapping[str, float]
     counts: Mapping[str, Mapping[str, int]]
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    seed: int | None = None
+    seed: int | str | None = None
 
     def total(self, status: str) -> int:
         """Number of organ-cases of a status."""

@@ -8,7 +8,6 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from monai.metrics.utils import get_code_to_measure_table
 
 from ..errors import UserError
 from .surface import Size, directed_distances, foreground_box
@@ -51,4 +50,6 @@ def _surfels(mask: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache
 def _areas(size: Size) -> np.ndarray:
     """Area of an element by its code, which has a bit for each voxel around it."""
+    from monai.metrics.utils import get_code_to_measure_table  # takes seconds to import
+
     return get_code_to_measure_table(size, device="cpu")[0].numpy().astype(np.float64)

@@ -41,7 +41,9 @@ class VolumeMetric(BaseMetric):
         per_class: return ``Dice_<organ>`` and so on beside the means.
         threads: threads for one case; None is one for each core that the process may use.
         ignore_index: value of the ground truth where voxels are not scored: nnU-Net too leaves them out of its counts.
-        prefix, collect_device, collect_dir: as in MMEngine's ``BaseMetric``; no prefix by default.
+        prefix: as in MMEngine's ``BaseMetric``; none by default.
+        collect_device: as there.
+        collect_dir: as there.
 
     Attributes:
         scoring_seconds: what the thread took for the cases of this process.

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ class RunScores:
         name: the run's folder, or the path as it was given where folders share a name.
         units: units of the distances; more than one only in a file that mixes them.
         values: for the key of each measure, (cases, organs), in percent where it is shown so, nan without a score.
-        missed: organ-cases that the run missed; ``false_alarms`` are those that it invented.
+        counts: {organ: how many cases are of each status}.
         options: {title of a measure that has some: its options in words}, as the ``metrics.json`` beside the file says.
     """
 
@@ -33,9 +34,18 @@ class RunScores:
     organs: tuple[str, ...]
     units: frozenset[str]
     values: Mapping[str, np.ndarray]
-    missed: int
-    false_alarms: int
+    counts: Mapping[str, Counter[str]]
     options: Mapping[str, str]
+
+    @property
+    def missed(self) -> int:
+        """Organ-cases that the run missed."""
+        return sum(count["missed"] for count in self.counts.values())
+
+    @property
+    def false_alarms(self) -> int:
+        """Organ-cases that the run invented."""
+        return sum(count["false_alarm"] for count in self.counts.values())
 
     def organ_means(self, metric: str) -> list[float]:
         """Mean over the cases for each organ, as in ``metrics.json``; not-a-number is left out."""
@@ -78,7 +88,7 @@ def read_runs(paths: Sequence[str | Path], protocol: str, metrics: Sequence[str 
     """
     compared = [kind_of(name) for name in metrics]
     keys = dict.fromkeys(kind.key for kind in (*map(kind_of, DEFAULT), *compared))
-    runs = [_read(Path(path), protocol, keys) for path in paths]
+    runs = [read_scores(Path(path), protocol, keys) for path in paths]
     if len({run.name for run in runs}) < len(runs):
         runs = [replace(run, name=str(path)) for run, path in zip(runs, paths, strict=True)]
     different = len(frozenset().union(*(run.units for run in runs))) > 1
@@ -106,8 +116,7 @@ def mean_of_runs(runs: Sequence[RunScores], name: str) -> RunScores:
         runs[0],
         name=name,
         values={metric: mean(*(run.values[metric] for run in runs)) for metric in runs[0].values},
-        missed=sum(run.missed for run in runs),
-        false_alarms=sum(run.false_alarms for run in runs),
+        counts={organ: sum((run.counts[organ] for run in runs), Counter()) for organ in runs[0].organs},
     )
 
 
@@ -128,6 +137,15 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -
     return Difference(nan_mean(change.tolist()), interval, p, len(change), len(both) - len(change))
 
 
+def holm(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """P values of several tests, corrected for their number by Holm's step-down method; None stays None."""
+    known = sorted((p, name) for name, p in values.items() if p is not None)
+    corrected, least = dict.fromkeys(values, None), 0.0
+    for rank, (p, name) in enumerate(known):
+        least = corrected[name] = min(1.0, max(least, p * (len(known) - rank)))
+    return corrected
+
+
 def differences(run: RunScores, baseline: RunScores, metric: str, seed: int = 0) -> dict[str, Difference]:
     """Compare a run with the baseline, to which it is aligned: the means of the cases, then organ by organ.
 
@@ -144,20 +162,12 @@ def differences(run: RunScores, baseline: RunScores, metric: str, seed: int = 0)
     return {name: paired_difference(ours, theirs, seed) for name, ours, theirs in pairs}
 
 
-def _read(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
-    """The scores of one protocol, of a run that is given by any of its three names."""
-    file = next((each for each in (path, path / "per_case.csv", path / "test/per_case.csv") if each.is_file()), None)
-    if file is None:
-        state = "has no test/per_case.csv: it was not tested" if path.is_dir() else "is no run folder and no file"
-        raise UserError(f"{path} {state}. Test the run: python test.py CONFIG --work-dir {path}")
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            lines = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as CSV: {error}. Write it again with test.py.") from error
+def read_scores(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
+    """The scores of one run, see :func:`read_runs`, with the measures of these keys."""
+    file = scores_file(path)
+    columns, lines = read_rows(file)
     expected = ("protocol", "case", "class", *keys, "unit", "status")
-    if lacking := [name for name in expected if name not in (reader.fieldnames or ())]:
+    if lacking := [name for name in expected if name not in columns]:
         raise UserError(f"{file} lacks the columns {', '.join(lacking)}: expected the per_case.csv of test.py.")
     rows = [row for row in lines if row["protocol"] == protocol]
     if not rows:
@@ -166,28 +176,57 @@ def _read(path: Path, protocol: str, keys: Collection[str]) -> RunScores:
             f"{file} does not hold the protocol {protocol}: found {found}. Choose another --protocol, or test with it "
             "in test_evaluator.protocols."
         )
+    folder = file.absolute().parent
+    name = (folder.parent if folder.name == "test" else folder).name
+    run = scores_of_rows(rows, keys, name, file, f"{file}, protocol {protocol}")
+    return replace(run, options=_options(file.with_name("metrics.json"), protocol))
+
+
+def scores_file(path: Path) -> Path:
+    """The ``per_case.csv`` of a run folder, of its test folder, or the file itself; a UserError where there is none."""
+    file = next((each for each in (path, path / "per_case.csv", path / "test/per_case.csv") if each.is_file()), None)
+    if file is None:
+        state = "has no test/per_case.csv: it was not tested" if path.is_dir() else "is no run folder and no file"
+        raise UserError(f"{path} {state}. Test the run: python test.py CONFIG --work-dir {path}")
+    return file
+
+
+def read_rows(file: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """Columns and rows of a CSV file."""
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as CSV: {error}. Write it again with test.py.") from error
+    return reader.fieldnames or (), rows
+
+
+def scores_of_rows(
+    rows: Sequence[Mapping[str, str]], keys: Collection[str], name: str, file: Path, where: str
+) -> RunScores:
+    """Scores from rows of one run: a case and an organ each; ``where`` names them in messages."""
     cells = {(row["case"], row["class"]): row for row in rows}
     cases, organs = (tuple(dict.fromkeys(names)) for names in zip(*cells, strict=True))
-    where, again = f"{file}, protocol {protocol}", "Write it again with test.py."
+    again = "Write it again with test.py."
     if not len(cells) == len(rows) == len(cases) * len(organs):
         found = f"{len(rows)} lines for {len(cases)} cases of {len(organs)} organs"
         raise UserError(f"{where}: {found}: expected one for each. {again}")
     try:
-        values = {key: np.array([[float(cells[case, name][key]) for name in organs] for case in cases]) for key in keys}
+        values = {
+            key: np.array([[float(cells[case, organ][key]) for organ in organs] for case in cases]) for key in keys
+        }
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: a score is not a number: {error}. {again}") from error
-    folder = file.absolute().parent
-    status = [row["status"] for row in rows]
     return RunScores(
-        name=(folder.parent if folder.name == "test" else folder).name,
+        name=name,
         file=file,
         cases=cases,
         organs=organs,
         units=frozenset(row["unit"] for row in rows),
         values=values,
-        missed=status.count("missed"),
-        false_alarms=status.count("false_alarm"),
-        options=_options(file.with_name("metrics.json"), protocol),
+        counts={organ: Counter(cells[case, organ]["status"] for case in cases) for organ in organs},
+        options={},
     )
 
 

@@ -76,7 +76,7 @@ def find_labels(
     classes: Sequence[str] | None,
     labels: str | Path | None,
     notes: list[str],
-    run: Callable[[Callable[[MaskPair], list[int]]], Sequence[Any]],
+    run: Callable[[Callable[[MaskPair], list[int] | str]], Sequence[Any]],
 ) -> MaskLabels:
     """The organs of masks: as they are named, told by a file beside the truth, or found.
 
@@ -109,21 +109,25 @@ def find_labels(
         return _read(file)
     if any(mask.organs for mask in masks):
         raise UserError(f"there are files of all organs and files of single ones: what is the value of each? {_HOW}")
-    values = sorted({value for each in run(_values) if not isinstance(each, str) for value in each} - {0})
+    found = run(_values)
+    values = sorted({value for each in found if not isinstance(each, str) for value in each} - {0})
+    unread = [each for each in found if isinstance(each, str)]
+    if len(unread) == len(found):
+        raise UserError(f"no mask of {truth} can be read: {unread[0]}")
     if not values:
-        raise UserError(f"{truth} holds no organ: all of it that can be read is 0")
+        raise UserError(f"{truth} holds no organ: all of it that can be read is 0{unread and f'; {unread[0]}' or ''}")
     notes.append(
         f"no label names beside {truth}: organs are called by the values found there, {some([*map(str, values)])}"
     )
     return MaskLabels({str(value): (value,) for value in values})
 
 
-def _values(pair: MaskPair) -> list[int]:
-    """Values of a truth; none of one that cannot be read, which is told when it is scored."""
+def _values(pair: MaskPair) -> list[int] | str:
+    """Values of a truth, or in words why it cannot be read, which is told again when it is scored."""
     try:
         return np.unique(read_labels(pair.truth, False).image).tolist()
-    except UserError:
-        return []
+    except UserError as error:
+        return str(error)
 
 
 def _read(path: Path) -> MaskLabels:

@@ -1,61 +1,21 @@
 """Does distillation help? Teacher, plain student and distilled students, with several seeds."""
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
 from medseg_kd.configuration import load_run, parse_options, write_pair
 from medseg_kd.distill.pair_config import find_method
 from medseg_kd.errors import UserError
-from medseg_kd.experiments.comparison import MEAN, Difference, RunScores, differences, mean_of_runs, read_runs
 from medseg_kd.experiments.runs import Run, Settings
 
-TEACHER, PLAIN = "teacher", "plain student"
-METRICS = ("dice", "hd95")
+TEACHER, PLAIN, LONGER = "teacher", "plain student", "plain student, longer"
 
 Plan = dict[int, dict[str, Run]]
-"""For each seed its runs by name, in the order in which they can be executed: ``TEACHER``, ``PLAIN``, the methods."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Tested runs, and how they came about: the options of each method, and the command that makes the page."""
-
-    runs: Plan
-    options: Mapping[str, Sequence[str]]
-    protocol: str
-    command: str
-
-    @property
-    def names(self) -> list[str]:
-        """Teacher, plain student, methods."""
-        return list(next(iter(self.runs.values())))
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods alone."""
-        return self.names[2:]
-
-    @cached_property
-    def scores(self) -> dict[str, list[RunScores]]:
-        """Scores of each name, one entry a seed, all in one order of cases and organs."""
-        folders = [runs[name].work_dir for name in self.names for runs in self.runs.values()]
-        found = iter(read_runs(folders, self.protocol, METRICS))
-        return {name: [next(found) for _ in self.runs] for name in self.names}
-
-    @cached_property
-    def means(self) -> dict[str, RunScores]:
-        """Scores of each name, mean over the seeds case by case."""
-        return {name: mean_of_runs(scores, name) for name, scores in self.scores.items()}
-
-    def over_seeds(self, name: str, metric: str) -> list[float]:
-        """Mean of a metric, one entry a seed."""
-        return [run.mean(metric) for run in self.scores[name]]
-
-    def to_plain(self, name: str, metric: str) -> Difference:
-        """Difference to the plain student, paired by case after the mean over the seeds."""
-        return differences(self.means[name], self.means[PLAIN], metric)[MEAN]
+"""For each seed its runs by name, in the order in which they can be executed: ``TEACHER``, ``PLAIN``, the methods; then
+``LONGER``, if it was asked for."""
 
 
 def plan_methods(
@@ -92,6 +52,33 @@ def plan_methods(
         for run in plan[seed].values() if len(plan) == 1 else (taught,):  # seeds differ in nothing else
             load_run(run.config, parse_options(run.options))
     return plan
+
+
+def plan_longer(plan: Plan) -> Plan:
+    """A trained plan, and for each seed the plain student trained for as long as the dearest method takes.
+
+    The iterations follow from the seconds an iteration of the runs, in the median over the seeds; learning rates that
+    end with the training end with the longer one.
+    """
+    taken = {
+        name: statistics.median(runs[name].facts["seconds_per_iteration"] for runs in plan.values())
+        for name in next(iter(plan.values()))
+        if name != TEACHER
+    }
+    longer: Plan = {}
+    for seed, runs in plan.items():
+        plain = runs[PLAIN]
+        cfg = load_run(plain.config, parse_options(plain.options))
+        iterations = cfg.train_cfg.max_iters
+        more = math.ceil(iterations * max(taken.values()) / taken[PLAIN])
+        ends = [at for at, each in enumerate(cfg.param_scheduler) if each.get("end") == iterations]
+        run = replace(
+            plain,
+            work_dir=plain.work_dir.parents[1] / f"plain_student_{more}" / f"seed{seed}",
+            own=(*plain.own, f"train_cfg.max_iters={more}", *(f"param_scheduler.{at}.end={more}" for at in ends)),
+        )
+        longer[seed] = {**runs, LONGER: run}
+    return longer
 
 
 def finished(plan: Plan, folder: Path) -> Plan:

@@ -19,6 +19,13 @@ OF_ABSENT = {
 }
 
 
+METHOD = (
+    f"Interval: bootstrap over the cases, {RESAMPLES} samples, percentile method, seed {{}}. "
+    "p: Wilcoxon's signed-rank test, two-sided, not corrected for the number of tests. "
+    "With fewer than 6 pairs the exact test cannot give p below 0.05."
+)
+
+
 def compared_runs(
     runs: Sequence[RunScores], protocol: str, metrics: Sequence[type[Measure]], latex: bool = False, seed: int = 0
 ) -> str:
@@ -32,31 +39,35 @@ def compared_runs(
         seed: seed of the bootstrap.
     """
     best = ", ".join(f"{'highest' if m.higher_is_better else 'lowest'} {m.title}" for m in metrics)
-    absent = "; ".join(f"{run.name} {run.missed} and {run.false_alarms}" for run in runs)
-    header = ["run", *(f"{m.title} ({_unit(m, runs[0])})" for m in metrics), *runs[0].organs]
-    rows = _cells(runs, metrics)
+    header, rows = compared_cells(runs, metrics)
     parts = [
         f"Protocol {protocol}, {len(runs[0].cases)} case(s). {metrics[0].title} of each organ on the right. "
         f"Best in bold: {best}.",
         table(header, _marked(runs, rows, "**{}**")),
-        f"Organ-cases missed and invented: {absent}."
-        f"{OF_ABSENT[protocol] if any(run.missed or run.false_alarms for run in runs) else ''}",
+        absent_organs(runs, protocol),
     ]
     if latex:
         parts.append(_latex(runs, header, rows))
     for run in runs[1:]:
         for metric in metrics:
-            parts += _difference_part(run, runs[0], metric, seed)
-    parts.append(
-        f"Interval: bootstrap over the cases, {RESAMPLES} samples, percentile method, seed {seed}. "
-        "p: Wilcoxon's signed-rank test, two-sided, not corrected for the number of tests. "
-        "With fewer than 6 pairs the exact test cannot give p below 0.05."
-    )
+            heading, columns, lines = difference_cells(run, runs[0], metric, seed)
+            parts += [heading, table(columns, lines)]
+    parts.append(METHOD.format(seed))
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(runs: Sequence[RunScores], metrics: Sequence[type[Measure]]) -> list[tuple[Cell, ...]]:
-    """For each run the means of the metrics, then the first metric of each organ."""
+def absent_organs(runs: Sequence[RunScores], protocol: str) -> str:
+    """How many organ-cases each run missed and invented, and what the protocol makes of them."""
+    absent = "; ".join(f"{run.name} {run.missed} and {run.false_alarms}" for run in runs)
+    said = OF_ABSENT[protocol] if any(run.missed or run.false_alarms for run in runs) else ""
+    return f"Organ-cases missed and invented: {absent}.{said}"
+
+
+def compared_cells(
+    runs: Sequence[RunScores], metrics: Sequence[type[Measure]]
+) -> tuple[list[str], list[tuple[Cell, ...]]]:
+    """A header, and for each run the means of the metrics, then the first metric of each organ."""
+    header = ["run", *(f"{m.title} ({_unit(m, runs[0])})" for m in metrics), *runs[0].organs]
     columns = [(metric, [run.mean(metric.key) for run in runs]) for metric in metrics]
     of_organs = zip(*(run.organ_means(metrics[0].key) for run in runs), strict=True)
     columns += [(metrics[0], list(column)) for column in of_organs]
@@ -66,7 +77,7 @@ def _cells(runs: Sequence[RunScores], metrics: Sequence[type[Measure]]) -> list[
         best = f"{max(numbers) if metric.higher_is_better else min(numbers):.2f}" if numbers else ""
         texts = ["-" if math.isnan(value) else f"{value:.2f}" for value in column]
         cells.append([(text, text == best) for text in texts])
-    return list(zip(*cells, strict=True))
+    return header, list(zip(*cells, strict=True))
 
 
 def _marked(runs: Sequence[RunScores], rows: Sequence[Sequence[Cell]], mark: str) -> list[list[str]]:
@@ -75,8 +86,10 @@ def _marked(runs: Sequence[RunScores], rows: Sequence[Sequence[Cell]], mark: str
     return [[run.name, *row] for run, row in zip(runs, marked, strict=True)]
 
 
-def _difference_part(run: RunScores, baseline: RunScores, metric: type[Measure], seed: int) -> list[str]:
-    """Heading and table of a run's differences in one metric."""
+def difference_cells(
+    run: RunScores, baseline: RunScores, metric: type[Measure], seed: int
+) -> tuple[str, list[str], list[list[str]]]:
+    """Heading, header and rows of a run's differences in one metric."""
     better = "above" if metric.higher_is_better else "below"
     rows = []
     for name, found in differences(run, baseline, metric.key, seed).items():
@@ -84,10 +97,8 @@ def _difference_part(run: RunScores, baseline: RunScores, metric: type[Measure],
         p = f"{found.p:.4g}" if found.p is not None else "n/a: all pairs are equal" if found.pairs else "n/a: no pair"
         mean = "-" if math.isnan(found.mean) else f"{found.mean:+.2f}"
         rows.append([name, mean, interval, p, str(found.pairs), str(found.left_out)])
-    return [
-        f"{run.name} minus {baseline.name}: {metric.title} ({_unit(metric, run)}), {better} 0 is better",
-        table(["organ", "difference", "95% interval", "p", "pairs", "left out"], rows),
-    ]
+    heading = f"{run.name} minus {baseline.name}: {metric.title} ({_unit(metric, run)}), {better} 0 is better"
+    return heading, ["organ", "difference", "95% interval", "p", "pairs", "left out"], rows
 
 
 def _unit(metric: type[Measure], run: RunScores) -> str:

@@ -16,7 +16,7 @@ def scores_page(summaries: Sequence[Summary], notes: Sequence[str] = ()) -> str:
     """Markdown: for each protocol a table with a row for each organ, its intervals, and what is to be said."""
     parts = [f"Note: {note}" for note in notes]
     for summary in summaries:
-        header, rows = _cells(summary, "{} ({} to {})")
+        header, rows = score_cells(summary, "{} ({} to {})")
         parts += [summary.heading, table(header, rows), summary.organ_cases, " ".join(summary.interval_lines)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -25,7 +25,7 @@ def scores_latex(summaries: Sequence[Summary]) -> str:
     """The same tables for LaTeX, each below a comment that says what it shows."""
     parts = []
     for summary in summaries:
-        header, rows = _cells(summary, "{} ({}--{})")
+        header, rows = score_cells(summary, "{} ({}--{})")
         lines = [[escaped(cell) for cell in row] for row in (header, *rows)]
         said = "".join(f"% {line}\n" for line in (summary.heading, *summary.interval_lines))
         parts.append(said + tabular(lines[0], lines[1:]))
@@ -49,8 +49,8 @@ def write_scores(folder: Path, summaries: Sequence[Summary], notes: Sequence[str
     return files
 
 
-def _cells(summary: Summary, form: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; ``form`` of a mean and the two ends of its interval."""
+def score_cells(summary: Summary, form: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a summary; ``form`` of a mean and the two ends of its interval."""
     header = ["organ", *(f"{m} ({unit_of(m, summary.unit)})" for m in summary.measures), "missed", "false alarms"]
     rows = []
     for name, values in [*summary.per_class.items(), (MEAN, summary.mean)]:

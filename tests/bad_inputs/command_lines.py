@@ -35,7 +35,7 @@ COMMAND_LINES = [
             ),
         )
     ),
-    call("train.py", "config"),
+    call("train.py", "CONFIG"),
     call("train.py base.py pair.py", "unrecognized arguments: pair.py"),
     call("train.py base.py --work-dir", "--work-dir: expected one argument"),
     call("train.py base.py --cfg-options", "--cfg-options: expected at least one argument"),

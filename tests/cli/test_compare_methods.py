@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -71,34 +72,74 @@ def test_it_trains_what_is_missing_and_writes_what_came_out(home, phantom):
         compare(phantom, *arguments[:-1], "tau=3")
 
 
-def test_differences_are_those_of_the_means_over_the_seeds_paired_by_case(home, phantom, monkeypatch):
-    """Scores that are made up: a method that gains 1, 2 and 6 points in three cases in the mean of two seeds."""
+@pytest.fixture
+def made_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of two seeds whose scores are made up: in the mean KD gains 1, 2, 6 points in three cases, the teacher 6."""
+    gains = {"kd": (1, 2, 6), "teacher": (6, 6, 6), "at": (0, 0, 0.5)}
 
     def train(run: Run, launcher: str) -> None:
         (run.work_dir / "log/vis_data").mkdir(parents=True)
         (run.work_dir / "log/environment.txt").write_text("device: none\ntorch: 0\n")
-        (run.work_dir / "log/vis_data/scalars.json").write_text('{"lr": 1, "time": 0.5}\n{"lr": 1, "time": 0.7}\n')
+        time = {"kd": 0.6, "at": 0.9}.get(run.work_dir.parent.name, 0.4)
+        scalars = [json.dumps({"lr": 1, "time": each}) for each in (time - 0.1, time + 0.1)]
+        (run.work_dir / "log/vis_data/scalars.json").write_text("\n".join(scalars) + "\n")
 
     def test(run: Run, launcher: str) -> None:
-        seed = int(run.work_dir.name[-1])
-        gain = {"kd": (1 + 4 * seed - 2, 2 + 4 * seed - 2, 6 + 4 * seed - 2)}.get(run.work_dir.parent.name, (0, 0, 0))
+        seed, name = int(run.work_dir.name[-1]), run.work_dir.parent.name
+        gain = [each + (4 * seed - 2 if name == "kd" else 0) for each in gains.get(name, (0, 0, 0))]
         (run.work_dir / "test").mkdir()
         with (run.work_dir / "test/per_case.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(SCORES)
+            writer.writerow([*SCORES[:7], "nsd", *SCORES[7:]])
             for case, more in zip("abc", gain, strict=True):
-                writer.writerow(["strict", case, "liver", 50 + more, 40, 9 - more, 1, "mm", "ok"])
+                writer.writerow(["strict", case, "liver", 50 + more, 40, 9 - more, 1, 70, "mm", "ok"])
+                writer.writerow(["transunet", case, "liver", 0, 0, 0, 0, 0, "voxel", "ok"])
         means = {"mDice": 50 + sum(gain) / 3, "mHD95": 9}
         (run.work_dir / "test/metrics.json").write_text(json.dumps({"strict": means, "transunet": means}))
 
     monkeypatch.setattr("medseg_kd.experiments.job._train", train)
     monkeypatch.setattr("medseg_kd.experiments.job._test", test)
-    monkeypatch.setattr("medseg_kd.report.methods_page._recipe", lambda comparison: "")
+    monkeypatch.setattr("medseg_kd.experiments.results._recipe", lambda plan, options: [])
+
+
+def test_differences_are_those_of_the_means_over_the_seeds_paired_by_case(made_up, phantom):
     text = compare(phantom, "--methods", "KD", "--seeds", "0", "1")
-    assert rows(text, "## Scores")["KD"] == ["53.00 ± 2.83", "6.00 ± 2.83", "0 and 0"]
+    assert rows(text, "## Scores")["KD"] == ["53.00 ± 2.83", "6.00 ± 2.83", "70.00 ± 0.00", "50", "0 and 0"]
     assert rows(text, "## Differences")["KD"][:3] == ["+3.00", "+1.00 to +6.00", "0.25"]
     assert rows(text, "## Differences")["KD"][3] == "-3.00"
     assert rows(text, "## Cost")["KD"][2] == "0.600"
+
+
+def test_p_is_corrected_for_the_number_of_methods(made_up, phantom):
+    found = rows(compare(phantom, "--methods", "KD", "AT", "--seeds", "0", "1"), "## Differences")
+    assert (found["KD"][2], found["AT"][2], found["teacher"][2]) == ("0.5", "1", "0.25")
+
+
+def test_the_plain_student_for_as_long_as_the_dearest_method(made_up, phantom):
+    schedule = ("--cfg-options", "param_scheduler.1.end=2")
+    text = compare(phantom, "--methods", "KD", "AT", "--seeds", "0", "1", "--longer-plain", *schedule)
+    # 2 * 0.9 / 0.4 iterations, rounded up.
+    longer = [folder for folder in Forked.started if folder.parent.name == "plain_student_5"]
+    assert [folder.name for folder in longer] == ["seed0", "seed1"]
+    trained = json.loads((longer[0] / "run.json").read_text(encoding="utf-8"))["origin"][0]
+    assert "train_cfg.max_iters=5" in trained and "param_scheduler.1.end=5" in trained
+    assert list(rows(text, "trained as long as the dearest")) == ["teacher", "plain student", "KD", "AT"]
+    assert rows(text, "trained as long as the dearest")["KD"][0] == "+3.00"
+
+
+def test_the_page_comes_from_what_is_kept_beside_it(made_up, phantom, monkeypatch):
+    text = compare(phantom, "--methods", "KD", "--seeds", "0", "1")
+    shutil.rmtree("work_dirs")
+    assert compare(phantom, "--kept") == text
+    scores = Path("page/per_case.csv")
+    whole = scores.read_text(encoding="utf-8")
+    scores.write_text("".join(line for line in whole.splitlines(keepends=True) if not line.startswith("KD,1,")))
+    with pytest.raises(UserError, match=r"per_case.csv, KD, seed 1: no line"):
+        compare(phantom, "--kept")
+    scores.write_text(whole.replace(",nsd,", ",other,"))
+    with pytest.raises(UserError, match=r"per_case.csv lacks the columns nsd"):
+        compare(phantom, "--kept")
+    assert Path("page.md").read_text(encoding="utf-8") == text
 
 
 def test_a_run_that_fails_is_told_with_the_end_of_its_log(home, phantom):

@@ -1,10 +1,11 @@
 """The command lines of train.py and test.py."""
 
-import argparse
-
 import pytest
 
-from medseg_kd.cli.run_arguments import add_run_arguments, parse
+from medseg_kd.cli import Parser
+from medseg_kd.cli.run_arguments import add_run_arguments
+
+CONFIG = "configs/demo/unet_r18_phantom.py"
 
 
 @pytest.mark.parametrize(
@@ -19,17 +20,17 @@ from medseg_kd.cli.run_arguments import add_run_arguments, parse
     ],
 )
 def test_arguments_may_come_in_any_order(words):
-    parser = argparse.ArgumentParser()
+    parser = Parser("test.py", "")
     add_run_arguments(parser)
     parser.add_argument("checkpoint", nargs="?")
-    args = parse(parser, words.split())
-    assert (args.config, args.checkpoint, args.work_dir) == ("CONFIG", "CKPT", "w")
+    args = parser.read(words.replace("CONFIG", CONFIG).split())
+    assert (args.config, args.checkpoint, args.work_dir) == (CONFIG, "CKPT", "w")
     assert args.cfg_options == ["a=1", "b=[1,2]"]
 
 
 def test_options_without_a_value(capsys):
-    parser = argparse.ArgumentParser()
+    parser = Parser("test.py", "")
     add_run_arguments(parser)
     with pytest.raises(SystemExit):
-        parse(parser, ["CONFIG", "--cfg-options"])
+        parser.read([CONFIG, "--cfg-options"])
     assert "--cfg-options: expected at least one argument" in capsys.readouterr().err

@@ -81,13 +81,17 @@ def test_teacher_student_and_scores(home, phantom, tmp_path):
     assert "teacher (work_dirs/fcn_r50_d8_40k_synapse/iter_2.pth): Dice" in log
 
     run = home / "work_dirs/cwd_fcn_r50_fcn_r18_40k_synapse"
-    succeed("test.py", pair, *data, *_options(), cwd=home)
+    log = succeed("test.py", pair, *data, *_options(), cwd=home)
+    assert log.rstrip().splitlines()[-1].endswith(f"Report: {run / 'report.html'}")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "fcn_r50_d8_40k_synapse</td>" in page and "CWD" in page and "no pictures" not in page
+    (tmp_path / "report.html").mkdir()  # so that it cannot be written
     checkpoint, folder = run / "iter_2.pth", ("--work-dir", tmp_path, "--save-predictions")
     log = succeed("test.py", STUDENT, checkpoint, *data, *folder, *_options(), cwd=home)
     assert f"testing {run / 'iter_2.pth'}" in log
     assert "liver" in log and "strict" in log
     assert "reading" in log and "predicting" in log and "scoring" in log and "saving" in log
-    assert "2 prediction(s) are in" in log
+    assert "2 prediction(s) are in" in log and "no report was written: " in log
     assert sorted(path.name for path in (tmp_path / "test/predictions").iterdir()) == [
         "case0004.nii.gz",
         "case0005.nii.gz",
@@ -172,6 +176,8 @@ def test_two_processes_train_and_test(home, phantom, tmp_path):
     )
     together, single = (json.loads((folder / "test/metrics.json").read_text()) for folder in (tmp_path, alone))
     assert together == single
+    assert "no pictures" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "test/report/labels").iterdir())) == 2
 
 
 class TestMistakes:

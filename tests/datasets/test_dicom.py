@@ -86,6 +86,24 @@ def cut(path: Path, share: float) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
+def rename(path: Path, kind: bytes, other: bytes) -> None:
+    content = path.read_bytes()
+    assert kind in content
+    path.write_bytes(content[: (at := content.rindex(kind))] + other + content[at + len(kind) :])
+
+
+def append(path: Path, content: bytes) -> None:
+    path.write_bytes(path.read_bytes() + content)
+
+
+def nest(path: Path) -> Path:
+    """Put a sequence of one element into a file."""
+    inner = pydicom.Dataset()
+    inner.CodeValue = "1"
+    edit(path, ProcedureCodeSequence=[inner])
+    return path
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -127,6 +145,13 @@ def test_what_gdcm_would_make_up_is_refused(changes: dict, message: str, tmp_pat
         (lambda files: cut(files[3], 0.97), r"cannot read .*\.dcm"),
         (lambda files: cut(files[3], 0.3), r"cannot read .*\.dcm"),
         (lambda files: cut(files[5], 0.0), r"cannot read .*\.dcm"),
+        (
+            lambda files: rename(files[2], b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00O_"),
+            r"is of a kind 'O_'\)\. Copy it",
+        ),
+        (lambda files: rename(files[2], b"OB\0\0\2\0", b"WI\0\0\2\0"), r"is of a kind 'WI'\)\. Copy it"),
+        (lambda files: append(files[2], b"\3:\0P\5\1\0\xc2" + bytes(9)), r"\(3A03,5000\) is longer than the file\)"),
+        (lambda files: rename(nest(files[2]), b"\x08\0\0\1SH", b"\x08\0\0\1QX"), r"is of a kind 'QX'\)\. Copy it"),
     ],
     ids=[
         "gap",
@@ -141,6 +166,10 @@ def test_what_gdcm_would_make_up_is_refused(changes: dict, message: str, tmp_pat
         "cut",
         "header",
         "empty",
+        "kind",
+        "kind_of_meta",
+        "longer_than_the_file",
+        "kind_in_sequence",
     ],
 )
 def test_no_volume_is_refused(harm, message: str, tmp_path: Path) -> None:

@@ -109,18 +109,35 @@ def test_a_link_is_not_even_looked_behind(tmp_path: Path) -> None:
         opened(path, read)
 
 
-def test_a_heap_that_hdf5_would_read_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reserved", [b"\0\0\0", b"n\0\0"])
+def test_a_heap_that_hdf5_would_read_for_ever(tmp_path: Path, reserved: bytes) -> None:
     path = write(
         tmp_path / "a.h5", lambda file: (file.create_dataset("image", data=GOOD), file.attrs.update(word="LPS"))
     )
     assert np.array_equal(read(path), GOOD)
     content = bytearray(path.read_bytes())
     heap = content.index(b"GCOL")
+    content[heap + 5 : heap + 8] = reserved  # at which HDF5 does not look
     content[heap + 16 + 24 + 8 : heap + 16 + 24 + 16] = bytes(
         8
     )  # the length of the second entry, the room that is left
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.h5 cannot be read \(a heap of texts is damaged\)"):
+    with pytest.raises(UserError, match=r"a\.h5 cannot be read \(a text in it is damaged\)"):
+        opened(path, read)
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_a_text_that_is_longer_than_its_file_takes_no_memory(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver=version) as file:
+        file.create_dataset("image", data=GOOD)
+        file.attrs["word"] = "LPS"
+    assert np.array_equal(read(path), GOOD)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\3\0\0\0", content.index(b"word\0"))
+    content[at : at + 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.h5 cannot be read .*damaged"):
         opened(path, read)
 
 

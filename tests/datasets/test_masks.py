@@ -172,8 +172,13 @@ def test_files_that_are_no_labels(tmp_path: Path) -> None:
     truth = MaskFiles(h5(tmp_path / "truth.h5"))
     np.savez(tmp_path / "probabilities.npz", probabilities=LABEL)
     (tmp_path / "broken.nii.gz").write_text("no volume")
+    Image.fromarray(LABEL[0] + np.float32(0.5)).save(tmp_path / "half.tif")
     for path, message in (
         (h5(tmp_path / "half.h5", LABEL + 0.5), "half.h5: a label of shape .* whole numbers in 0..65535"),
+        (
+            tmp_path / "half.tif",
+            "half.tif: a label of shape .* and type float32: expected .* whole numbers in 0..65535",
+        ),
         (tmp_path / "probabilities.npz", "holds probabilities, expected label"),
         (tmp_path / "broken.nii.gz", "cannot read .*broken.nii.gz"),
     ):

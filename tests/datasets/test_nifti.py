@@ -206,3 +206,10 @@ def test_channels_that_the_file_does_not_have(folder: Path):
     spec = {**SPEC, "channels": {"T1": "ZScore", "T2": "ZScore"}}
     with pytest.raises(UserError, match=r"pt_1.nii.gz: 1 channel\(s\), expected 2"):
         CaseDataset(str(folder), spec=spec)[0]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_a_file_of_two_dimensions_is_no_volume(tmp_path: Path, suffix: str):
+    sitk.WriteImage(sitk.GetImageFromArray(ct_and_label(1)[0][0]), str(tmp_path / f"a{suffix}"))
+    with pytest.raises(UserError, match="has 2 dimensions and 1 components .* expected one volume"):
+        read_volume([tmp_path / f"a{suffix}"], None)

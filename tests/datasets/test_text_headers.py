@@ -70,6 +70,8 @@ def test_volumes_that_are_read(tmp_path: Path, old: str, new: str, voxels: bytes
         ("NDims = 3", "NDims = 99"),
         ("DimSize = 4", "DimSize = -4"),
         ("DimSize", "Size"),
+        ("ElementDataFile", "ElementData File"),
+        ("DimSize", "Dim Size"),
         ("NDims", "Comment = " + "a" * 5000 + "\nNDims"),
         ("BinaryData = True", "BinaryData = False"),
         *(

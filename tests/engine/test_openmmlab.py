@@ -20,6 +20,8 @@ from medseg_kd.models.checkpoint import read_checkpoint
 from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.mmseg_preprocessor import SegDataPreProcessor
 from medseg_kd.models.placeholders import Placeholder
+from medseg_kd.report.look.batches import browse
+from medseg_kd.report.look.page import write_look_page
 from tests.engine.openmmlab_project import SCALE, stock, train_stock, write_project
 
 WRITER = dict(type="medseg_kd.PredictionWriter")
@@ -47,6 +49,15 @@ def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     run(project / "student.py", folder).train()
     return folder
+
+
+def test_what_a_student_sees_is_shown(project: Path, tmp_path: Path) -> None:
+    cfg = load_run(project / "distill.py", {"randomness.seed": 0}, work_dir=str(tmp_path))
+    for split, count in (("train", 2), ("val", 1)):
+        browsed = browse(cfg, split, 1)
+        assert len(browsed.slices) == count and {each.seen[0].shape for each in browsed.slices} == {(3, 32, 48)}
+        assert write_look_page(browsed, tmp_path / "page.html", split, []) == []
+        assert "polyp" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_test_gives_what_mmsegmentations_own_gives(project: Path, tmp_path: Path) -> None:

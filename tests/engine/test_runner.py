@@ -53,6 +53,19 @@ def test_a_resumed_run_equals_the_run_that_was_never_stopped(run, phantom, tmp_p
     assert losses[0] == losses[1]
 
 
+def test_neither_cache_nor_loading_processes_change_a_loss(phantom, tmp_path):
+    found = []
+    for workers, cache in ((0, "auto"), (0, None), (2, None)):
+        folder = tmp_path / f"{workers} {cache}"
+        changes = {"train_dataloader.num_workers": workers, "train_dataloader.dataset.cache": cache}
+        runner = Runner.from_cfg(tiny_config(phantom, folder, max_iters=20, **changes))
+        assert runner.model.data_preprocessor.augmentation is not None
+        runner.train()
+        found.append(list(runner.message_hub.get_scalar("train/loss").data[0]))
+    assert len(set(found[0])) == 20
+    assert found == found[:1] * 3
+
+
 def test_the_seed_decides_the_run(run, phantom, tmp_path):
     Runner.from_cfg(tiny_config(phantom, tmp_path / "same", max_iters=2)).train()
     Runner.from_cfg(tiny_config(phantom, tmp_path / "other", max_iters=2, **{"randomness.seed": 1})).train()

@@ -12,7 +12,7 @@ from scipy import stats
 
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.summary import summarise, write_metrics_json, write_per_case_csv
-from medseg_kd.experiments.comparison import differences, paired_difference, read_runs
+from medseg_kd.experiments.comparison import differences, holm, paired_difference, read_runs
 
 ORGANS = ("background", "aorta", "liver", "spleen")
 CASES = tuple(f"case{index}" for index in range(8))
@@ -160,3 +160,9 @@ def test_files_that_are_not_there_or_not_whole_are_refused(tmp_path: Path) -> No
     broken.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read as CSV"):
         read_runs([first, broken], "strict", ["dice"])
+
+
+def test_holm():
+    """The values of R's ``p.adjust(p, "holm")``."""
+    found = holm({"a": 0.03, "b": 0.001, "c": None, "d": 0.02, "e": 0.6})
+    assert found == pytest.approx({"a": 0.06, "b": 0.004, "c": None, "d": 0.06, "e": 0.6})

@@ -144,6 +144,14 @@ def test_what_is_nowhere(tmp_path: Path, form: str) -> None:
     assert transunet.mean["Dice"] == 0 and math.isnan(strict.mean["Dice"])
 
 
+def test_why_no_truth_can_be_read(tmp_path: Path) -> None:
+    for name in ("found", "truth"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.nii.gz").write_text("no volume")
+    with pytest.raises(UserError, match=r"no mask of .*truth can be read: (.|\n)*truth/a.nii.gz: damaged or cut short"):
+        evaluate(tmp_path / "found", tmp_path / "truth", jobs=1)
+
+
 def test_ignored_voxels(folders: tuple[Path, Path]) -> None:
     (folders[1].parent / "dataset.json").write_text(
         json.dumps({"labels": {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}})

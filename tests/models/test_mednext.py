@@ -6,7 +6,7 @@ from monai.networks.blocks.mednext_block import MedNeXtUpBlock
 
 from medseg_kd.errors import UserError
 from medseg_kd.models import MedNeXt
-from medseg_kd.models.networks.mednext import UpBlock
+from medseg_kd.models.networks.mednext_blocks import UpBlock
 from tests.models.network_contract import NetworkContract
 
 

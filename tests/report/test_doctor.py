@@ -158,7 +158,7 @@ def test_one_that_fails_hides_no_other(monkeypatch) -> None:
 
 
 def test_the_exit_code(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda cfg: [Result("a", "ok", "fine")])
+    monkeypatch.setattr("medseg_kd.report.doctor.examine", lambda cfg: [Result("a", "ok", "fine")])
     doctor.main(["--json"])
     assert json.loads(capsys.readouterr().out) == [{"name": "a", "status": "ok", "found": "fine", "remedy": ""}]
     with pytest.raises(SystemExit) as ended:

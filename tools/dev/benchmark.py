@@ -3,11 +3,13 @@
 import argparse
 from collections.abc import Sequence
 
+import benchmark_all
 import benchmark_data
 import benchmark_dice
 import benchmark_distill
 import benchmark_evaluate
 import benchmark_network
+import benchmark_nnunet
 import benchmark_predict
 import benchmark_train
 from medseg_kd.cli import run
@@ -31,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmark_train.add(
         commands.add_parser("train", help="whole training steps beside MMSegmentation's and a bare loop")
     )
+    benchmark_nnunet.add(commands.add_parser("nnunet", help="whole training steps beside nnU-Net's trainer"))
     benchmark_data.add(commands.add_parser("data", help="reading and augmenting beside a step of the network"))
     benchmark_dice.add(commands.add_parser("dice", help="what a training reaches, and how soon"))
     benchmark_predict.add(commands.add_parser("predict", help="from a volume to its mask: checkpoint and exports"))
+    benchmark_all.add(commands.add_parser("all", help="what a first run on a machine measures, in one file"), main)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 

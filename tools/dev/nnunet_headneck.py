@@ -20,6 +20,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.context import SpawnContext
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = {f"nnUNet_{kind}": str(work / kind) for kind in ("raw", "preprocessed", "results")}
     os.environ.update(folders, nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1")
     torch.set_num_threads(arguments.threads)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which nnU-Net's pools end their processes
     began, cpu = time.perf_counter(), _cpu_seconds()
     arguments.run(arguments, work)
     print(f"took {time.perf_counter() - began:.0f} s, {_cpu_seconds() - cpu:.0f} s of CPU time")

@@ -13,8 +13,9 @@ from medseg_kd.cli import run
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.measures.base import PROTOCOLS
 from medseg_kd.experiments.comparison import MEAN, RunScores, differences, mean_of_runs, read_runs
-from medseg_kd.experiments.methods import METRICS
 from medseg_kd.report.markdown import mean_and_deviation, table
+
+_METRICS = ("dice", "hd95")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [name for name, _ in arguments.groups]
     if len(set(names)) < len(names):
         raise UserError(f"two groups share a name: {', '.join(names)}")
-    found = iter(read_runs([path for _, paths in arguments.groups for path in paths], arguments.protocol, METRICS))
+    found = iter(read_runs([path for _, paths in arguments.groups for path in paths], arguments.protocol, _METRICS))
     scores = {name: [next(found) for _ in paths] for name, paths in arguments.groups}
     means = {name: mean_of_runs(each, name) for name, each in scores.items()}
     rows = [[name, *_cells(scores[name], means[name], means[names[0]])] for name in names]
@@ -55,7 +56,7 @@ def _cells(runs: list[RunScores], mean: RunScores, baseline: RunScores) -> list[
     """Deviations are over the runs, difference, interval and p over the cases of their mean."""
     found = differences(mean, baseline, "dice")[MEAN]
     interval = "{:+.2f} to {:+.2f}".format(*found.interval) if found.interval else "n/a"
-    dice, distance = (mean_and_deviation([run.mean(metric) for run in runs]) for metric in METRICS)
+    dice, distance = (mean_and_deviation([run.mean(metric) for run in runs]) for metric in _METRICS)
     each = ", ".join(f"{run.mean('dice'):.2f}" for run in runs)
     compared = (
         ["", "", ""]

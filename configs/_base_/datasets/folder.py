@@ -28,5 +28,5 @@ test_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False),
     dataset=dict(type=CaseDataset, data_root=data_root, split="test"),
 )
-val_evaluator = dict(type=VolumeMetric, measures=("Dice",), protocols=("transunet",))
+val_evaluator = dict(type=VolumeMetric, measures=("Dice",), protocols=("transunet",), per_class=True)
 test_evaluator = dict(type=VolumeMetric)

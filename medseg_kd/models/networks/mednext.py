@@ -1,24 +1,14 @@
-"""MedNeXt: the published network in two dimensions, composed of MONAI's blocks."""
+"""MedNeXt: the published network in two dimensions, of MONAI's blocks, which are imported when one is built."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from mmengine.model import BaseModule
-from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, MedNeXtUpBlock
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.networks.input_check import check_input
 from medseg_kd.registry import MODELS
-
-
-class UpBlock(MedNeXtUpBlock):
-    """Doubles height and width; MONAI's block with the sum of its two branches padded instead of each of them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, h, w) to (N, out_channels, 2h, 2w)."""
-        return F.pad(MedNeXtBlock.forward(self, x) + self.res_conv(x), (1, 0, 1, 0))
 
 
 @MODELS.register_module()
@@ -58,6 +48,8 @@ class MedNeXt(BaseModule):
                 f"MedNeXt has {len(expansion_ratios)} expansion_ratios and {len(block_counts)} block_counts; it needs "
                 "as many of both, an odd number: one for each stage down to the bottleneck and up again"
             )
+        from medseg_kd.models.networks.mednext_blocks import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, UpBlock
+
         levels = len(expansion_ratios) // 2 + 1
         widths = [channels * 2**level for level in range(levels)]
         stages = list(zip(widths + widths[-2::-1], expansion_ratios, block_counts, strict=True))

@@ -1,14 +1,15 @@
-"""Swin-UNETR: MONAI's decoder on an encoder that compiles and exports for every size."""
+"""Swin-UNETR: MONAI's decoder on an encoder that compiles and exports for every size.
+
+MONAI is imported when one is built.
+"""
 
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrUpBlock
 from torch import Tensor, nn
 
 from medseg_kd.errors import UserError
 from medseg_kd.models.networks.input_check import check_input
-from medseg_kd.models.networks.swin_encoder import SwinEncoder
 from medseg_kd.registry import MODELS
 
 
@@ -55,6 +56,10 @@ class SwinUNETR(BaseModule):
                 "it needs four of both, one for each stage, and heads that divide the stages' channels "
                 f"{tuple(widths[:4])}"
             )
+        from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrUpBlock
+
+        from medseg_kd.models.networks.swin_encoder import SwinEncoder
+
         self.swinViT = SwinEncoder(
             in_channels, feature_size, depths, num_heads, window_size, drop_rate, attn_drop_rate, drop_path_rate
         )
