@@ -45,8 +45,9 @@ lint: $(INSTALLED_DEV)
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+# Without -q, with which MkDocs does not count its warnings.
 docs: $(INSTALLED_DOCS)
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build site dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

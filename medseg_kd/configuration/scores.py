@@ -16,6 +16,8 @@ from medseg_kd.registry import HOOKS, METRICS, PARAM_SCHEDULERS, found
 _CLIPPING: dict[str, Callable[..., Any]] = {"norm": clip_grad_norm_, "value": clip_grad_value_}
 _GIVEN_BY_IOU = {"mIoU": {"mIoU", "mAcc"}, "mDice": {"mDice", "mAcc"}, "mFscore": {"mFscore", "mPrecision", "mRecall"}}
 """What MMSegmentation's metric gives for each of its ``iou_metrics``, beside ``aAcc``."""
+_ORGAN = "<organ>"
+"""Stands for the name of any."""
 
 
 def check_scores(cfg: Any, file: str) -> None:
@@ -49,6 +51,7 @@ def _check_monitored(cfg: Any, file: str) -> None:
     given = {name for names in told for name in names or ()}
     if not told or None in told:
         return
+    of_organs = tuple(name.removesuffix(_ORGAN) for name in given if name.endswith(_ORGAN))
     for where, hook in _observers(cfg):
         kind = found(PARAM_SCHEDULERS if where.startswith("param_scheduler") else HOOKS, hook.get("type"))
         if not getattr(kind, "__module__", "").startswith(("mmengine.", "medseg_kd.")):
@@ -56,7 +59,7 @@ def _check_monitored(cfg: Any, file: str) -> None:
         for key in ("save_best", "monitor"):
             asked = hook.get(key) or ()
             for name in [asked] if isinstance(asked, str) else asked:
-                if name not in {*given, "auto"}:
+                if name not in {*given, "auto"} and not name.startswith(of_organs):
                     raise UserError(
                         f"{file}: {where}.{key} is {name!r}, but val_evaluator gives {', '.join(sorted(given))}. Take "
                         "one of them, or let a metric give it"
@@ -90,11 +93,13 @@ def _scores(metric: Any, where: str) -> set[str] | None:
     if not isinstance(metric, Mapping):
         return None
     kind = found(METRICS, metric["type"])
-    if isinstance(kind, type) and issubclass(kind, VolumeMetric) and not metric.get("per_class"):
+    if isinstance(kind, type) and issubclass(kind, VolumeMetric):
         try:
-            names = {f"m{measure.title}" for measure in build_all(metric.get("measures", DEFAULT))}
+            titles = [measure.title for measure in build_all(metric.get("measures", DEFAULT))]
         except UserError as error:
             raise UserError(f"{where}.measures: {error}") from error
+        names = {f"m{title}" for title in titles}
+        names |= {f"{title}_{_ORGAN}" for title in titles} if metric.get("per_class") else set()
     elif kind is IoUMetric:
         asked = metric.get("iou_metrics", ["mIoU"])
         names = {"aAcc"}.union(*(_GIVEN_BY_IOU.get(each, ()) for each in asked))

@@ -114,7 +114,7 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
     if classes.max(initial=0) < spec.num_classes and np.array_equal(classes, label):
         return classes
     values = np.unique(label).tolist()
-    if _is_black_and_white(values, spec):
+    if is_black_and_white(values, spec):
         return (classes == 255).astype(np.uint8)
     if wrong := unknown_values(values, spec):
         ignored = f", and {spec.ignore_label} is ignored" if spec.ignore_label is not None else ""
@@ -129,7 +129,7 @@ def to_classes(label: np.ndarray, spec: DataSpec, where: str | Path) -> np.ndarr
 def unknown_values(values: Sequence[float], spec: DataSpec) -> list[float]:
     """Those values of a label that are no class and mark nothing."""
     known = {*range(spec.num_classes), spec.ignore_label}
-    return [] if _is_black_and_white(values, spec) else [value for value in values if value not in known]
+    return [] if is_black_and_white(values, spec) else [value for value in values if value not in known]
 
 
 def mending(values: Sequence[float], spec: DataSpec) -> str:
@@ -157,7 +157,8 @@ def mending(values: Sequence[float], spec: DataSpec) -> str:
     )
 
 
-def _is_black_and_white(values: Sequence[float], spec: DataSpec) -> bool:
+def is_black_and_white(values: Sequence[float], spec: DataSpec) -> bool:
+    """Whether a label with these values, in their order, is a mask whose white (255) is the second of two classes."""
     return spec.num_classes == 2 and spec.ignore_label is None and list(values) in ([255], [0, 255])
 
 

@@ -157,16 +157,10 @@ class WandbVisBackend(Tracker):
         if options["mode"] != "online":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at import
         wandb = import_module("wandb")
-        private: dict[str, Any] = {
-            "console": "off",
-            "disable_git": True,
-            "host": "",
-            "save_code": False,
-            "silent": True,
-        }
-        private |= {f"x_disable_{name}": True for name in ("meta", "stats", "machine_info")}
-        # A run of this process that was not ended would be gone on with.
-        private |= {"x_save_requirements": False, "reinit": "create_new"}
+        # A run of this process that was not ended would be gone on with: each has its own.
+        private: dict[str, Any] = dict(console="off", host="", silent=True, save_code=False, reinit="create_new")
+        private |= dict(disable_git=True, x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True)
+        private |= dict(x_save_requirements=False)
         options.setdefault("settings", wandb.Settings(**private))
         options.setdefault("id", self._run_id() or self._run_id(uuid4().hex[:8]))
         if options["mode"] == "online":

@@ -17,6 +17,7 @@ from medseg_kd.datasets.checks.files import Record
 from medseg_kd.datasets.checks.findings import Finding
 from medseg_kd.datasets.checks.splits import Part
 from medseg_kd.datasets.checks.survey import Survey
+from medseg_kd.datasets.pixels import is_black_and_white
 from medseg_kd.errors import some
 
 _ROWS = 20
@@ -73,7 +74,9 @@ def _of_part(part: Part, records: Sequence[Record]) -> dict[str, Any]:
     spacings = np.array([record.spacing for record in read if record.spacing is not None])
     pixels: Counter[int] = Counter()
     for record in read:
-        pixels.update(record.pixels or {})
+        found = record.pixels or {}
+        white = is_black_and_white([*found], part.reader.spec)
+        pixels.update({min(value, 1): count for value, count in found.items()} if white else found)
     classes = dict(enumerate(part.reader.spec.classes)) or {value: str(value) for value in sorted(pixels)}
     return {
         "folder": str(part.reader.root),

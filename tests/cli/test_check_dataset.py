@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medseg_kd.cli.check_dataset import main
 from medseg_kd.errors import UserError
@@ -63,3 +65,23 @@ def test_nothing_to_check(words: list[str], message: str, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         main(words)
+
+
+def test_white_of_a_black_and_white_mask_is_the_second_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for folder, pixels in (("img_dir", np.arange(100) + len(split)), ("ann_dir", 255 * (np.arange(100) < 25))):
+            (tmp_path / "data" / folder / split).mkdir(parents=True)
+            image = Image.fromarray(pixels.astype(np.uint8).reshape(10, 10))
+            image.save(tmp_path / "data" / folder / split / f"{split}.png")
+    shutil.copytree(CONFIG.parents[1], "configs", ignore=shutil.ignore_patterns("__pycache__"))
+    spec = dict(channels=dict(grey=dict(type="RGB8")), classes=("background", "lesion"))
+    text = CONFIG.with_name("unet_r18v1c_d8_40k_folder.py").read_text()
+    loop = "for each in (train_dataloader, val_dataloader, test_dataloader):\n"
+    Path("configs/unet/lesions.py").write_text(
+        f"{text}{loop}    each['dataset'].update(data_root='data', spec={spec})\n"
+    )
+    main(["configs/unet/lesions.py"])
+    assert capsys.readouterr().out.count("pixels: background 75 %, lesion 25 %") == 2
