@@ -196,10 +196,10 @@ def read_rows(file: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
-            rows = list(reader)
+            columns, rows = reader.fieldnames or (), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} cannot be read as CSV: {error}. Write it again with test.py.") from error
-    return reader.fieldnames or (), rows
+    return columns, rows
 
 
 def scores_of_rows(

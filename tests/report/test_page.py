@@ -107,6 +107,27 @@ def test_what_was_not_tested_is_told(tmp_path: Path) -> None:
         main([str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.json", "{}", "metrics.json holds none of the protocols transunet, strict"),
+        ("metrics.json", '{"strict": 3}', "metrics.json: strict is 3: expected a dict"),
+        ("metrics.json", '{"strict": {"mDice": 3}}', "metrics.json: strict is None: expected a dict"),
+        ("metrics.json", '{"strict": {"per_class": {"liver": 1}}}', "strict, liver is 1: expected a dict"),
+        ("metrics.json", "[]", r"metrics.json is \[\]: expected a dict"),
+        ("per_case.csv", "", "per_case.csv lacks the columns protocol, case"),
+        ("per_case.csv", "protocol,case\nstrict", "per_case.csv lacks the columns class"),
+    ],
+)
+def test_scores_that_are_damaged(runs: list[Path], tmp_path: Path, name: str, content: str, message: str) -> None:
+    for each in ("metrics.json", "per_case.csv"):
+        (tmp_path / each).write_bytes((runs[0] / "test" / each).read_bytes())
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        main([str(tmp_path)])
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_a_page_keeps_within_its_limit(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = (runs[0] / "report.html").stat().st_size
     monkeypatch.setattr(writing, "LIMIT", whole - 2000)

@@ -16,7 +16,7 @@ from medseg_kd.evaluation.summary import Summary
 from medseg_kd.experiments.comparison import RunScores, read_scores
 from medseg_kd.report.curves import Curves, read_curves
 from medseg_kd.report.page.labels import FOLDER
-from medseg_kd.text_files import read_json, read_text
+from medseg_kd.text_files import read_json, read_text, typed
 
 SEED = 0
 """Of the bootstrap."""
@@ -55,8 +55,22 @@ class RunFiles:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The content of ``metrics.json``."""
-        return read_json(self.test / "metrics.json", dict)
+        """The content of ``metrics.json``.
+
+        Raises:
+            UserError: It is not what a test writes.
+        """
+        file = self.test / "metrics.json"
+        found = read_json(file, dict)
+        for protocol in (known := [name for name in found if name in PROTOCOLS]):
+            where = f"{file}: {protocol}"
+            for organ, scores in typed(typed(found[protocol], dict, where).get("per_class"), dict, where).items():
+                typed(scores, dict, f"{where}, {organ}")
+            for name in ("intervals", "measures"):
+                typed(found[protocol].get(name, {}), dict, f"{where}, {name}")
+        if not known:
+            raise UserError(f"{file} holds none of the protocols {', '.join(PROTOCOLS)}. Test the run again")
+        return found
 
     @cached_property
     def protocols(self) -> list[str]:
