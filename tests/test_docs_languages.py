@@ -5,6 +5,7 @@ from collections import Counter
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
 from tests.pages import PAIRS, ROOT, codes, headings, links, read, sections, tables
 
@@ -104,3 +105,23 @@ def test_names_and_numbers_of_each_section(pair: tuple[str, str]) -> None:
         for part in (spans, numbers):
             found, expected = (Counter(part(re.sub(r"\]\([^)]*\)", "]", text))) for text in texts)
             assert found == expected, f"section {titles}: only there {found - expected}, lacking {expected - found}"
+
+
+class SiteLoader(yaml.SafeLoader):
+    """Reads mkdocs.yml, which names a function of Python."""
+
+
+SiteLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+
+
+def test_the_navigation_names_each_page_in_both_languages() -> None:
+    config = yaml.load(read("mkdocs.yml"), SiteLoader)
+    entries = list(config["nav"])
+    titles, pages = set(), []
+    while entries:
+        ((title, target),) = entries.pop().items()
+        titles.add(title)
+        (pages.append if isinstance(target, str) else entries.extend)(target)
+    assert sorted(f"docs/{page}" for page in pages) == sorted(PAIRS.keys() - {"README.md"})
+    i18n = next(plugin["i18n"] for plugin in config["plugins"] if "i18n" in plugin)
+    assert i18n["languages"][1]["nav_translations"].keys() == titles

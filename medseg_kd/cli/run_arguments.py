@@ -1,6 +1,7 @@
 """Arguments that commands have in common."""
 
 import argparse
+import gc
 from glob import escape, glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ def load_config(args: argparse.Namespace) -> "Config":
     """Read the config of a command line and apply its options, see :func:`medseg_kd.configuration.load_run`."""
     from medseg_kd.configuration import load_run, parse_options
 
+    gc.freeze()  # what is imported: MMEngine looks through all objects again for each data set that it builds
     options = parse_options(args.cfg_options)
     cfg = load_run(args.config, options, args.data_root, args.work_dir, args.fold, args.from_plans)
     cfg.launcher = args.launcher

@@ -138,7 +138,7 @@ class TensorboardVisBackend(Tracker):
 class WandbVisBackend(Tracker):
     """A run in ``<run folder>/wandb``, offline unless told otherwise; ``wandb sync`` sends it.
 
-    It holds the values, the pictures and the config: no code, no output, and nothing of machine, user or repository.
+    It holds the values, the pictures and the config: no code, no output, and neither host, user nor repository.
 
     Args:
         save_dir: See :class:`Tracker`.
