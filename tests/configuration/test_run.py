@@ -1,9 +1,6 @@
 """A runner from a config in a notebook is the one that train.py makes."""
 
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,7 +12,6 @@ from medseg_kd.datasets.spec import parts_of_config
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
 from tests.cli.experiment_runs import write_config
-from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -55,30 +51,6 @@ def test_the_weights_are_those_of_train_py(cfg, phantom, tmp_path):
     )
     assert command.keys() == notebook.keys()
     assert all(torch.equal(command[key], notebook[key]) for key in command)
-
-
-def test_mmengines_runner_in_a_process_that_knows_mmengine_alone(phantom, tmp_path):
-    """As a notebook's first line: the method is looked up before the config brings the package."""
-    write_config(tmp_path, "mine", 8)
-    with (tmp_path / "mine.py").open("a") as file:
-        file.write("for loader in (train_dataloader, val_dataloader, test_dataloader):\n")
-        file.write(f"    loader.update(dataset=dict(data_root={str(phantom)!r}))\n")
-    script = (
-        "from mmengine.config import Config\nfrom mmengine.runner import Runner\n"
-        "runner = Runner.from_cfg(Config.fromfile('mine.py'))\nprint(type(runner).__module__)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "medseg_kd.engine.runner"
-    assert (tmp_path / "work_dirs/mine").is_dir()
 
 
 def test_completing_twice_is_completing_once(cfg):

@@ -1,5 +1,6 @@
 """What MMEngine's and MMSegmentation's users write works here: runners, evaluators, visualizers, wrappers, loops."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmengine.registry import RUNNERS
 from medseg_kd.configuration import choose_checkpoint, native_precision, set_test
 from medseg_kd.engine import NativeAmpOptimWrapper, Runner
 from medseg_kd.errors import UserError
+import tests.torchvision_operators  # noqa: F401 (MMEngine's own runner imports torchvision)
 from tests.conftest import ROOT
 from tests.engine.test_runner import _equal
 from tests.engine.tiny import tiny_config
@@ -22,9 +24,11 @@ NOTEBOOK = """
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+make = Runner.from_cfg  # looked up before the config brings the package
 cfg = Config.fromfile({config!r})
-cfg.work_dir = {folder!r}
-runner = Runner.from_cfg(cfg)
+cfg.update({changes!r})
+runner = make(cfg)
+assert type(runner).__module__ == "medseg_kd.engine.runner"
 runner.train()
 assert runner.val_dataloader.dataset.case_names == ["case0002"]
 """
@@ -58,13 +62,16 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "iter_2.pth", weights_only=True)["state_dict"]
 
 
-@pytest.mark.parametrize("config", ["mine.py", "run/mine.py"])
-def test_a_notebook_that_knows_mmengine_alone(trained: Path, tmp_path: Path, config: str) -> None:
+@pytest.mark.parametrize("config, changes", [("mine.py", {}), ("run/mine.py", {"work_dir": "work_dirs/mine"})])
+def test_a_notebook_that_knows_mmengine_alone(trained: Path, tmp_path: Path, config: str, changes: dict) -> None:
     """The same weights, the held-out case, and checkpoints that open safely, from the config and from its dump."""
-    code = NOTEBOOK.format(config=str(trained / config), folder=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    code = NOTEBOOK.format(config=str(trained / config), changes=changes)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert _equal(_weights(tmp_path), _weights(trained / "run"))
+    assert _equal(_weights(tmp_path / "work_dirs/mine"), _weights(trained / "run"))
 
 
 @pytest.mark.parametrize("build", [mmengine.runner.Runner.from_cfg, RUNNERS.build])
