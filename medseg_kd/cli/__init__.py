@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -144,10 +145,15 @@ def _drop_unread() -> bool:
 
 
 def _part() -> None:
-    """End a distributed run together: a process that leaves while another still writes can bring both down."""
+    """End a distributed run together: a process that leaves while another still writes can bring both down.
+
+    Gloo's threads end with the last that holds their group, such as the model of a runner that is in a cycle. One that
+    is left frees a tensor when it gets round to it, which aborts a process whose interpreter has ended by then.
+    """
     distributed: Any = sys.modules.get("torch.distributed")  # a command that needs no PyTorch does not wait for it
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
+        gc.collect()
         distributed.destroy_process_group()
 
 

@@ -7,7 +7,8 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -38,12 +39,11 @@ def command(script: str, *arguments: object, cwd: Path, forked: bool = True) -> 
         forked: In a process that has the imports already; otherwise in a new interpreter, which takes seconds more.
     """
     told = [str(ROOT / script), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if not forked:
         return subprocess.run(
             [sys.executable, *told],
             cwd=cwd,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=_SECONDS,
@@ -51,8 +51,7 @@ def command(script: str, *arguments: object, cwd: Path, forked: bool = True) -> 
         )
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = running_server().Process(target=_run, args=(told, cwd, environment, outputs))
-        process.start()
+        process = start(script, *arguments, cwd=cwd, outputs=outputs)
         process.join(_SECONDS)
         if process.exitcode is None:
             process.kill()
@@ -61,6 +60,29 @@ def command(script: str, *arguments: object, cwd: Path, forked: bool = True) -> 
         return subprocess.CompletedProcess(
             told, process.exitcode, *(file.read_text(encoding="utf-8") for file in outputs)
         )
+
+
+def start(
+    script: str,
+    *arguments: object,
+    cwd: Path,
+    outputs: Sequence[Path],
+    change: Callable[[], None] | None = None,
+    **variables: str,
+) -> BaseProcess:
+    """Start a script in a process that has the imports already.
+
+    Args:
+        script, arguments, cwd: As above.
+        outputs: Where its stdout and its stderr go.
+        change: What it calls first.
+        variables: Of its environment, beside those that are there.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    told = [str(ROOT / script), *map(str, arguments)]
+    process = running_server().Process(target=_run, args=(told, cwd, environment, outputs, change))
+    process.start()
+    return process
 
 
 def succeed(script: str, *arguments: object, cwd: Path, forked: bool = True) -> str:
@@ -79,10 +101,16 @@ def fail(script: str, *arguments: object, cwd: Path, forked: bool = True) -> str
     return done.stderr
 
 
-def _run(told: Sequence[str], cwd: Path, environment: Mapping[str, str], outputs: Sequence[Path]) -> None:
+def _run(
+    told: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    outputs: Sequence[Path],
+    change: Callable[[], None] | None,
+) -> None:
     """Be the process that ``python SCRIPT ARGUMENTS`` is."""
     for descriptor, file in enumerate(outputs, start=1):
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT)
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, descriptor)
         os.close(opened)
     gc.freeze()  # what is imported is not looked through again
@@ -94,4 +122,6 @@ def _run(told: Sequence[str], cwd: Path, environment: Mapping[str, str], outputs
     installed = [path for path in sys.path if path.startswith((sys.prefix, sys.base_prefix))]
     sys.path[:] = [str(Path(told[0]).parent), str(ROOT), *installed]
     sys.argv[:] = told
+    if change is not None:
+        change()
     runpy.run_path(told[0], run_name="__main__")

@@ -10,6 +10,7 @@ import submitit.local.local
 import torch
 from submitit.core.submission import process_job
 
+from medseg_kd.experiments.executors import _SlurmJob
 from tests.cli.commands import ROOT
 
 TINY = """\
@@ -58,6 +59,13 @@ def fork_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Forked, "started", [], raising=False)
     monkeypatch.setattr(Forked, "alive", [], raising=False)
     monkeypatch.setattr(submitit.local.local, "start_controller", lambda folder, **_: Forked(folder))
+
+
+def fork_own_runs() -> None:
+    """The same for good, in a process of its own, which does not wait long for results that nobody writes."""
+    fork_runs(pytest.MonkeyPatch())
+    submitit.Job._results_timeout_s = 1
+    _SlurmJob.watcher._delay_s = 1
 
 
 def write_config(folder: Path, name: str, width: int, iterations: int = 2) -> None:

@@ -11,8 +11,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from tests.cli.commands import ROOT, SHORT, command, fail, succeed
+from tests.cli.commands import ROOT, SHORT, command, fail, start, succeed
 from tests.configs.test_configs import SEED
+from tests.engine.two_processes import free_port
 
 STUDENT = "configs/fcn/fcn_r18_d8_40k_synapse.py"
 NARROW = {
@@ -152,19 +153,23 @@ def test_a_run_in_low_precision_goes_on_from_its_own_config(home, phantom, tmp_p
 
 
 def test_two_processes_train_and_test(home, phantom, tmp_path):
+    """They are started by ``torchrun``, then by another that sets the same variables."""
+    told = [STUDENT, "--launcher", "pytorch", "--data-root", str(phantom), "--work-dir", str(tmp_path)]
+    told += ["--cfg-options", *SHORT, "train_cfg.max_iters=2"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    for script in ("train.py", "test.py"):
-        done = subprocess.run(
-            [*launch, str(ROOT / script)]
-            + [STUDENT, "--launcher", "pytorch", "--data-root", str(phantom), "--work-dir", str(tmp_path)]
-            + ["--cfg-options", *SHORT, "train_cfg.max_iters=2"],
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        [*launch, str(ROOT / "train.py"), *told], cwd=home, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    outputs = [tmp_path / "0.txt", tmp_path / "1.txt"]
+    processes = [
+        start("test.py", *told, cwd=home, outputs=[out, out], RANK=str(rank), LOCAL_RANK=str(rank), **meeting)
+        for rank, out in enumerate(outputs)
+    ]
+    for process, out in zip(processes, outputs, strict=True):
+        process.join(300)
+        assert process.exitcode == 0, out.read_text()
     alone = tmp_path / "alone"
     succeed(
         "test.py", STUDENT, tmp_path / "iter_2.pth", "--data-root", phantom, "--work-dir", alone, *_options(), cwd=home

@@ -1,4 +1,4 @@
-"""Training steps on a GPU that is not there, in a process of its own: ``python -m tests.device.fake_gpu CONFIG...``.
+"""Training steps on a GPU that is not there, in a process of its own: ``fake_gpu.py CONFIG...``.
 
 Fake tensors on a device of their own hold no values and refuse to meet those of the CPU, as on a GPU. What the host
 would wait for (a number read back, a copy that does not overlap) is listed, and so is the precision of what is
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
@@ -165,19 +166,25 @@ class Observer(TorchDispatchMode):
 
 
 def build(path: str, mode: FakeTensorMode) -> tuple[Config, BaseModel]:
-    """A config and its model, on the device."""
+    """A config and its model, which has predicted once on the device."""
     from medseg_kd.configuration import read_config
     from medseg_kd.registry import MODELS
 
     cfg = read_config(path)
     cfg.model.pop("teacher_ckpt", None)
-    model = MODELS.build(cfg.model)
+    as_it_is = dict.fromkeys(("normal_", "uniform_", "erfinv_"), lambda weight, *_, **__: weight)
+    with patch.multiple(torch.Tensor, **as_it_is):  # no numbers are drawn for weights that will hold none
+        model = MODELS.build(cfg.model)
+    teachers = [teacher.model for teacher in getattr(model, "teachers", ()) if not teacher.is_stored]
     with mode:
-        return cfg, model.to("gpu:0")
+        model.to("gpu:0")
+        for each in (model, *teachers):  # they keep what depends on the size alone
+            each.eval().val_step({"inputs": [torch.zeros(3, 1, SIZE, SIZE)], "labels": [None], "meta": [{}]})
+    return cfg, model
 
 
-def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, Any]:
-    """Two training steps and a prediction of a config's model."""
+def step(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.dtype) -> dict[str, Any]:
+    """A training step of a config's model."""
     observer = Observer()
     model.train()
     for teacher in getattr(model, "teachers", ()):
@@ -213,29 +220,29 @@ def steps(cfg: Config, model: BaseModel, mode: FakeTensorMode, precision: torch.
             if any(teacher.is_stored for teacher in getattr(model, "teachers", ())):
                 batch["soft"] = torch.zeros(2, model.student.num_classes, SIZE, SIZE, dtype=torch.float16)
             observer.launches.clear()
-            observer.saved.clear()
-            observer.part = "preprocessing"
-            with autocast, torch.autograd.graph.saved_tensors_hooks(observer.keep, lambda tensor: tensor):
+            with autocast:
                 data = model.data_preprocessor(batch, True)
-                assert data["inputs"].device.type == data["labels"].device.type == "gpu"
-                observer.part = "losses"
-                losses = model(**data, mode="loss")
-                total, log = model.parse_losses(losses)
-            assert all(value.device.type == "gpu" and value.dtype == torch.float32 for value in log.values())
-            observer.part = "backward"
-            optimizer.backward(total)
-            observer.part = "optimizer"
-            optimizer.step()
-            optimizer.zero_grad()
-        found = {
-            "waits": list(dict.fromkeys(observer.waits)),
-            "dtypes": {whose: sorted(dtypes) for whose, dtypes in observer.dtypes.items()},
-            "preprocessing": sorted(observer.preprocessing),
-            "launches": dict(observer.launches),
-            "saved": sum(storage.nbytes() for key, storage in observer.saved.items() if key not in own),
-        }
-        model.eval().val_step({"inputs": [torch.zeros(3, 1, SIZE, SIZE)], "labels": [None], "meta": [{}]})
-    return found
+            assert data["inputs"].device.type == data["labels"].device.type == "gpu"
+        observer.part = "losses"
+        with autocast, torch.autograd.graph.saved_tensors_hooks(observer.keep, lambda tensor: tensor):
+            losses = model(**data, mode="loss")
+            total, log = model.parse_losses(losses)
+        assert all(value.device.type == "gpu" and value.dtype == torch.float32 for value in log.values())
+        observer.part = "backward"
+        optimizer.backward(total)
+        observer.part = "state"  # which the first step makes
+        optimizer.step()
+        observer.part = "optimizer"
+        optimizer.step()
+        optimizer.zero_grad()
+    del observer.launches["state"]
+    return {
+        "waits": list(dict.fromkeys(observer.waits)),
+        "dtypes": {whose: sorted(dtypes) for whose, dtypes in observer.dtypes.items()},
+        "preprocessing": sorted(observer.preprocessing),
+        "launches": dict(observer.launches),
+        "saved": sum(storage.nbytes() for key, storage in observer.saved.items() if key not in own),
+    }
 
 
 def saved_when_checkpointed(model: BaseModel, mode: FakeTensorMode) -> int:
@@ -269,7 +276,7 @@ def main() -> None:
     for path in sys.argv[1:]:
         cfg, model = build(path, mode)
         for precision in (torch.float32, torch.bfloat16):
-            found = steps(cfg, model, mode, precision)
+            found = step(cfg, model, mode, precision)
             if precision == torch.bfloat16 and not (found["waits"] or hasattr(model, "teachers")):
                 found["checkpointed"] = saved_when_checkpointed(model, mode)
             print(json.dumps({"config": path, "precision": str(precision), **found}), flush=True)

@@ -1,15 +1,13 @@
 """Networks of the seed and all methods step on a GPU that is not there: one device, no waiting, native precision."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.commands import ROOT, command
 from tests.configs.test_configs import CONFIGS, PAIRS, SEED
 
-ROOT = Path(__file__).parents[2]
 STEPPED = [
     *(f"configs/{name}" for name in SEED),
     # Each method, and each pair of networks once.
@@ -128,8 +126,7 @@ def stored(waiting: str) -> str:
 @pytest.fixture(scope="module")
 def found(waiting: str, stronger: str, stored: str) -> dict[tuple[str, str], dict]:
     """What the steps showed, by config and precision; all in one process, which PyTorch cannot leave as it was."""
-    command = [sys.executable, "-m", "tests.device.fake_gpu", *STEPPED, waiting, stronger, stored]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
+    done = command("tests/device/fake_gpu.py", *STEPPED, waiting, stronger, stored, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {(line["config"], line["precision"]): line for line in lines}

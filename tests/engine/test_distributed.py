@@ -8,7 +8,9 @@ import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from medseg_kd.cli import _part
 from medseg_kd.distill import (
     AT,
     BPKD,
@@ -103,6 +105,22 @@ def _distil_without_labels(phantom, folder):
 def test_distillation_without_the_students_losses(phantom, tmp_path):
     one, other = in_two_processes(_distil_without_labels, phantom, tmp_path)
     assert one[0] == 4 and one == other
+
+
+def _part_from_a_cycle():
+    torch.distributed.init_process_group("gloo")
+    kept = [DistributedDataParallel(nn.Linear(1, 1))]
+    kept.append(kept)
+    del kept
+    _part()
+    names = (task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir())
+    return [name for name in names if "gloo" in name]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no list of threads")
+def test_no_thread_of_gloo_outlives_a_command():
+    """One that needs Python after its end would abort the process."""
+    assert in_two_processes(_part_from_a_cycle) == [[], []]
 
 
 def _train_with_an_idle_layer(phantom, folder):

@@ -9,6 +9,7 @@ from unittest import mock
 
 import torch
 
+from medseg_kd.cli import _part
 from tests.fork_server import running_server
 
 _SECONDS = 240
@@ -56,7 +57,6 @@ def _run(rank: int, port: int, results: Any, function: Callable[..., Any], argum
     torch.set_num_threads(1)
     try:
         results.put((rank, function(*arguments), None))
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+        _part()
     except BaseException:
         results.put((rank, None, traceback.format_exc()))

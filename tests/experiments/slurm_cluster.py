@@ -82,9 +82,10 @@ def wait_for(condition, what: str, seconds: float = 300) -> None:
         time.sleep(0.05)
 
 
-def queue() -> dict[str, str]:
+def queue() -> dict[int, str]:
     """States of the jobs that Slurm remembers."""
-    return dict(line.split() for line in _output("squeue", "--states=all", "--noheader", "--format=%i %T").splitlines())
+    lines = _output("squeue", "--states=all", "--noheader", "--format=%i %T").splitlines()
+    return {int(job): state for job, state in map(str.split, lines)}
 
 
 def _configure(folder: Path) -> None:

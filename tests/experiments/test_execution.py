@@ -3,20 +3,23 @@
 import json
 import multiprocessing
 import os
+import pickle
 import shlex
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
+from torch.distributed.launcher.api import LaunchConfig
 
 from medseg_kd.errors import FailedRunError, UserError
 from medseg_kd.experiments.execution import execute
 from medseg_kd.experiments.executors import Resources
-from medseg_kd.experiments.job import Job, lock_of
+from medseg_kd.experiments.job import Job, _test, _train, _worker, lock_of
 from medseg_kd.experiments.runs import Run, Settings
 from medseg_kd.files import is_locked, locked, write_text
 from tests.cli.experiment_runs import Forked, fork_runs, write_config
@@ -201,10 +204,14 @@ def test_resources_that_are_not_there(monkeypatch, given, message):
         Resources(**given)
 
 
-def test_several_gpus_train_in_as_many_processes(home, phantom, monkeypatch):
-    """Without GPUs they meet on the CPU."""
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.full)])
+def test_several_gpus_train_in_as_many_processes(home, phantom, monkeypatch, method):
+    """Without GPUs they meet on the CPU. They are spawned, which takes the time of the imports in each."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert LaunchConfig(1, 1, 2).start_method == "spawn"
+    monkeypatch.setattr("medseg_kd.experiments.job.LaunchConfig", partial(LaunchConfig, start_method=method))
     run = Run("student.py", Path("run"), Settings((), str(phantom)))
+    assert pickle.loads(pickle.dumps((_worker, _train, _test, run))) == (_worker, _train, _test, run)
     execute([run], Resources(gpus=2))
     assert "2 process(es)" in Path("run/train.log").read_text(encoding="utf-8")
     assert json.loads(Path("run/test/metrics.json").read_text())["transunet"] == run.scores()

@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from medseg_kd.cli import compare_methods, sweep
-from tests.cli.commands import ROOT
-from tests.cli.experiment_runs import fork_runs, write_config
+from medseg_kd.files import is_locked
+from tests.cli.commands import start
+from tests.cli.experiment_runs import fork_own_runs, fork_runs, write_config
 from tests.experiments.holding import HELD
 from tests.experiments.slurm_cluster import PARTITION, queue, wait_for
 
@@ -27,6 +29,7 @@ custom_hooks = [dict(type=HoldHook)]
 """
 SWEEP = ("sweep", "student.py", "--key", "optim_wrapper.optimizer.lr", "--values", "0.1", "--hold-out", "1")
 COMPARE = ("compare_methods", "--teacher", "teacher.py", "--student", "student.py", "--methods", "KD")
+LOCK = ".job"
 SWEPT, COMPARED = Path("work_dirs/sweep/student/lr=0.1/seed1"), Path("work_dirs/compare/student/teacher/seed0")
 LOCAL = ("--jobs", "2")
 SLURM = ("--executor", "slurm", "--partition", PARTITION, "--time", "60", "--gpus", "0")
@@ -42,47 +45,45 @@ def write_home(folder: Path) -> Path:
 
 
 @contextmanager
-def held(home: Path, data: Path, words: tuple[str, ...], run: Path, *more: str) -> Iterator[subprocess.Popen]:
+def held(
+    home: Path, data: Path, words: tuple[str, ...], run: Path, *more: str, forks: bool = True
+) -> Iterator[BaseProcess]:
     """A command whose ``run`` waits in the middle of its training for the end of the block."""
     (home / HELD).write_text(str(run))
-    with started(home, data, words, *more) as process:
-        wait_for(lambda: (home / HELD).read_text() == "" or process.poll() is not None, f"{run} in training")
+    with started(home, data, words, *more, forks=forks) as process:
+        wait_for(lambda: (home / HELD).read_text() == "" or process.exitcode is not None, f"{run} in training")
+        assert is_locked(home / run / LOCK), (home / "out.txt").read_text()
         yield process
         (home / HELD).unlink()
 
 
 @contextmanager
-def started(home: Path, data: Path, words: tuple[str, ...], *more: str) -> Iterator[subprocess.Popen]:
-    """A command under way, as a user starts it; it must succeed. What it prints is in ``out.txt``."""
-    command = [sys.executable, str(ROOT / "tools" / f"{words[0]}.py"), *words[1:], *more, "--data-root", str(data)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with (home / "out.txt").open("w") as out:
-        process = subprocess.Popen(command, cwd=home, env=environment, stdout=out, stderr=subprocess.STDOUT)
-        try:
-            yield process
-            assert process.wait(timeout=600) == 0, (home / "out.txt").read_text()
-        finally:
-            process.terminate()
-            process.wait()
+def started(home: Path, data: Path, words: tuple[str, ...], *more: str, forks: bool = True) -> Iterator[BaseProcess]:
+    """A command under way, which must succeed; what it prints is in ``out.txt``. Its local runs are forked, or not."""
+    out = home / "out.txt"
+    out.write_text("")
+    told = (*words[1:], *more, "--data-root", data)
+    change = fork_own_runs if forks else None
+    process = start(f"tools/{words[0]}.py", *told, cwd=home, outputs=[out, out], change=change)
+    try:
+        yield process
+        process.join(600)
+        assert process.exitcode == 0, out.read_text()
+    finally:
+        process.terminate()
+        process.join()
 
 
-def worker(run: Path) -> int:
-    """The process that trains a run."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
-    trains = f"submitit.core._submit {run / 'submitit'}"
-    return next(int(line.split()[0]) for line in listed.splitlines() if trains in line)
-
-
-def job_of(home: Path, run: Path) -> str:
-    """The number of a run's job in Slurm."""
+def job_of(home: Path, run: Path) -> int:
+    """The number of a run's job in Slurm, of a local one its process."""
     found: list[str] = []
 
     def is_told() -> bool:
-        found[:] = re.findall(rf"{run}: .* slurm job (\d+)", (home / "out.txt").read_text())
+        found[:] = re.findall(rf"{run}: .* job (\d+)", (home / "out.txt").read_text())
         return bool(found)
 
     wait_for(is_told, f"the job of {run}")
-    return found[-1]
+    return int(found[-1])
 
 
 def tables(home: Path) -> list[str]:
@@ -135,7 +136,7 @@ IN_A_QUEUE = [
 def test_a_local_run_is_killed(tmp_path, phantom, undisturbed, words, run):
     home = write_home(tmp_path)
     with held(home, phantom, words, run, *LOCAL, *OPTIONS):
-        os.kill(worker(home / run), signal.SIGKILL)
+        os.kill(job_of(home, run), signal.SIGKILL)
     assert f"{run} was killed: training goes on" in (home / "out.txt").read_text()
     assert went_on(home, run)
     assert tables(home) == undisturbed(words)
@@ -148,7 +149,7 @@ def test_slurm_puts_a_run_back(tmp_path, phantom, undisturbed, cluster, words, r
     with held(home, phantom, words, run, *SLURM, *OPTIONS, "train_dataloader.num_workers=1"):
         job = job_of(home, run)
         put_back = ["scontrol", "requeue"] if words[0] == "sweep" else ["scancel", "--signal=USR2"]
-        subprocess.run([*put_back, job], check=True)
+        subprocess.run([*put_back, str(job)], check=True)
         wait_for(lambda: queue()[job] == "PENDING", f"job {job} in the queue")
     assert went_on(home, run)
     assert "was killed" not in (home / "out.txt").read_text()
@@ -160,12 +161,11 @@ def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
     home, run = write_home(tmp_path), SWEPT
     words = SWEEPING[0]
     with pytest.raises(AssertionError), held(home, phantom, words, run, *LOCAL, *OPTIONS) as process:
-        process.send_signal(signal.SIGTERM)
-    assert process.returncode == 130
+        process.terminate()
+    assert process.exitcode == 130
     assert (home / "out.txt").read_text().splitlines()[-1] == "error: interrupted"
     assert "Traceback" not in (home / "out.txt").read_text()
-    with pytest.raises(StopIteration):
-        worker(home / run)
+    assert not is_locked(home / run / LOCK)
     with started(home, phantom, words, *LOCAL, *OPTIONS):
         pass
     assert "training goes on, local job" in (home / "out.txt").read_text()
@@ -173,14 +173,14 @@ def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
 
 
 def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
-    """Its training saves, as if it had been asked itself."""
+    """Its training, in a process that submitit starts, saves as if it had been asked itself."""
     home = write_home(tmp_path)
-    with pytest.raises(AssertionError), held(home, phantom, SWEEPING[0], SWEPT, *LOCAL, *OPTIONS) as process:
+    words = (*SWEEP, "--seeds", "1")
+    with pytest.raises(AssertionError), held(home, phantom, words, SWEPT, *LOCAL, *OPTIONS, forks=False) as process:
         process.kill()
-        process.wait()  # one that nobody waited for counts as there
+        process.join()  # one that nobody waited for counts as there
         time.sleep(2.5)  # the training looks once a second
-    with pytest.raises(StopIteration):
-        wait_for(lambda: worker(home / SWEPT) is None, "the run to end", 200)
+    wait_for(lambda: not is_locked(home / SWEPT / LOCK), "the run to end", 200)
     assert "(SIGTERM), and saved in" in (home / SWEPT / "train.log").read_text()
 
 
@@ -190,18 +190,18 @@ def test_slurm_ends_runs_with_the_command_and_tells_what_failed(tmp_path, phanto
     with pytest.raises(AssertionError), started(home, phantom, words, *SLURM, *OPTIONS) as process:
         wait_for(lambda: (home / run / "submitit").is_dir() and "job" in (home / "out.txt").read_text(), "jobs")
         jobs = [job_of(home, each) for each in (SWEPT.with_name("seed0"), SWEPT)]
-        process.send_signal(signal.SIGINT)
+        os.kill(process.pid, signal.SIGINT)
     assert (home / "out.txt").read_text().splitlines()[-1] == "error: interrupted"
     wait_for(lambda: {queue()[job] for job in jobs} == {"CANCELLED"}, "jobs to be cancelled")
     with pytest.raises(AssertionError), started(home, phantom, words, *SLURM, *OPTIONS) as process:
         wait_for(lambda: "slurm job" in (home / "out.txt").read_text(), "a job")
-        subprocess.run(["scancel", job_of(home, SWEPT.with_name("seed0"))], check=True)
-        process.wait(timeout=300)
-    assert process.returncode == 1
+        subprocess.run(["scancel", str(job_of(home, SWEPT.with_name("seed0")))], check=True)
+        process.join(300)
+    assert process.exitcode == 1
     assert re.search(r"error: \[1/2\] .*seed0 failed(.|\n)*CANCELLED", (home / "out.txt").read_text())
     refused = ("--executor", "slurm", "--partition", "nowhere")
     with pytest.raises(AssertionError), started(home, phantom, words, *refused, *OPTIONS) as process:
-        process.wait(timeout=300)
-    assert process.returncode == 2
+        process.join(300)
+    assert process.exitcode == 2
     assert "error: Slurm did not take " in (home / "out.txt").read_text()
     assert "invalid partition" in (home / "out.txt").read_text()
