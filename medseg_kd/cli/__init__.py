@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
     def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments of a command line, by default of this process, in any order.
 
-        After ``--cfg-options`` what has no ``=`` is none of its values.
+        After ``--cfg-options`` and its first value what has no ``=`` is none of them.
         """
         words: list[str] = []
         settings: list[str] = []
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         for word in sys.argv[1:] if argv is None else argv:
             self._check_option(word)
             in_settings = word == "--cfg-options" or (in_settings and not word.startswith("--"))
-            is_setting = in_settings and (word == "--cfg-options" or "=" in word)
+            is_setting = in_settings and (word == "--cfg-options" or "=" in word or settings[-1] == "--cfg-options")
             (settings if is_setting else words).append(word)
         return self.parse_intermixed_args([*words, *settings])
 
