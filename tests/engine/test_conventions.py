@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
 
+import tests.torchvision_operators  # noqa: F401 (MMEngine's own runner imports torchvision)
 from medseg_kd.configuration import choose_checkpoint, native_precision, set_test
 from medseg_kd.engine import NativeAmpOptimWrapper, Runner
 from medseg_kd.errors import UserError
-import tests.torchvision_operators  # noqa: F401 (MMEngine's own runner imports torchvision)
 from tests.conftest import ROOT
 from tests.engine.test_runner import _equal
 from tests.engine.tiny import tiny_config
