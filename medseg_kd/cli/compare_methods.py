@@ -60,13 +60,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = args.work_dir or Path("work_dirs/compare", Path(args.student).stem)
     if args.out.is_dir():
         raise UserError(f"--out {args.out} is a folder: name a file in it")
+    scores = args.out.with_suffix("")
+    if scores == args.out:
+        raise UserError(f"--out {args.out}: expected a name with an ending, such as {args.out}.md")
     from medseg_kd.experiments.execution import check_cases, execute
-    from medseg_kd.experiments.methods import finished, plan_longer, plan_methods
+    from medseg_kd.experiments.methods import LONGER, finished, plan_longer, plan_methods, runs_of
     from medseg_kd.experiments.results import keep, kept
     from medseg_kd.files import nothing_new
     from medseg_kd.report.methods_page import write_page
 
-    scores = args.out.with_suffix("")
     if args.kept:
         write_page(kept(scores), args.out)
         print(f"{args.out}, from {scores}")
@@ -76,15 +78,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings)
         if args.finished:
             plan = finished(plan, folder)
-        check_cases([run for same in plan.values() for run in same.values()])
+        check_cases(runs_of(plan))
     if not args.finished:
-        execute([run for same in plan.values() for run in same.values()], resources)
+        execute(runs_of(plan), resources)
     if args.longer_plain:
         plan = plan_longer(plan)
         if args.finished:
             plan = finished(plan, folder)
         else:
-            execute([run for same in plan.values() for run in same.values()], resources)
+            execute([runs[LONGER] for runs in plan.values()], resources)
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
     keep(plan, options, args.protocol, command, scores)
     write_page(kept(scores), args.out)

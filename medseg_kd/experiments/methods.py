@@ -81,6 +81,11 @@ def plan_longer(plan: Plan) -> Plan:
     return longer
 
 
+def runs_of(plan: Plan) -> list[Run]:
+    """All runs of a plan, in the order in which they can be executed."""
+    return [run for same in plan.values() for run in same.values()]
+
+
 def finished(plan: Plan, folder: Path) -> Plan:
     """The seeds of a plan all of whose runs are tested; a :class:`UserError` where there is none."""
     if seeds := {seed: runs for seed, runs in plan.items() if all(run.is_tested for run in runs.values())}:

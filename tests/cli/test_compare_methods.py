@@ -148,6 +148,12 @@ def test_a_run_that_fails_is_told_with_the_end_of_its_log(home, phantom):
     assert len(Forked.started) == 1
 
 
+def test_a_page_without_an_ending_is_refused_before_anything_is_trained(home, phantom):
+    with pytest.raises(UserError, match=r"--out page: expected a name with an ending, such as page.md"):
+        compare(phantom, "--out", "page")
+    assert not Forked.started
+
+
 @pytest.mark.parametrize("given", [("CDW", "tau=1"), ("CWD",), ("CWD", "tau")])
 def test_options_that_belong_to_no_method(home, phantom, given):
     with pytest.raises(UserError, match=f"--method-options {given[0]}"):
