@@ -77,8 +77,9 @@ def read_header(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = pydicom.dcmread(path, defer_size=_LONG, force=True)
+            size = path.stat().st_size
             for elements in (getattr(found, "file_meta", {}), found):
-                _check_elements(elements, path.stat().st_size)
+                _check_elements(elements, size)
             for name in _READ:  # decoded here, for a damaged value raises what it likes
                 found.get(name)
     # pydicom has no common base for what it raises on damaged content.
@@ -95,9 +96,10 @@ def _check_elements(elements: Any, size: int) -> None:
     """
     from pydicom.valuerep import VR
 
+    known = frozenset(VR)
     for tag in elements.keys():  # noqa: SIM118  # of a data set, whose values would be decoded
         item = elements.get_item(tag, keep_deferred=True)
-        if item.VR is not None and item.VR not in set(VR):
+        if item.VR is not None and item.VR not in known:
             raise ValueError(f"element {tag} is of a kind {item.VR!r}")
         if size < (getattr(item, "length", None) or 0) != _UNTIL_ITS_END:
             raise ValueError(f"element {tag} is longer than the file")

@@ -3,9 +3,7 @@
 import argparse
 import os
 import signal
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from mmengine.config import Config
 from prettytable import PrettyTable
 
 from held_training import held_run
+from measuring import timed_in_turn
 from medseg_kd.configuration import complete_run, read_config
 from medseg_kd.configuration.fold_and_plans import set_fold, set_plans
 from medseg_kd.models.profiling import device_name
@@ -64,19 +63,10 @@ def _run(arguments: argparse.Namespace) -> None:
                 trainer.train_step(next(trainer.dataloader_train))
 
         advance: dict[str, Callable[[int], None]] = {_THEIRS: theirs, _OURS: held.train_loop.advance}
-        taken: dict[str, list[float]] = {name: [] for name in advance}
-        for turn in range(-1, arguments.blocks):
-            for name, run in advance.items():
-                start = time.perf_counter()
-                run(arguments.iterations)
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
-                if turn >= 0:
-                    taken[name].append((time.perf_counter() - start) / arguments.iterations)
+        median, _ = timed_in_turn(advance, arguments.iterations, arguments.blocks, device)
         trainer.on_train_end()
     table = PrettyTable(["", "ms", "images/s", "Mpx/s", "over nnU-Net"], align="r")
     table.align[""] = "l"
-    median = {name: statistics.median(seconds) for name, seconds in taken.items()}
     for (name, seconds), size in zip(median.items(), (patch, shape), strict=True):
         pixels = size[0] * size[2] * size[3] / seconds / 1e6
         row = [f"{1e3 * seconds:.1f}", f"{size[0] / seconds:.1f}", f"{pixels:.2f}", f"{median[_THEIRS] / seconds:.2f}"]

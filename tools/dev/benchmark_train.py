@@ -1,9 +1,7 @@
 """``tools/dev/benchmark.py train``: whole training steps beside a plain MMSegmentation recipe and a bare loop."""
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from prettytable import PrettyTable
 from torch import Tensor
 
 from held_training import held_run
+from measuring import timed_in_turn
 from medseg_kd.configuration import load_run, segmentor_of
 from medseg_kd.engine import NativeAmpOptimWrapper
 from medseg_kd.models.precision import native_dtype
@@ -74,7 +73,6 @@ def _rows(path: str, arguments: argparse.Namespace, folder: Path, device: torch.
     if not arguments.float32:
         cfg.optim_wrapper.type = NativeAmpOptimWrapper
     advance: dict[str, Callable[[int], None]] = {}
-    memory = {}
     kinds = (OURS, NO_GRAPH) if device.type == "cuda" else (OURS,)
     for kind in kinds:
         held = held_run(cfg, folder / str(len(advance)), {"cuda_graph": "auto" if kind == OURS else False})
@@ -86,20 +84,7 @@ def _rows(path: str, arguments: argparse.Namespace, folder: Path, device: torch.
         write_images(held.cfg.train_dataloader.dataset.data_root, folder / "images")
         segmentor, augmentation = MODELS.build(segmentor_of(cfg.model)), dict(type="RandomRotFlip", degree=20)
         advance[RECIPE] = recipe(cfg, segmentor, folder / "images", folder / "recipe", augmentation).train_loop.advance
-    seconds: dict[str, list[float]] = {name: [] for name in advance}
-    for turn in range(-1, arguments.blocks):
-        for name, run in advance.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-                torch.cuda.reset_peak_memory_stats()
-            start = time.perf_counter()
-            run(arguments.iterations)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-                memory[name] = torch.cuda.max_memory_allocated() >> 20
-            if turn >= 0:
-                seconds[name].append((time.perf_counter() - start) / arguments.iterations)
-    median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    median, memory = timed_in_turn(advance, arguments.iterations, arguments.blocks, device)
     pixels = arguments.batch * size[0] * size[1]
     return [
         [

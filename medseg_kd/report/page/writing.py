@@ -43,7 +43,7 @@ def write_page(runs: Sequence[RunFiles], out: Path) -> Path:
         "runs": names,
         "colours": COLOURS,
         "protocols": tables,
-        "tiles": _tiles(runs[0]) if len(runs) == 1 else [],
+        "tiles": _tiles(runs[0], tables) if len(runs) == 1 else [],
         "curves": [(key, curve_chart(key, {name: curves.get(name, {}) for name in names})) for key in keys],
         "facts": _facts(runs),
         "setups": [(run.name, run.facts.get("config", ""), run.environments) for run in runs],
@@ -143,15 +143,15 @@ def _of_protocol(
     }
 
 
-def _tiles(run: RunFiles) -> list[tuple[str, str]]:
-    """The numbers that stand on top of the page of one run."""
+def _tiles(run: RunFiles, protocols: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The numbers that stand on top of the page of one run, whose protocols are tables already."""
     tiles = []
-    for protocol in run.protocols:
-        summary = run.summary(protocol)
+    for protocol in protocols:
+        ((_, summary, *_),) = protocol["summaries"]
         for measure in summary.measures:
             if str(measure.title) in ("Dice", "HD95") or len(summary.measures) == 1:
                 unit = unit_of(measure, summary.unit)
-                tiles.append((f"{measure.title} ({unit}), {protocol}", shown(summary.mean[measure.title])))
+                tiles.append((f"{measure.title} ({unit}), {protocol['name']}", shown(summary.mean[measure.title])))
     costs = run.facts.get("costs", {})
     tiles += [(label, costs_in_words(costs)[label]) for label in ("parameters (M)", "GFLOPs", "ms per slice")]
     return tiles
