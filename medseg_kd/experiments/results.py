@@ -12,7 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from medseg_kd.configuration import build_model, read_config
+from medseg_kd.configuration import build_model, load_run, parse_options
 from medseg_kd.errors import UserError
 from medseg_kd.evaluation.bootstrap import MEAN
 from medseg_kd.experiments.comparison import (
@@ -36,7 +36,7 @@ from medseg_kd.text_files import read_json
 METRICS = ("dice", "hd95", "nsd")
 """Which are compared, where they were measured."""
 _SCORES, _FACTS = "per_case.csv", "facts.json"
-_NEEDED = ("seeds", "protocol", "command", "metrics", "costs", "recipe", "device")
+_NEEDED = ("title", "command", "seeds", "protocol", "metrics", "costs", "recipe", "device")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Results:
 
     Attributes:
         scores: {name of runs: one entry a seed}, all of the same cases and organs.
-        facts: ``seeds``, ``protocol``, ``command``, ``metrics``, ``costs`` ({name: parameters and seconds}), ``recipe``
-            and ``device``.
+        facts: ``title``, ``command``, ``seeds``, ``protocol``, ``metrics``, ``costs`` ({name: parameters and seconds}),
+            ``recipe`` and ``device``.
     """
 
     scores: Mapping[str, Sequence[RunScores]]
@@ -90,8 +90,12 @@ class Results:
         return {name: (each, corrected.get(name, each.p)) for name, each in found.items()}
 
 
-def keep(plan: Plan, options: Mapping[str, Sequence[str]], protocol: str, command: str, folder: Path) -> None:
+def keep(
+    plan: Plan, options: Mapping[str, Sequence[str]], protocol: str, said: Mapping[str, str], folder: Path
+) -> None:
     """Write the scores of tested runs, case by case, and what the page says beside them.
+
+    ``said`` are the ``title`` of the page and the ``command`` that makes it.
 
     Raises:
         UserError: The runs were not tested alike, see :func:`read_runs`.
@@ -111,7 +115,7 @@ def keep(plan: Plan, options: Mapping[str, Sequence[str]], protocol: str, comman
     facts = dict(
         seeds=list(plan),
         protocol=protocol,
-        command=command,
+        **said,
         metrics=metrics,
         costs={name: _cost([each[name] for each in plan.values()]) for name in names},
         recipe=_recipe(plan, options),
@@ -147,7 +151,7 @@ def kept(folder: Path) -> Results:
 
 def _cost(runs: Sequence[Run]) -> dict[str, float]:
     """What the runs of all seeds took, in the median, and the size of what they trained."""
-    model = build_model(read_config(runs[0].config))
+    model = build_model(load_run(runs[0].config, parse_options(runs[0].options)))
     student, distiller = getattr(model, "architecture", model), getattr(model, "distiller", None)
     taken = [run.facts for run in runs]
     return {
@@ -176,8 +180,10 @@ def _recipe(plan: Plan, options: Mapping[str, Sequence[str]]) -> list[str]:
     for name, cfg in trained.items():
         optimizer = cfg.optim_wrapper.optimizer
         kind = str(getattr(optimizer.type, "__name__", optimizer.type)).rpartition(".")[2]
+        other = cfg.train_dataloader.dataset != plain.train_dataloader.dataset
+        cases = f", {len(DATASETS.build(cfg.train_dataloader.dataset).case_names)} training cases" if other else ""
         lines.append(
-            f"{name}: `{runs[name].config}`, {cfg.train_cfg.max_iters} iterations of "
+            f"{name}: `{runs[name].config}`{cases}, {cfg.train_cfg.max_iters} iterations of "
             f"{cfg.train_dataloader.batch_size} slices, {kind}, learning rate {optimizer.lr:g}"
         )
     given = [f"{name} {' '.join(f'`{option}`' for option in each)}" for name, each in options.items()]

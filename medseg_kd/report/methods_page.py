@@ -24,7 +24,7 @@ def page(results: Results) -> str:
     titles, seeds = _titles(results), facts["seeds"]
     dice = {name: results.over_seeds(name, "dice") for name in names}
     parts = [
-        "# Does distillation help?",
+        f"# {facts['title']}",
         _outcome(results),
         f"    {facts['command']}",
         "made this page: it trains and tests what is not finished yet, then writes the tables. The student of a seed "

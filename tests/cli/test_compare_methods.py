@@ -110,6 +110,19 @@ def test_differences_are_those_of_the_means_over_the_seeds_paired_by_case(made_u
     assert rows(text, "## Cost")["KD"][2] == "0.600"
 
 
+def test_connectors_are_those_of_the_options(made_up, phantom):
+    narrow = ("--method-options", "ReviewKD", "mid_channel=4")
+    texts = [
+        compare(phantom, "--methods", "ReviewKD", "--seeds", "0", "--work-dir", name, *more)
+        for name, more in (
+            ("wide", ()),
+            ("narrow", narrow),
+        )
+    ]
+    wide, narrowed = (float(rows(text, "## Cost")["ReviewKD"][1]) for text in texts)
+    assert narrowed < wide / 2
+
+
 def test_p_is_corrected_for_the_number_of_methods(made_up, phantom):
     found = rows(compare(phantom, "--methods", "KD", "AT", "--seeds", "0", "1"), "## Differences")
     assert (found["KD"][2], found["AT"][2], found["teacher"][2]) == ("0.5", "1", "0.25")
