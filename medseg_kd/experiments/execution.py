@@ -65,10 +65,12 @@ def execute(runs: Sequence[Run], resources: Resources | None = None) -> None:
     active: dict[int, _Active] = {}
     # Both signals wait until the loop looks. The runs inherit that Ctrl-C does, and are told to end one by one.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # No SIGINT to itself: in the background of a shell that is ignored, and another thread may take it.
+    terminations: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: terminations.append(number))
     try:
         while waiting or active:
-            if signal.SIGINT in signal.sigpending():
+            if terminations or signal.SIGINT in signal.sigpending():
                 raise KeyboardInterrupt
             for label, run in list(waiting):
                 free = [slot for slot in range(slots) if slot not in active]

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ COMPARE = ("compare_methods", "--teacher", "teacher.py", "--student", "student.p
 LOCK = ".job"
 SWEPT, COMPARED = Path("work_dirs/sweep/student/lr=0.1/seed1"), Path("work_dirs/compare/student/teacher/seed0")
 LOCAL = ("--jobs", "2")
+Change = Callable[[], None] | None
+"""What the process of a command does first."""
 SLURM = ("--executor", "slurm", "--partition", PARTITION, "--time", "60", "--gpus", "0")
 
 
@@ -46,11 +49,11 @@ def write_home(folder: Path) -> Path:
 
 @contextmanager
 def held(
-    home: Path, data: Path, words: tuple[str, ...], run: Path, *more: str, forks: bool = True
+    home: Path, data: Path, words: tuple[str, ...], run: Path, *more: str, change: Change = fork_own_runs
 ) -> Iterator[BaseProcess]:
     """A command whose ``run`` waits in the middle of its training for the end of the block."""
     (home / HELD).write_text(str(run))
-    with started(home, data, words, *more, forks=forks) as process:
+    with started(home, data, words, *more, change=change) as process:
         wait_for(lambda: (home / HELD).read_text() == "" or process.exitcode is not None, f"{run} in training")
         assert is_locked(home / run / LOCK), (home / "out.txt").read_text()
         yield process
@@ -58,12 +61,13 @@ def held(
 
 
 @contextmanager
-def started(home: Path, data: Path, words: tuple[str, ...], *more: str, forks: bool = True) -> Iterator[BaseProcess]:
+def started(
+    home: Path, data: Path, words: tuple[str, ...], *more: str, change: Change = fork_own_runs
+) -> Iterator[BaseProcess]:
     """A command under way, which must succeed; what it prints is in ``out.txt``. Its local runs are forked, or not."""
     out = home / "out.txt"
     out.write_text("")
     told = (*words[1:], *more, "--data-root", data)
-    change = fork_own_runs if forks else None
     process = start(f"tools/{words[0]}.py", *told, cwd=home, outputs=[out, out], change=change)
     try:
         yield process
@@ -156,11 +160,19 @@ def test_slurm_puts_a_run_back(tmp_path, phantom, undisturbed, cluster, words, r
     assert tables(home) == undisturbed(words)
 
 
-def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed):
+def in_the_background() -> None:
+    """Fork its runs, and ignore Ctrl-C as a shell lets a command that ends in ``&``, with a thread beside the main one."""
+    fork_own_runs()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+
+
+@pytest.mark.parametrize("change", [fork_own_runs, in_the_background])
+def test_a_command_that_is_ended_ends_its_runs(tmp_path, phantom, undisturbed, change):
     """Started again, it goes on."""
     home, run = write_home(tmp_path), SWEPT
     words = SWEEPING[0]
-    with pytest.raises(AssertionError), held(home, phantom, words, run, *LOCAL, *OPTIONS) as process:
+    with pytest.raises(AssertionError), held(home, phantom, words, run, *LOCAL, *OPTIONS, change=change) as process:
         process.terminate()
     assert process.exitcode == 130
     assert (home / "out.txt").read_text().splitlines()[-1] == "error: interrupted"
@@ -176,7 +188,7 @@ def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path, phantom):
     """Its training, in a process that submitit starts, saves as if it had been asked itself."""
     home = write_home(tmp_path)
     words = (*SWEEP, "--seeds", "1")
-    with pytest.raises(AssertionError), held(home, phantom, words, SWEPT, *LOCAL, *OPTIONS, forks=False) as process:
+    with pytest.raises(AssertionError), held(home, phantom, words, SWEPT, *LOCAL, *OPTIONS, change=None) as process:
         process.kill()
         process.join()  # one that nobody waited for counts as there
         time.sleep(2.5)  # the training looks once a second
