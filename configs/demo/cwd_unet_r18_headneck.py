@@ -7,7 +7,7 @@ with read_base():
 
 from medseg_kd.distill import SingleTeacherDistill
 
-# The published weight of 3 is too much for a run of minutes: docs/results.md has the search.
+# The published weight of 3 is too much for a run of minutes: docs/results_wide.md has the search.
 distiller.update(loss_weight=0.1)
 model = dict(
     type=SingleTeacherDistill,

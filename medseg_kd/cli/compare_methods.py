@@ -11,7 +11,7 @@ from medseg_kd.cli.experiment_arguments import add_experiment_arguments, method_
 from medseg_kd.cli.run_arguments import add_config
 from medseg_kd.errors import UserError
 
-_TEACHER, _STUDENT = "configs/compare/teacher_headneck.py", "configs/compare/student_headneck.py"
+_TEACHER, _STUDENT = "configs/compare/teacher_w16_headneck.py", "configs/compare/student_w8_headneck.py"
 
 
 def parser() -> Parser:

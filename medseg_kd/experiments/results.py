@@ -36,6 +36,7 @@ from medseg_kd.text_files import read_json
 METRICS = ("dice", "hd95", "nsd")
 """Which are compared, where they were measured."""
 _SCORES, _FACTS = "per_case.csv", "facts.json"
+_WORDS = ("protocol", "case", "class", "unit", "status")
 _NEEDED = ("title", "command", "seeds", "protocol", "metrics", "costs", "recipe", "device")
 
 
@@ -111,7 +112,7 @@ def keep(
     writer.writeheader()
     for name, seed, run in runs:
         _, rows = read_rows(scores_file(run.work_dir))
-        writer.writerows({"run": name, "seed": seed, **row} for row in rows if row["protocol"] == protocol)
+        writer.writerows({"run": name, "seed": seed, **_short(row)} for row in rows if row["protocol"] == protocol)
     facts = dict(
         seeds=list(plan),
         protocol=protocol,
@@ -124,6 +125,11 @@ def keep(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / _SCORES, written.getvalue())
     write_text(folder / _FACTS, json.dumps(facts, indent=2) + "\n")
+
+
+def _short(row: Mapping[str, str]) -> dict[str, str]:
+    """The same with six digits of each score: these files go into repositories."""
+    return {key: value if key in _WORDS else f"{float(value):.6g}" for key, value in row.items()}
 
 
 def kept(folder: Path) -> Results:

@@ -161,7 +161,7 @@ def test_slurm_puts_a_run_back(tmp_path, phantom, undisturbed, cluster, words, r
 
 
 def in_the_background() -> None:
-    """Fork its runs, and ignore Ctrl-C as a shell lets a command that ends in ``&``, with a thread beside the main one."""
+    """Fork its runs, ignore Ctrl-C as a command that ends in ``&`` does, and have a thread beside the main one."""
     fork_own_runs()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=time.sleep, args=(600,), daemon=True).start()

@@ -1,0 +1,53 @@
+"""The pages of results say what the scores say that are kept beside them, in both languages."""
+
+from pathlib import Path
+
+import pytest
+
+from medseg_kd.experiments.methods import PLAIN
+from medseg_kd.experiments.results import Results, kept
+from medseg_kd.report.methods_page import KEPT_BELOW, page
+from tests.pages import ROOT, tables
+from tools.dev.results_in_chinese import in_chinese
+
+PAGES = sorted(folder.with_suffix(".md") for folder in ROOT.glob("docs/results*") if folder.is_dir())
+
+
+def above(file: Path) -> str:
+    """The part that is made."""
+    return file.read_text(encoding="utf-8").partition(KEPT_BELOW)[0].rstrip("\n")
+
+
+@pytest.mark.parametrize("file", PAGES, ids=[file.stem for file in PAGES])
+def test_pages_are_made_of_the_scores(file: Path) -> None:
+    made = page(kept(file.with_suffix("")))
+    assert above(file) == made.rstrip("\n")
+    assert above(file.with_suffix(".zh.md")) == in_chinese(made).rstrip("\n")
+
+
+def test_there_are_pages() -> None:
+    assert {file.stem for file in PAGES} == {"results", "results_8cases", "results_share"}
+
+
+@pytest.mark.parametrize("file", ["docs/choosing.md", "docs/choosing.zh.md"])
+def test_what_is_chosen_by_is_what_came_out(file: str) -> None:
+    every, few, share = (kept(ROOT / "docs" / name) for name in ("results", "results_8cases", "results_share"))
+    seconds = {name: cost["seconds_per_iteration"] for name, cost in every.facts["costs"].items()}
+    expected = {
+        name: [*_gains(every, name), *_gains(few, name), f"{seconds[name] / seconds[PLAIN]:.2f}"]
+        for name in every.methods
+    }
+    gains, rule = tables(file)[:2]
+    assert {row[0]: row[1:6] for row in gains[1:]} == expected
+    measured = {name: (few.gain(name), share.gain(name)) for name in few.methods}
+    assert {row[0]: row[1:] for row in rule[1:]} == {
+        name: [f"{searched:+.2f}", f"{shared:+.2f}", f"{shared - searched:+.2f}"]
+        for name, (searched, shared) in measured.items()
+    }
+
+
+def _gains(results: Results, name: str) -> list[str]:
+    """Points above the plain student, and p: corrected, in bold below 0.05."""
+    _, p = results.to(PLAIN, "dice")[name]
+    assert p is not None
+    return [f"{results.gain(name):+.2f}", f"**{p:.2g}**" if p < 0.05 else f"{p:.2g}"]
