@@ -58,7 +58,7 @@ def page(results: Results) -> str:
         _differences(results, PLAIN),
         "For each case the mean over the seeds, then the difference, paired over the cases. Interval: bootstrap over "
         f"the cases, {RESAMPLES} samples, percentile method. p: Wilcoxon's signed-rank test, two-sided; those of the "
-        f"{len(results.methods)} methods are corrected for their number (Holm). Cases are the only thing that interval "
+        f"methods ({len(results.methods)}) are corrected for their number (Holm). Cases are the only thing that interval "
         "and p draw: how much a result moves with the seed is the deviation in the table above.",
     ]
     if LONGER in names:
@@ -112,11 +112,12 @@ def _outcome(results: Results) -> str:
     gains = {name: results.gain(name) for name in results.methods}
     found = results.to(PLAIN, "dice")
     clear = [name for name in gains if (p := found[name][1]) is not None and p < 0.05]
+    above, below = ([name for name in clear if (gains[name] > 0) == wanted] for wanted in (True, False))
     return (
         f"{outcome} {sum(gain > 0 for gain in gains.values())} of {len(gains)} distilled students are above the plain "
         f"one ({', '.join(f'{name} {gain:+.2f}' for name, gain in gains.items())}). Paired over "
         f"{len(results.means[PLAIN].cases)} test cases and corrected for the number of methods, p is below 0.05 for "
-        f"{', '.join(clear) or 'none of them'}."
+        f"{', '.join(above) or 'none of them'}{' and, below it, for ' if below else ''}{', '.join(below)}."
     )
 
 

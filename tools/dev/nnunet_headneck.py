@@ -1,4 +1,4 @@
-"""nnU-Net v2 on the head-and-neck data, small enough for a CPU: the teacher of ``docs/results.md``.
+"""nnU-Net v2 on the head-and-neck data, small enough for a CPU: the teacher of ``docs/results_wide.md``.
 
 nnU-Net is no dependency of this project. In an environment of its own, and with a folder for its files::
 

@@ -21,8 +21,10 @@ ORGANS = {
 }
 PHRASES = [  # patterns, and what they become; the longer first where one holds another
     (r"Does distillation help\?", "蒸馏有用吗？"),
+    (r"Does distillation help with eight labelled patients\?", "只有八名有标注的患者时，蒸馏有用吗？"),
+    (r"Does a measured weight do as well as a searched one\?", "测量得到的权重与搜索得到的一样好吗？"),
     (
-        r"In the mean of (\d+) seeds the teacher's Dice is \+([\d.]+) points from the plain student's\. (\d+) of (\d+) "
+        r"In the mean of (\d+) seeds? the teacher's Dice is \+([\d.]+) points from the plain student's\. (\d+) of (\d+) "
         r"distilled students are above the plain one \((.*?)\)\. Paired over (\d+) test cases and corrected "
         r"for the number "
         r"of methods, p is below 0\.05 for (.*?)\.",
@@ -36,7 +38,7 @@ PHRASES = [  # patterns, and what they become; the longer first where one holds 
         "所有学生的训练方案相同。每个运行只用其最后一个检查点评分一次。",
     ),
     (
-        r"Mean ± standard deviation \(n - 1\) over (\d+) seeds \((.*?)\), protocol `strict`; \[evaluation\.md"
+        r"Mean ± standard deviation \(n - 1\) over (\d+) seeds? \((.*?)\), protocol `strict`; \[evaluation\.md"
         r"\]\(evaluation"
         r"\.md\) says .* together\.",
         r"\1 个随机种子（\2）的均值 ± 标准差（n - 1），评价协议为 `strict`；各指标的定义见 [evaluation.md]("
@@ -44,11 +46,11 @@ PHRASES = [  # patterns, and what they become; the longer first where one holds 
         "占差距的比例：教师的 Dice 比单独训练的学生高出的部分，弥补了多少。漏检和误报：所有随机种子的器官-病例数合计。",
     ),
     (
-        r"For each case the mean .* bootstrap over the cases, (\d+) samples, .* those of the (\d+) methods .* "
+        r"For each case the mean .* bootstrap over the cases, (\d+) samples, .* those of the methods \((\d+)\) .* "
         r"table above\.",
         r"每个病例先对随机种子取均值，再求差，并按病例配对。置信区间：对病例做自助法（bootstrap），重采样 \1 "
         r"次，百分位法。"
-        r"p 值：Wilcoxon 符号秩检验，双侧；\2 个方法的 p 值按其个数校正（Holm）。置信区间和 p 值只反映病例的抽样波动；"
+        r"p 值：Wilcoxon 符号秩检验，双侧；各方法的 p 值按方法的个数（\2）校正（Holm）。置信区间和 p 值只反映病例的抽样波动；"
         "结果随随机种子变化多大，见上表的标准差。",
     ),
     (
@@ -75,6 +77,8 @@ PHRASES = [  # patterns, and what they become; the longer first where one holds 
     ),
     ("Differences to the plain student, case by case", "与单独训练的学生逐病例的差异"),
     (r"Dice \(%\) of each organ, mean over the seeds:", "各器官的 Dice (%)，对随机种子取均值："),
+    ("none of them", "无"),
+    (" and, below it, for ", "；低于它的有："),
     (r"Dice \(%\) of each seed:", "各随机种子的 Dice (%)："),
     ("Cost of training", "训练开销"),
     ("Data and recipe", "数据与训练方案"),
