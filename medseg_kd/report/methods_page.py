@@ -58,8 +58,8 @@ def page(results: Results) -> str:
         _differences(results, PLAIN),
         "For each case the mean over the seeds, then the difference, paired over the cases. Interval: bootstrap over "
         f"the cases, {RESAMPLES} samples, percentile method. p: Wilcoxon's signed-rank test, two-sided; those of the "
-        f"methods ({len(results.methods)}) are corrected for their number (Holm). Cases are the only thing that interval "
-        "and p draw: how much a result moves with the seed is the deviation in the table above.",
+        f"methods ({len(results.methods)}) are corrected for their number (Holm). Cases are the only thing that "
+        "interval and p draw: how much a result moves with the seed is the deviation in the table above.",
     ]
     if LONGER in names:
         parts += [

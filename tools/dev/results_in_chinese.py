@@ -24,8 +24,9 @@ PHRASES = [  # patterns, and what they become; the longer first where one holds 
     (r"Does distillation help with eight labelled patients\?", "只有八名有标注的患者时，蒸馏有用吗？"),
     (r"Does a measured weight do as well as a searched one\?", "测量得到的权重与搜索得到的一样好吗？"),
     (
-        r"In the mean of (\d+) seeds? the teacher's Dice is \+([\d.]+) points from the plain student's\. (\d+) of (\d+) "
-        r"distilled students are above the plain one \((.*?)\)\. Paired over (\d+) test cases and corrected "
+        r"In the mean of (\d+) seeds? the teacher's Dice is \+([\d.]+) points from the plain student's\. "
+        r"(\d+) of (\d+) distilled students are above the plain one \((.*?)\)\. "
+        r"Paired over (\d+) test cases and corrected "
         r"for the number "
         r"of methods, p is below 0\.05 for (.*?)\.",
         r"\1 个随机种子取平均，教师的 Dice 比单独训练的学生高 \2 个百分点。\3 个（共 \4 个）蒸馏得到的学生高于"
@@ -50,7 +51,8 @@ PHRASES = [  # patterns, and what they become; the longer first where one holds 
         r"table above\.",
         r"每个病例先对随机种子取均值，再求差，并按病例配对。置信区间：对病例做自助法（bootstrap），重采样 \1 "
         r"次，百分位法。"
-        r"p 值：Wilcoxon 符号秩检验，双侧；各方法的 p 值按方法的个数（\2）校正（Holm）。置信区间和 p 值只反映病例的抽样波动；"
+        r"p 值：Wilcoxon 符号秩检验，双侧；各方法的 p 值按方法的个数（\2）校正（Holm）。"
+        r"置信区间和 p 值只反映病例的抽样波动；"
         "结果随随机种子变化多大，见上表的标准差。",
     ),
     (
