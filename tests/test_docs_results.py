@@ -38,7 +38,7 @@ def test_what_is_chosen_by_is_what_came_out(file: str) -> None:
         name: [*_gains(every, name), *_gains(few, name), f"{seconds[name] / seconds[PLAIN]:.2f}"]
         for name in every.methods
     }
-    gains, rule = tables(file)[:2]
+    gains, _, rule = tables(file)
     assert {row[0]: row[1:6] for row in gains[1:]} == expected
     seeds = [every.facts["seeds"].index(seed) for seed in share.facts["seeds"]]
     measured = {
