@@ -7,7 +7,9 @@ nothing to have a registry too: without one, MMEngine warns at each look-up. ``d
 MONAI's networks, ``dict(type='smp.Unet')`` one of segmentation_models_pytorch.
 """
 
+import contextlib
 import inspect
+import io
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -32,9 +34,16 @@ class _Registry(Registry):
             MODELS.import_from_location()  # which brings the finders
         if find := FINDERS.get(key.partition(".")[0]):
             return find(key)
-        if self.parent is not None and key not in self.module_dict:
-            self.parent.import_from_location()  # MMEngine looks into a parent without filling it
+        if key not in self.module_dict:
+            self.import_from_location()
         return super().get(key)
+
+    def import_from_location(self) -> None:
+        """See MMEngine's class. MMSegmentation prints what it has no package for, which nobody here asked for."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            if self.parent is not None:
+                self.parent.import_from_location()  # MMEngine looks into a parent without filling it
+            super().import_from_location()
 
 
 def found(registry: Registry, kind: Any) -> Any:

@@ -66,6 +66,11 @@ def test_every_module_is_imported_without_them(tmp_path):
     assert int(count) > 100 and loaded.strip() == "[]"
 
 
+def test_what_mmsegmentation_has_no_package_for_is_not_told(tmp_path):
+    code = "from medseg_kd.registry import TRANSFORMS\nprint(TRANSFORMS.get('CLAHE').__name__)"
+    assert python(code, cwd=tmp_path).stdout == "CLAHE\n"
+
+
 def test_a_distillation_trains_without_them_and_a_loss_of_mmrazor_is_one_message(phantom, tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     done = python(TRAIN, PAIR, "--data-root", phantom, "--work-dir", tmp_path / "run", *OPTIONS, cwd=tmp_path)
