@@ -59,7 +59,16 @@ def plan_longer(plan: Plan) -> Plan:
 
     The iterations follow from the seconds an iteration of the runs, in the median over the seeds; learning rates that
     end with the training end with the longer one.
+
+    Raises:
+        UserError: A run was too short for its log to tell what an iteration takes.
     """
+    untold = [run for runs in plan.values() for run in runs.values() if math.isnan(run.facts["seconds_per_iteration"])]
+    if untold:
+        raise UserError(
+            f"{untold[0].work_dir}: its log tells no time of an iteration, which --longer-plain goes by. Train for "
+            "longer than default_hooks.logger.interval iterations, or set that lower"
+        )
     taken = {
         name: statistics.median(runs[name].facts["seconds_per_iteration"] for runs in plan.values())
         for name in next(iter(plan.values()))
