@@ -1,11 +1,12 @@
 """The pages of results say what the scores say that are kept beside them, in both languages."""
 
+import re
 import statistics
 from pathlib import Path
 
 import pytest
 
-from medseg_kd.experiments.methods import PLAIN
+from medseg_kd.experiments.methods import LONGER, PLAIN
 from medseg_kd.experiments.results import Results, kept
 from medseg_kd.report.methods_page import KEPT_BELOW, page
 from tests.pages import ROOT, tables
@@ -27,7 +28,7 @@ def test_pages_are_made_of_the_scores(file: Path) -> None:
 
 
 def test_there_are_pages() -> None:
-    assert {file.stem for file in PAGES} == {"results", "results_8cases", "results_share"}
+    assert {file.stem for file in PAGES} == {"results", "results_20cases", "results_8cases", "results_share"}
 
 
 @pytest.mark.parametrize("file", ["docs/choosing.md", "docs/choosing.zh.md"])
@@ -55,6 +56,19 @@ def test_what_is_chosen_by_is_what_came_out(file: str) -> None:
         name: [f"{searched:.2f}", f"{by_rule:.2f}", f"{by_rule - searched:+.2f}"]
         for name, (searched, by_rule) in measured.items()
     }
+
+
+@pytest.mark.parametrize("file", ["docs/choosing.md", "docs/choosing.zh.md", "README.md", "README_zh-CN.md"])
+def test_what_is_said_of_twenty_patients_is_what_came_out(file: str) -> None:
+    results = kept(ROOT / "docs/results_20cases")
+    longer = results.to(LONGER, "dice")
+    points = [f"{longer[name][0].mean:.1f}" for name in ("CWD", "ReviewKD")]
+    if "choosing" in file:
+        points = [f"{results.gain(name):.1f}" for name in ("CWD", "ReviewKD")] + points
+    assert all(p is not None and p < 1e-4 for _, p in (longer["CWD"], longer["ReviewKD"]))
+    text = (ROOT / file).read_text(encoding="utf-8").replace("\n", " ")
+    said = next(part for part in text.split("20cases")[1:] if "CWD" in part[:400])[:400]
+    assert [each for each in re.findall(r"\d\.\d", said) if each in points] == points
 
 
 def _gains(results: Results, name: str) -> list[str]:

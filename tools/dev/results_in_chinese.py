@@ -21,6 +21,7 @@ ORGANS = {
 }
 PHRASES = [  # patterns, and what they become; the longer first where one holds another
     (r"Does distillation help\?", "蒸馏有用吗？"),
+    (r"Does distillation help with twenty labelled patients\?", "只有二十名有标注的患者时，蒸馏有用吗？"),
     (r"Does distillation help with eight labelled patients\?", "只有八名有标注的患者时，蒸馏有用吗？"),
     (r"Does a measured weight do as well as a searched one\?", "测量得到的权重与搜索得到的一样好吗？"),
     (
