@@ -34,16 +34,20 @@ class _Registry(Registry):
             MODELS.import_from_location()  # which brings the finders
         if find := FINDERS.get(key.partition(".")[0]):
             return find(key)
-        if key not in self.module_dict:
-            self.import_from_location()
+        if self.parent is not None and key not in self.module_dict:
+            with _nothing_printed():
+                self.parent.import_from_location()  # MMEngine looks into a parent without filling it
         return super().get(key)
 
     def import_from_location(self) -> None:
-        """See MMEngine's class. MMSegmentation prints what it has no package for, which nobody here asked for."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            if self.parent is not None:
-                self.parent.import_from_location()  # MMEngine looks into a parent without filling it
+        """See MMEngine's class."""
+        with _nothing_printed():
             super().import_from_location()
+
+
+def _nothing_printed() -> contextlib.redirect_stdout[io.StringIO]:
+    """MMSegmentation, when it is imported, prints what it has no package for, which nobody here asked for."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def found(registry: Registry, kind: Any) -> Any:
