@@ -70,5 +70,20 @@ def use_channels_last(model: nn.Module, asked: Any, device: torch.device) -> boo
     suits = device.type == "cuda" and norms and all(isinstance(each, BatchNorm2d) for each in norms)
     if asked is True or (asked == "auto" and suits):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device.type == "cpu":
+            _keep_rows_together(model)
         return True
     return False
+
+
+def _keep_rows_together(model: nn.Module) -> None:
+    """Give 1x1 convolutions with a stride and fewer than 16 channels their input and kernel channels first.
+
+    oneDNN 3.12, PyTorch 2.13's library for CPUs, writes beyond its memory in their backward pass where they lie
+    channels last; on an AMD EPYC with AVX-512 it ends in a segmentation fault.
+    """
+    for module in (each for each in model.modules() if isinstance(each, nn.Conv2d)):
+        if module.kernel_size == (1, 1) and module.stride != (1, 1) and module.in_channels < 16:
+            weight = module.weight.data
+            module.weight.data = torch.empty(weight.shape, dtype=weight.dtype).copy_(weight)
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))

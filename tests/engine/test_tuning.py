@@ -1,5 +1,6 @@
 """What is changed for a GPU's sake, seen without one."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -61,6 +62,29 @@ def test_channels_last_where_norms_take_it(asked: Any, device: torch.device, nor
     model = nn.Sequential(nn.Conv2d(3, 4, 3), norm(4))
     assert use_channels_last(model, asked, device) is done
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last) is done
+
+
+@pytest.mark.parametrize("channels", [3, 8, 15, 16])
+def test_strided_pointwise_convolutions_of_few_channels_train_channels_last_on_a_cpu(channels: int) -> None:
+    """Their backward pass ends the process on some CPUs, where input and kernel lie channels last."""
+    model = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.Conv2d(channels, 16, 1, 2), nn.Conv2d(16, 4, 3))
+    other = copy.deepcopy(model)
+    assert use_channels_last(model, True, torch.device("cpu"))
+    seen: list[torch.Tensor] = []
+    hooked = model[1].register_forward_hook(lambda module, inputs, _: seen.extend((module.weight, *inputs)))
+    x = torch.rand(2, 1, 48, 48)
+    outputs = [each(x) for each in (model, other)]
+    hooked.remove()
+    kernel, given = seen
+    last = channels == 16
+    assert (given.stride(1), kernel.stride(1)) == ((1, 1) if last else (48 * 48, 1))
+    assert given.is_contiguous() is not last and (last or kernel.stride() == (channels, 1, 1, 1))
+    assert model[0](x).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    for own, plain in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, plain.grad, rtol=1e-4, atol=1e-3)
 
 
 def test_a_graph_needs_a_gpu() -> None:
