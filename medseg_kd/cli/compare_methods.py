@@ -39,6 +39,11 @@ def parser() -> Parser:
         metavar=("METHOD", "KEY=VALUE"),
         help="options of a method, such as CWD loss_weight=1; once for each method that needs some",
     )
+    labels = (
+        "let the teacher label, for the distilled students, training cases without a label, or whose labels the "
+        "student's config leaves unread (dataset.labelled); one student learns from these labels alone"
+    )
+    add("--teacher-labels", action="store_true", help=labels)
     longer = "train the plain student also for as long as the dearest method takes"
     add("--longer-plain", action="store_true", help=longer)
     add_experiment_arguments(made)
@@ -76,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     resources, settings = resources_of(args), settings_of(args)
     with nothing_new(folder):
-        plan = plan_methods(args.teacher, args.student, args.methods, args.seeds, folder, options, settings)
+        chosen = (args.teacher, args.student, args.methods, args.seeds)
+        plan = plan_methods(*chosen, folder, options, settings, args.teacher_labels)
         if args.finished:
             plan = finished(plan, folder)
         check_cases(runs_of(plan))

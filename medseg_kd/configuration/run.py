@@ -135,12 +135,36 @@ def give_soft_labels(cfg: Any) -> None:
             f"{file}: a StoredTeacher teaches one data set, but {LOADERS[0]} has {len(parts)}: join them in one folder"
         )
     for part in parts:
-        kind, folder, own = found(DATASETS, part.get("type")), teacher.get("folder"), part.get("soft_labels")
-        if not (isinstance(kind, type) and issubclass(kind, SliceDataset)):
+        folder, own = teacher.get("folder"), part.get("soft_labels")
+        if not _is_of_slices(part):
             raise UserError(f"{file}: a StoredTeacher teaches a SliceDataset, but {LOADERS[0]} has {part.get('type')}")
         if own not in (None, folder):
             raise UserError(f"{file}: {where} is {own}, but model.teacher.folder is {folder}: leave the first out")
         part["soft_labels"] = folder
+
+
+def give_unlabelled(cfg: Any) -> None:
+    """Let the training data of a config take cases without a label, where its teacher labels them.
+
+    Raises:
+        UserError: Such cases are wanted, but nothing labels them.
+    """
+    model = cfg["model"]
+    labels = isinstance(model, Mapping) and model.get("teacher_labels")
+    for part in innermost((cfg.get(LOADERS[0]) or {}).get("dataset")):
+        if labels and _is_of_slices(part):
+            part["with_unlabelled"] = True
+        elif part.get("with_unlabelled"):
+            raise UserError(
+                f"{file_of(cfg)}: {LOADERS[0]}.dataset.with_unlabelled is set, but nothing labels these cases: distil "
+                "with model.teacher_labels=True, or leave it out"
+            )
+
+
+def _is_of_slices(dataset: Mapping[str, Any]) -> bool:
+    """Whether the config is one of a :class:`SliceDataset`."""
+    kind = found(DATASETS, dataset.get("type"))
+    return isinstance(kind, type) and issubclass(kind, SliceDataset)
 
 
 def _set_root(loader: str, dataset: Any, root: str) -> None:

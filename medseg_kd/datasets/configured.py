@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from medseg_kd.datasets.datasets import CaseDataset, SliceDataset, chosen_cases, spec_of
+from medseg_kd.datasets.choice import Choice
+from medseg_kd.datasets.datasets import CaseDataset, SliceDataset, spec_of
 from medseg_kd.datasets.formats import Case, Format, open_folder
 from medseg_kd.registry import DATASETS
 
@@ -14,12 +15,11 @@ class ConfiguredFolder(NamedTuple):
 
     reader: Format
     split: str
-    cases: Any
-    exclude_cases: Any
+    choice: Choice
 
     def find(self) -> list[Case]:
         """Look for the files of these cases."""
-        return chosen_cases(self.reader.find(self.split), self.cases, self.exclude_cases, self.reader.root)
+        return self.choice.of(self.reader, self.split)
 
 
 def configured_folders(dataset: Mapping[str, Any]) -> list[ConfiguredFolder]:
@@ -40,4 +40,5 @@ def configured_folders(dataset: Mapping[str, Any]) -> list[ConfiguredFolder]:
     name = dataset.get("layout") or dataset.get("format", "auto")
     said = spec_of(dataset.get("spec"), dataset.get("metainfo"))
     reader = open_folder(dataset["data_root"], split, name, said, dataset.get("format_options"))
-    return [ConfiguredFolder(reader, split, dataset.get("cases"), dataset.get("exclude_cases"))]
+    choice = Choice(**{key: dataset[key] for key in Choice._fields if key in dataset})
+    return [ConfiguredFolder(reader, split, choice)]

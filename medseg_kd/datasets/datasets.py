@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from medseg_kd.datasets.checks.splits import Part
+from medseg_kd.datasets.choice import Choice
 from medseg_kd.datasets.collate import collate_cases, collate_slices
 from medseg_kd.datasets.formats import Case, Format, open_folder
 from medseg_kd.datasets.integrity import paths_of
@@ -43,6 +44,8 @@ class _FolderDataset(BaseDataset):
     """
 
     default_pipeline: tuple[dict[str, Any], ...] = ()
+    labelled: Sequence[str] | None = None
+    with_unlabelled = False
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class _FolderDataset(BaseDataset):
         self.format: Format = open_folder(data_root, split, layout or format, spec_of(spec, metainfo), format_options)
         self.format_options = dict(format_options or {})
         self.size = None if size is None else checked_size(size)
-        self.cases, self.exclude_cases = cases, exclude_cases
+        self.choice = Choice(cases, exclude_cases, self.labelled, self.with_unlabelled)
         self._found: list[Case] = []
         if pipeline is not None and not pipeline:
             raise UserError(f"dataset.pipeline is {pipeline!r}: name its steps, or leave it out for the usual ones")
@@ -115,8 +118,7 @@ class _FolderDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Entries of the chosen cases."""
-        found = self.format.find(self.split)
-        self._found = chosen_cases(found, self.cases, self.exclude_cases, self.data_root)
+        self._found = self.choice.of(self.format, self.split)
         if holed := [case.name for case in self._found if case.holes]:
             print_log(
                 f"{self.data_root}: slices are missing in the middle of {some(holed)}: their numbers have holes",
@@ -154,6 +156,10 @@ class SliceDataset(_FolderDataset):
             (:mod:`medseg_kd.datasets.stored_probabilities`): items have ``soft`` too, (K, H, W) float16 of the K
             classes. They are kept in a file beside the cache, and on the GPU where the slices are. A runner sets it
             where the teacher is a :class:`~medseg_kd.distill.StoredTeacher`.
+        labelled: The labels of these cases alone are read; None: of all that have one.
+        with_unlabelled: Take the cases without a label too: all pixels of their ``labels`` are ignored (255). A runner
+            sets it where a teacher labels them (``model.teacher_labels``). False leaves them out where ``labelled``
+            names the others, and is an error where it does not.
         options: Those that slices and cases share.
     """
 
@@ -167,6 +173,8 @@ class SliceDataset(_FolderDataset):
         cache: str | None = None,
         cache_dir: str | None = None,
         soft_labels: str | Sequence[str] | None = None,
+        labelled: Sequence[str] | None = None,
+        with_unlabelled: bool = False,
         **options: Any,
     ) -> None:
         if cache not in (None, "auto", "device", "host"):
@@ -186,9 +194,18 @@ class SliceDataset(_FolderDataset):
                 )
             cache = None
         self.cache, self.cache_dir = cache, cache_dir
+        self.labelled, self.with_unlabelled = labelled, with_unlabelled
         super().__init__(data_root, split, **options)
         given = [soft_labels] if isinstance(soft_labels, str) else soft_labels
         self.soft = None if given is None else open_soft_labels(self, [*map(Path, given)])
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Entries of the chosen cases."""
+        entries = super().load_data_list()
+        if self.with_unlabelled:
+            told = f"{len(self.unlabelled)} of {len(self._found)} cases have no label: the teacher gives them one"
+            print_log(f"{self.data_root}: {told}", "current")
+        return entries
 
     def prepare_data(self, idx: int) -> Any:
         """See MMEngine's class."""
@@ -213,7 +230,8 @@ class SliceDataset(_FolderDataset):
     def origin(self) -> Any:
         """What decoded slices depend on beside the files."""
         kind, spec = type(self.format), {**self.spec.to_json(), "neighbours": None}
-        return [f"{kind.__module__}.{kind.__qualname__}", self.format_options, spec, self.size]
+        unlabelled = [self.unlabelled] if self.unlabelled else []
+        return [f"{kind.__module__}.{kind.__qualname__}", self.format_options, spec, self.size, *unlabelled]
 
     def files(self) -> list[Path] | None:
         """The files of all slices, in order; None where a format of one's own does not tell them."""
@@ -226,10 +244,10 @@ class SliceDataset(_FolderDataset):
         return found
 
     def _entries(self, number: int, case: Case) -> Iterable[dict[str, Any]]:
-        if not case.labelled:
+        if not (case.labelled or self.with_unlabelled):
             raise UserError(
-                f"{self.data_root}: case {case.name} has no label, so it cannot be trained on. Add the label, or leave "
-                "the case out with dataset.exclude_cases"
+                f"{self.data_root}: case {case.name} has no label, so it cannot be trained on. Add the label, leave "
+                "the case out with dataset.exclude_cases, or let a teacher label it (model.teacher_labels=True)"
             )
         if self.spec.neighbours and case.holes:
             raise UserError(
@@ -267,26 +285,6 @@ def spec_of(spec: Mapping[str, Any] | None, metainfo: Mapping[str, Any] | None) 
         )
     classes = (metainfo or {}).get("classes")
     return {**({} if classes is None else {"classes": classes}), **(spec or {})}
-
-
-def chosen_cases(found: Iterable[Case], cases: Any, excluded: Any, root: str | Path) -> list[Case]:
-    """Those that stay when only ``cases`` are wanted (None: all) and ``excluded`` are not; all of them are there."""
-    known = {case.name: case for case in found}
-    wanted, unwanted = (_names(each, f"dataset.{key}") for key, each in (("cases", cases), ("exclude_cases", excluded)))
-    if unknown := sorted((wanted | unwanted) - known.keys()):
-        raise UserError(f"{root} holds no case {', '.join(unknown)}; it holds {', '.join(sorted(known))}")
-    chosen = [case for name, case in known.items() if (cases is None or name in wanted) and name not in unwanted]
-    if not chosen:
-        raise UserError(f"{root}: no case is left after dataset.cases and dataset.exclude_cases")
-    return chosen
-
-
-def _names(given: Any, where: str) -> set[str]:
-    """Names of cases; a string is one, None has none."""
-    names = [given] if isinstance(given, str) else given or ()
-    if not isinstance(names, (list, tuple, set)) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{where} is {given!r}: expected a list of case names")
-    return set(names)
 
 
 def checked_size(size: Any) -> tuple[int, int]:

@@ -34,6 +34,12 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
     Returns:
         The pairs in natural order of their case names (2 before 10). Whatever stands alone is an error.
     """
+    found = find_cases(images, labels, with_unlabelled=False)
+    return [Pair(case, image, label) for case, (image, label) in found.items() if label is not None]
+
+
+def find_cases(images: Path, labels: Path, with_unlabelled: bool) -> dict[str, tuple[Path, Path | None]]:
+    """Image and label of each case, as :func:`find_pairs` pairs them; ``with_unlabelled`` an image may stand alone."""
     for option, path in (("--images", images), ("--labels", labels)):
         if not path.exists():
             raise UserError(f"{option} {path} does not exist: expected a NIfTI file or a folder of NIfTI files.")
@@ -41,17 +47,18 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
         raise UserError(f"--images {images} and --labels {labels}: give two files or two folders.")
     if images.is_file():
         key = _image_key(_stem(images), {_label_key(_stem(labels), {_stem(images)})})
-        return [Pair(_case_name(key, images), images, labels)]
+        return {_case_name(key, images): (images, labels)}
     image_files, label_files = _some_volumes(images, "--images"), _some_volumes(labels, "--labels")
     if images.resolve() == labels.resolve():
         label_files = [path for path in label_files if _key(_stem(path), _LABEL) != _stem(path)]
         image_files = [path for path in image_files if path not in label_files]
         if len(image_files) == len(label_files) == 1:
-            return [Pair(_case_name(_image_key(_stem(image_files[0])), image_files[0]), image_files[0], label_files[0])]
+            name = _case_name(_image_key(_stem(image_files[0])), image_files[0])
+            return {name: (image_files[0], label_files[0])}
     stems = {_stem(path) for path in image_files}
     label_of = _by_key({path: _label_key(_stem(path), stems) for path in label_files})
     image_of = _by_key({path: _image_key(_stem(path), label_of) for path in image_files})
-    alone = sorted(image_of[key].name for key in image_of.keys() - label_of.keys())
+    alone = [] if with_unlabelled else sorted(image_of[key].name for key in image_of.keys() - label_of.keys())
     orphans = sorted(label_of[key].name for key in label_of.keys() - image_of.keys())
     if alone or orphans:
         found = [f"no label in {labels} for {some(alone)}"] * bool(alone)
@@ -60,7 +67,7 @@ def find_pairs(images: Path, labels: Path) -> list[Pair]:
             f"images and labels do not pair: {'; '.join(found)}. Expected equal names, as in `case7` and `case7`, "
             "`img0001` and `label0001` or `case7_0000` and `case7`. Rename or move these files."
         )
-    return [Pair(case, image_of[key], label_of[key]) for case, key in _named(image_of, images)]
+    return {case: (image_of[key], label_of.get(key)) for case, key in _named(image_of, images)}
 
 
 def find_images(folder: Path) -> dict[str, Path]:

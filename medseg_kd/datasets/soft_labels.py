@@ -21,6 +21,7 @@ from medseg_kd.datasets.formats.base import visible
 from medseg_kd.datasets.integrity import paths_of, shown
 from medseg_kd.datasets.lying import check_lying, dice, overlaps
 from medseg_kd.datasets.pixels import Pixels
+from medseg_kd.datasets.spec import IGNORED
 from medseg_kd.datasets.stored_probabilities import StoredCase, check_folder, read_stored
 from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.errors import UserError, WriteError, some
@@ -104,12 +105,15 @@ def open_soft_labels(data: Labelled, folders: Sequence[Path]) -> SoftLabels:
         raise UserError(f"the soft labels of {data.data_root} were not written: the first process tells why")
     places = accumulate((case.size for case in cases), initial=0)
     soft = SoftLabels(path, {case.name: place for case, place in zip(cases, places, strict=False)})
-    truth = np.stack([label for _, label in _slices(data, cases[0])])
-    told = soft.tensor[: len(truth)].float().argmax(1).numpy()
+    if (first := next((case for case in cases if case.labelled), None)) is None:
+        print_log(
+            f"stored teacher ({where}): no training case has a label to compare it with; read from {path}", "current"
+        )
+        return soft
+    truth, start = np.stack([label for _, label in _slices(data, first)]), soft.starts[first.name]
+    told = soft.tensor[start : start + len(truth)].float().argmax(1).numpy()
     score = dice(overlaps(told, truth, spec.num_classes))[0]
-    print_log(
-        f"stored teacher ({where}): Dice {score:.1%} on training case {cases[0].name}; read from {path}", "current"
-    )
+    print_log(f"stored teacher ({where}): Dice {score:.1%} on training case {first.name}; read from {path}", "current")
     if score <= 1 / spec.num_classes:
         print_log(
             f"the stored teacher is at chance level: {where} may belong to other images or another class order. The "
@@ -198,8 +202,8 @@ def _slices(data: Labelled, case: Case) -> Iterator[tuple[Pixels, np.ndarray]]:
     """What is read of each slice of a case, and its label at the size that slices are read in."""
     for position in range(case.size):
         pixels = data.part.reader.read_slice(case, position)
-        assert pixels.label is not None
-        yield pixels, pixels.label if data.size is None else zoom_planes(pixels.label, data.size, 0)
+        label = np.full(pixels.image.shape[1:], IGNORED, np.uint8) if pixels.label is None else pixels.label
+        yield pixels, label if data.size is None else zoom_planes(label, data.size, 0)
 
 
 def _check_place(stored: StoredCase, pixels: Pixels, case: Case, slices: int) -> None:

@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from scipy.ndimage import zoom
 
 from medseg_kd.datasets.pixels import stack_neighbours
+from medseg_kd.datasets.spec import IGNORED
 from medseg_kd.errors import UserError
 from medseg_kd.registry import TRANSFORMS
 
@@ -17,8 +18,8 @@ class LoadSlice(BaseTransform):
     """Reads a training slice into the keys that MMCV's and MMSegmentation's transforms work on.
 
     Adds ``img`` (H, W) float32, (H, W, C) where the network gets several channels, ``gt_seg_map`` (H, W) uint8,
-    ``seg_fields``, ``img_shape``, ``ori_shape``. With ``neighbours=k`` the channels are those of slice i - k to i + k;
-    beyond the ends of a case its last slice stands in.
+    ``seg_fields``, ``img_shape``, ``ori_shape``, ``labelled``. With ``neighbours=k`` the channels are those of slice
+    i - k to i + k; beyond the ends of a case its last slice stands in.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -31,6 +32,7 @@ class LoadSlice(BaseTransform):
             "seg_fields": ["gt_seg_map"],
             "img_shape": image.shape[1:],
             "ori_shape": shape,
+            "labelled": results["case"].labelled,
         }
 
 
@@ -42,12 +44,14 @@ def load_slice(info: dict[str, Any], neighbours: int = 0) -> tuple[np.ndarray, n
         neighbours: Slices above and below that become channels.
 
     Returns:
-        Image ((2 * neighbours + 1) * C, H, W) float32, label (H, W) uint8, and (H, W) in the file.
+        Image ((2 * neighbours + 1) * C, H, W) float32, label (H, W) uint8, all of it ``IGNORED`` where the case has
+        none, and (H, W) in the file.
     """
     case, position, reader, size = info["case"], info["position"], info["format"], info["size"]
     pixels = reader.read_slice(case, position)
-    image, label = pixels.image, pixels.label
+    image = pixels.image
     shape = (image.shape[-2], image.shape[-1])
+    label = np.full(shape, IGNORED, np.uint8) if pixels.label is None else pixels.label
     if neighbours:
         places = np.clip(np.arange(position - neighbours, position + neighbours + 1), 0, case.size - 1)
         stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]
@@ -66,15 +70,18 @@ class PackSlice(BaseTransform):
     """Makes of the keys of :class:`LoadSlice` an item of a batch.
 
     Gives ``inputs``, (C, H, W) float32, ``labels``, (H, W) uint8, and ``meta``: the case's name, the slice's index and
-    ``ori_shape``, its (H, W) in the file.
+    ``ori_shape``, its (H, W) in the file. All labels of a case that has none are ignored.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pack a slice."""
         image = results["img"] if results["img"].ndim == 3 else results["img"][..., None]
+        labels = torch.from_numpy(np.ascontiguousarray(results["gt_seg_map"], np.uint8))
+        if not results.get("labelled", True):
+            labels.fill_(IGNORED)  # whatever a transform has brought in from outside
         return {
             "inputs": torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32)),
-            "labels": torch.from_numpy(np.ascontiguousarray(results["gt_seg_map"], np.uint8)),
+            "labels": labels,
             "meta": {key: results[key] for key in ("case_name", "slice_index", "ori_shape")},
         }
 

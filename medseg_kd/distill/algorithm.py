@@ -20,6 +20,7 @@ from medseg_kd.models.mmseg_adapter import build_segmentor
 from medseg_kd.models.norms import batches_counted_together
 from medseg_kd.models.padding import pad_to
 from medseg_kd.models.preprocessor import in_words
+from medseg_kd.models.resizing import resize
 from medseg_kd.registry import MODELS
 
 
@@ -39,6 +40,10 @@ class Distillation(BaseModel):
         calculate_student_loss: False trains on the distillation losses alone: the student's own are not computed, and
             its auxiliary heads get no gradient.
         data_preprocessor: Replaces the student's.
+        teacher_labels: Slices without a label, all pixels of which are ignored, are labelled with the classes that the
+            teacher gives them as they come, augmented; of several teachers with those of their mean probability. The
+            runner then takes the training cases that have no label too (``with_unlabelled`` of
+            :class:`~medseg_kd.datasets.SliceDataset`).
 
     Attributes:
         tapped_teachers: Name to model, of those that the sources of teacher recorders are looked up in.
@@ -63,6 +68,7 @@ class Distillation(BaseModel):
         calculate_student_loss: bool = True,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
+        teacher_labels: bool = False,
     ) -> None:
         student = build_segmentor(architecture)
         if isinstance(data_preprocessor, dict):
@@ -71,6 +77,9 @@ class Distillation(BaseModel):
         student.data_preprocessor = self.data_preprocessor
         self.architecture = student
         self.calculate_student_loss = calculate_student_loss
+        self.teacher_labels = teacher_labels
+        if teacher_labels:
+            self.data_preprocessor.keeps_unlabelled = True
         self.has_unused_parameters = not calculate_student_loss
         # A student starts from the same random numbers here as when it is trained alone.
         with torch.random.fork_rng(devices=[]):
@@ -135,13 +144,15 @@ class Distillation(BaseModel):
         (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
         """
         self.load_teachers()
+        given = labels
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
         shown = self._probabilities(soft, inputs) if self.teachers[0].is_stored else inputs
         losses: dict[str, Tensor] = {}
         try:
             with self.distiller.teacher_recorders.recording():
-                for run in self.running:
-                    run(shown)
+                taught = [run(shown) for run in self.running]
+            if self.teacher_labels:
+                labels = self._with_teacher_labels(given, labels, taught)
             with self.distiller.student_recorders.recording():
                 if self.calculate_student_loss:
                     losses = self.student(inputs, labels, mode="loss")
@@ -153,6 +164,19 @@ class Distillation(BaseModel):
         finally:
             self.distiller.clear()
         return {**losses, **{f"distill.{name}": value for name, value in distilled.items()}}
+
+    def _with_teacher_labels(self, given: Tensor, labels: Tensor, taught: Sequence[Tensor]) -> Tensor:
+        """Labels (N, H, W), padded as the inputs are, with the teachers' classes where a slice has no label.
+
+        ``given`` are those without the padding, which stays ignored; ``taught`` are logits (N, classes, h, w).
+        """
+        ignored, (height, width) = self.student.ignore_index, given.shape[-2:]
+        model = self.teachers[0].model
+        logits = [resize(each.float(), labels.shape[-2:])[..., :height, :width] for each in taught]
+        mean = torch.stack([model.probabilities(each) for each in logits]).mean(0).logit() if logits[1:] else logits[0]
+        classes = model.decode(mean).to(labels.dtype)
+        is_unlabelled = (given == ignored).flatten(1).all(1)[:, None, None]
+        return torch.where(is_unlabelled, pad_to(classes, (labels.shape[-2], labels.shape[-1]), ignored), labels)
 
     @staticmethod
     def _probabilities(soft: Tensor | None, inputs: Tensor) -> Tensor:

@@ -49,6 +49,10 @@ class StoredTeacher(nn.Module):
         """Logits of probabilities, both (N, K, H, W)."""
         return self.network(soft)
 
+    def decode(self, logits: Tensor) -> Tensor:
+        """Classes (N, H, W) uint8 of logits (N, K, H, W): the one of the largest logit."""
+        return logits.argmax(1).to(torch.uint8)
+
 
 class LogProbabilities(nn.Module):
     """The logarithm of probabilities, in the place of a network."""

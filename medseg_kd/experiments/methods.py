@@ -12,10 +12,13 @@ from medseg_kd.errors import UserError
 from medseg_kd.experiments.runs import Run, Settings
 
 TEACHER, PLAIN, LONGER = "teacher", "plain student", "plain student, longer"
+LABELS = "teacher's labels alone"
+_NO_LOSS = "labels"
+"""The distiller of ``LABELS``, by the name of its config."""
 
 Plan = dict[int, dict[str, Run]]
-"""For each seed its runs by name, in the order in which they can be executed: ``TEACHER``, ``PLAIN``, the methods; then
-``LONGER``, if it was asked for."""
+"""For each seed its runs by name, in the order in which they can be executed: ``TEACHER``, ``PLAIN``, the methods, with
+``LABELS`` among them where the teacher labels; then ``LONGER``, if it was asked for."""
 
 
 def plan_methods(
@@ -26,32 +29,44 @@ def plan_methods(
     folder: Path,
     method_options: Mapping[str, Sequence[str]] | None = None,
     settings: Settings | None = None,
+    teacher_labels: bool = False,
 ) -> Plan:
     """The runs of a comparison, in ``folder``, into which the configs of the pairs are written.
 
     The student of a seed learns from the teacher of that seed; ``method_options`` are ``KEY=VALUE`` for the distiller.
+    With ``teacher_labels`` the distilled students have the training cases without a label too, which the teacher labels
+    (``teacher_labels`` of :class:`~medseg_kd.distill.SingleTeacherDistill`); one of them learns from these labels and
+    its own, without a distillation loss, so that it is seen what a method adds.
 
     Raises:
         UserError: A config or an option of a run is wrong.
     """
     settings = settings or Settings()
+    methods = [*([LABELS] if teacher_labels else []), *methods]
     configs = {}
-    for method in methods:
+    for name in methods:
+        method = _NO_LOSS if name == LABELS else name
         out = folder / "configs" / f"{find_method(method).stem}.py"
-        configs[method] = str(write_pair(method, teacher, student, out, overwrite=True).file)
+        configs[name] = str(write_pair(method, teacher, student, out, overwrite=True).file)
     plan: Plan = {}
     for seed in seeds:
         seeded = f"randomness.seed={seed}"
-        folders = {name: folder / name.replace(" ", "_").lower() / f"seed{seed}" for name in (TEACHER, PLAIN, *methods)}
+        folders = {name: folder / _folder_of(name) / f"seed{seed}" for name in (TEACHER, PLAIN, *methods)}
         taught = Run(teacher, folders[TEACHER], settings, (seeded,))
         plan[seed] = {TEACHER: taught, PLAIN: Run(student, folders[PLAIN], settings, (seeded,))}
         for method, config in configs.items():
             options = [f"model.distiller.{option}" for option in (method_options or {}).get(method, ())]
-            own = (f"model.teacher_ckpt={taught.work_dir}", *options, seeded)
+            labels = ["model.teacher_labels=True"] if teacher_labels else []
+            own = (f"model.teacher_ckpt={taught.work_dir}", *labels, *options, seeded)
             plan[seed][method] = Run(config, folders[method], settings, own, teacher=taught)
         for run in plan[seed].values() if len(plan) == 1 else (taught,):  # seeds differ in nothing else
             load_run(run.config, parse_options(run.options))
     return plan
+
+
+def _folder_of(name: str) -> str:
+    """Name of the folder of all seeds of a run."""
+    return name.replace("'s", "").replace(" ", "_").lower()
 
 
 def plan_longer(plan: Plan) -> Plan:

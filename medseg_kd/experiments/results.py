@@ -26,7 +26,7 @@ from medseg_kd.experiments.comparison import (
     scores_file,
     scores_of_rows,
 )
-from medseg_kd.experiments.methods import LONGER, PLAIN, TEACHER, Plan
+from medseg_kd.experiments.methods import LABELS, LONGER, PLAIN, TEACHER, Plan
 from medseg_kd.experiments.runs import Run
 from medseg_kd.files import write_text
 from medseg_kd.models.profiling import parameter_count
@@ -174,9 +174,9 @@ def _recipe(plan: Plan, options: Mapping[str, Sequence[str]]) -> list[str]:
     trained = {
         name: Config.fromfile(sorted(run.work_dir.glob("*/vis_data/config.py"))[0])
         for name, run in runs.items()
-        if name in (TEACHER, PLAIN, LONGER)
+        if name in (TEACHER, PLAIN, LABELS, LONGER)
     }
-    plain = trained[PLAIN]
+    plain, with_labels = trained[PLAIN], trained.pop(LABELS, None)
     dataset, tested = (DATASETS.build(each.dataset) for each in (plain.train_dataloader, plain.test_dataloader))
     note = " **This is synthetic data: the numbers say nothing about patients.**" if "note" in dataset.metainfo else ""
     lines = [
@@ -191,6 +191,12 @@ def _recipe(plan: Plan, options: Mapping[str, Sequence[str]]) -> list[str]:
         lines.append(
             f"{name}: `{runs[name].config}`{cases}, {cfg.train_cfg.max_iters} iterations of "
             f"{cfg.train_dataloader.batch_size} slices, {kind}, learning rate {optimizer.lr:g}"
+        )
+    if with_labels is not None:
+        taught = DATASETS.build(with_labels.train_dataloader.dataset)
+        lines.append(
+            f"distilled students: {len(taught.unlabelled)} further training cases without a label, which the teacher "
+            f"gives them; {len(taught)} slices in all"
         )
     given = [f"{name} {' '.join(f'`{option}`' for option in each)}" for name, each in options.items()]
     lines.append(f"options of the methods: {'; '.join(given) or 'none'}; where none is said, the defaults")

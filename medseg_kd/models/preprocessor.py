@@ -37,11 +37,14 @@ class SlicePreprocessor(BaseDataPreprocessor):
             they are scaled (None: they are not), and whether their channels are reversed.
         antialias: Resizes down as an average; otherwise as OpenCV does.
         resizes_logits: Where slices were resized when they were read, logits go back to their grid, and not labels.
+        keeps_unlabelled: Slices all of whose pixels are ignored stay so, also where augmentation brings in background
+            from outside: a teacher is to label them.
     """
 
     values: tuple[Any, ...] = (None, None, False)
     antialias = True
     resizes_logits = False
+    keeps_unlabelled = False
 
     def __init__(
         self,
@@ -97,7 +100,10 @@ class SlicePreprocessor(BaseDataPreprocessor):
                         "no argument soft, so the soft labels of a stored teacher would not move with the slices. "
                         "Choose another, or a teacher that runs"
                     )
+                is_unlabelled = (labels == self.ignore_index).flatten(1).all(1) if self.keeps_unlabelled else None
                 inputs, labels, *soft = self.augmentation(inputs, labels, *soft)
+                if is_unlabelled is not None:
+                    labels = labels.masked_fill(is_unlabelled[:, None, None], self.ignore_index)
         moved = {"soft": _add_background(soft[0], 1)} if soft else {}
         return {**data, "inputs": inputs, "labels": labels, **moved}
 

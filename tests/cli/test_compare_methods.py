@@ -72,6 +72,25 @@ def test_it_trains_what_is_missing_and_writes_what_came_out(home, phantom):
         compare(phantom, *arguments[:-1], "tau=3")
 
 
+def test_the_teacher_labels_for_distilled_students_what_has_no_label(home, phantom):
+    labelled = ("--cfg-options", "train_dataloader.dataset.labelled=['case0001']")
+    text = compare(phantom, "--methods", "KD", "--seeds", "0", "--jobs", "2", "--teacher-labels", *labelled)
+    folders = {folder.parent.name: folder for folder in Forked.started}
+    assert list(folders) == ["teacher", "plain_student", "teacher_labels_alone", "kd"]
+    trained = {name: read_checkpoint(folder / "iter_2.pth") for name, folder in folders.items()}
+    given = {name: "with_unlabelled=True" in each["meta"]["cfg"].replace(" ", "") for name, each in trained.items()}
+    assert given == dict(teacher=False, plain_student=False, teacher_labels_alone=True, kd=True)
+    logs = {name: (folder / "train.log").read_text(encoding="utf-8") for name, folder in folders.items()}
+    assert [name for name, log in logs.items() if "2 of 3 cases have no label" in log] == ["teacher_labels_alone", "kd"]
+    assert "distill." not in logs["teacher_labels_alone"] and "distill.loss_kd" in logs["kd"]
+    assert list(rows(text, "## Scores")) == ["teacher", "plain student", "teacher's labels alone", "KD"]
+    assert "1 training cases with 4 slices" in text
+    assert (
+        "- distilled students: 2 further training cases without a label, which the teacher gives them; 12 slices in"
+        in text
+    )
+
+
 @pytest.fixture
 def made_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of two seeds whose scores are made up: in the mean KD gains 1, 2, 6 points in three cases, the teacher 6."""

@@ -138,6 +138,20 @@ def test_some_of_the_slices_have_their_own(root: Path, stored: Path):
     assert all(torch.equal(some[i]["soft"], whole[j]["soft"]) for i, j in enumerate((9, 2)))
 
 
+def test_cases_without_a_label_have_their_own(root: Path, stored: Path):
+    """What cannot be compared is not; what can be is, as before."""
+    whole = _open(root, stored)
+    dataset = _open(root, stored, labelled=["b", "c", "d"], with_unlabelled=True)
+    assert dataset.unlabelled == ["a", "e", "f"]
+    for item, expected in zip(dataset, whole, strict=True):
+        assert torch.equal(item["soft"], expected["soft"])
+    none = _open(root, stored, labelled=[], with_unlabelled=True)
+    assert torch.equal(none[0]["soft"], whole[0]["soft"]) and (none[0]["labels"] == 255).all()
+    _changed(stored, probabilities=lambda p: p[:, :, ::-1])
+    with pytest.raises(UserError, match=r"case b\).*flipped"):
+        _open(root, stored, labelled=["b"], with_unlabelled=True)
+
+
 def test_files_are_read_once_and_again_when_they_change(root: Path, stored: Path, monkeypatch: pytest.MonkeyPatch):
     _open(root, stored)
     read = []

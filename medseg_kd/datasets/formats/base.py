@@ -4,7 +4,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -92,6 +92,7 @@ class Format:
         order: Place among the formats that ``auto`` tries, lower ones first; equal ones as they were registered.
         spec: What its images are; set by :func:`open_folder`.
         problems: What is wrong with cases that :meth:`find` left out; None where the first is an error.
+        with_unlabelled: Among loose files a case may lack its label; False: that is an error.
     """
 
     name: ClassVar[str]
@@ -101,6 +102,7 @@ class Format:
     order: ClassVar[int] = 0
     spec: DataSpec
     problems: list[UserError] | None = None
+    with_unlabelled = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -129,6 +131,10 @@ class Format:
         """Read one file (or the files) of a slice or a volume, as :class:`Case` names them."""
         raise NotImplementedError
 
+    def load_image(self, source: Any) -> Raw:
+        """The same without its label."""
+        return replace(self.load(source), label=None)
+
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """The folder's manifest; empty where there is none."""
@@ -145,10 +151,10 @@ class Format:
     def read_slice(self, case: Case, position: int) -> Pixels:
         """One slice, checked against the spec: image (C, H, W), label (H, W)."""
         if case.volume is None:
-            return self._pixels(case.slices[position], 2)
+            return self._pixels(case.slices[position], 2, case.labelled)
         kept = self._kept
         if case.name not in kept:
-            kept[case.name] = self._pixels(case.volume, 3)
+            kept[case.name] = self._pixels(case.volume, 3, case.labelled)
             while len(kept) > 1 and sum(each.image.nbytes for each in kept.values()) > KEPT_BYTES:
                 kept.popitem(last=False)  # the one not asked for the longest time
         kept.move_to_end(case.name)
@@ -159,17 +165,18 @@ class Format:
     def read_case(self, case: Case) -> Pixels:
         """A whole case, checked against the spec: image (S, C, H, W), label (S, H, W)."""
         if case.volume is not None:
-            return self._pixels(case.volume, 3)
+            return self._pixels(case.volume, 3, case.labelled)
         case.check_whole()
-        slices = [self._pixels(source, 2) for source in case.slices]
+        slices = [self._pixels(source, 2, case.labelled) for source in case.slices]
         if len(sizes := {pixels.image.shape for pixels in slices}) > 1:
             raise UserError(f"case {case.name}: its slices differ in size ({sorted(sizes)}); a case needs one size")
         labels = [pixels.label for pixels in slices if pixels.label is not None]
         image = np.stack([pixels.image for pixels in slices])
         return Pixels(image, np.stack(labels) if labels else None, slices[0].spacing)
 
-    def _pixels(self, source: Any, ndim: int) -> Pixels:
-        return to_pixels(opened(source, self.load), self.spec, ndim, shown(source), self.prepared)
+    def _pixels(self, source: Any, ndim: int, labelled: bool) -> Pixels:
+        load = self.load if labelled else self.load_image
+        return to_pixels(opened(source, load), self.spec, ndim, shown(source), self.prepared)
 
 
 def visible(paths: Iterable[Path]) -> list[Path]:

@@ -10,7 +10,7 @@ from medseg_kd.datasets.integrity import opened
 from medseg_kd.datasets.intensities import RGB8
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.spec import Channel
-from medseg_kd.errors import UserError
+from medseg_kd.errors import UserError, some
 from medseg_kd.registry import FORMATS
 
 _IMAGE_FOLDERS = ("img_dir", "images", "imgs")
@@ -54,14 +54,19 @@ class Images(Format):
                     case, index = numbered(image, folder)
                 else:
                     case, index = numbered(image) if tells_slice(image) else (stem.name, 0)
-                cases[case].append((index, (image, None if labels is None else _label(labels / stem, image))))
+                label = None if labels is None else _label(labels / stem, image, self.with_unlabelled)
+                cases[case].append((index, (image, label)))
         found = []
         for name, slices in sorted((name, slices) for name, slices in cases.items() if slices):
             with self.skipping():
                 if len(places := {image.parent for _, (image, _) in slices}) > 1:
                     where = " and ".join(map(str, sorted(places)))
                     raise UserError(f"case {name} has slices in {where}: rename one of them")
-                found.append(Case.of_slices(name, slices, labels is not None))
+                labelled = {label is not None for _, (_, label) in slices}
+                if len(labelled) > 1:
+                    lacking = [image.name for _, (image, label) in slices if label is None]
+                    raise UserError(f"case {name}: no label for {some(lacking)}, but for its other slices. Add them")
+                found.append(Case.of_slices(name, slices, all(labelled)))
         return found
 
     def load(self, source: _Files) -> Raw:
@@ -89,11 +94,13 @@ def _label_folder(root: Path, place: str) -> Path | None:
     return next((path for kind in _LABEL_FOLDERS if (path := root / place.format(kind)).is_dir()), None)
 
 
-def _label(stem: Path, image: Path) -> Path:
-    """The label of an image, a file of this name but for its suffix."""
+def _label(stem: Path, image: Path, may_lack: bool) -> Path | None:
+    """The label of an image, a file of this name but for its suffix; None where there is none and that may be."""
     found: list[Path] = []
     for suffixes in (LABEL_KINDS, map(str.upper, LABEL_KINDS)):
         found = found or [file for suffix in suffixes if (file := stem.with_name(stem.name + suffix)).is_file()]
+    if not found and may_lack:
+        return None
     if len(found) != 1:
         what = " and ".join(file.name for file in found) + ": keep one label" if found else "lacks the label"
         raise UserError(f"{stem.parent} {what} of {image}; expected {stem.name}.png")

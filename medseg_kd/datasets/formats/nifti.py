@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_kd.datasets.formats.base import Case, Format
-from medseg_kd.datasets.pairs import find_images, find_pairs, volumes_in
+from medseg_kd.datasets.pairs import find_cases, find_images, volumes_in
 from medseg_kd.datasets.pixels import Raw
 from medseg_kd.datasets.volumes import ORIENTATION, Header, check_grids, read_volume
 from medseg_kd.errors import UserError
@@ -42,7 +42,8 @@ class NIfTI(Format):
             raise UserError(f"{self.root} holds no {split} split: no {self.files}")
         files: dict[str, Files]
         if volumes_in(folders[1]):
-            files = {pair.case: ((pair.image,), pair.label) for pair in find_pairs(*folders)}
+            found = find_cases(*folders, self.with_unlabelled)
+            files = {name: ((image,), label) for name, (image, label) in found.items()}
         else:
             files = {name: ((image,), None) for name, image in find_images(folders[0]).items()}
         # In the order that the converted cases come in.
