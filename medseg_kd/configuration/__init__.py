@@ -6,14 +6,7 @@ from medseg_kd.configuration.extension import extend
 from medseg_kd.configuration.options import parse_options, set_options
 from medseg_kd.configuration.pairs import write_pair
 from medseg_kd.configuration.reading import build_model, network_name, read_config, segmentor_of, settle_imports
-from medseg_kd.configuration.run import (
-    complete_run,
-    find_teachers,
-    give_soft_labels,
-    give_unlabelled,
-    load_run,
-    native_precision,
-)
+from medseg_kd.configuration.run import complete_run, find_teachers, give_soft_labels, load_run, native_precision
 from medseg_kd.configuration.run_folder import choose_checkpoint, resume, run_folder, set_test
 
 __all__ = [
@@ -24,7 +17,6 @@ __all__ = [
     "extend",
     "find_teachers",
     "give_soft_labels",
-    "give_unlabelled",
     "load_run",
     "native_precision",
     "network_name",

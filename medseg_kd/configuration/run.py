@@ -58,7 +58,7 @@ def load_run(
 
 
 def complete_run(cfg: Any) -> None:
-    """Give a whole config its run folder, hold its ``val_cases`` out of training, and check it; twice is as once.
+    """Give a whole config its run folder, settle which cases are trained on, and check it; twice is as once.
 
     Raises:
         UserError: See :func:`check_config`, or parts do not agree, or there is no name for the run folder.
@@ -66,6 +66,7 @@ def complete_run(cfg: Any) -> None:
     cfg["work_dir"] = run_folder(cfg)
     settle_names(cfg, read_config)
     _hold_out(cfg)
+    _take_unlabelled(cfg)
     datasets = [each for name in LOADERS for each in innermost((cfg.get(name) or {}).get("dataset"))]
     if isinstance(model := model_of(cfg), Mapping):
         take_rules(model, datasets)
@@ -143,24 +144,6 @@ def give_soft_labels(cfg: Any) -> None:
         part["soft_labels"] = folder
 
 
-def give_unlabelled(cfg: Any) -> None:
-    """Let the training data of a config take cases without a label, where its teacher labels them.
-
-    Raises:
-        UserError: Such cases are wanted, but nothing labels them.
-    """
-    model = cfg["model"]
-    labels = isinstance(model, Mapping) and model.get("teacher_labels")
-    for part in innermost((cfg.get(LOADERS[0]) or {}).get("dataset")):
-        if labels and _is_of_slices(part):
-            part["with_unlabelled"] = True
-        elif part.get("with_unlabelled"):
-            raise UserError(
-                f"{file_of(cfg)}: {LOADERS[0]}.dataset.with_unlabelled is set, but nothing labels these cases: distil "
-                "with model.teacher_labels=True, or leave it out"
-            )
-
-
 def _is_of_slices(dataset: Mapping[str, Any]) -> bool:
     """Whether the config is one of a :class:`SliceDataset`."""
     kind = found(DATASETS, dataset.get("type"))
@@ -191,6 +174,14 @@ def _hold_out(cfg: Any) -> None:
             )
         trained["exclude_cases"] = list(dict.fromkeys([*_listed(trained.get("exclude_cases")), *cases]))
         validated.update(split="train", cases=cases)
+
+
+def _take_unlabelled(cfg: Any) -> None:
+    """Let the training data of a config take cases without a label, where its teacher labels them."""
+    model = cfg.get("model")
+    if isinstance(model, Mapping) and model.get("teacher_labels"):
+        for part in filter(_is_of_slices, innermost((cfg.get(LOADERS[0]) or {}).get("dataset"))):
+            part["with_unlabelled"] = True
 
 
 def _keep_order(dataset: Any) -> None:

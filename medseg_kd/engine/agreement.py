@@ -75,6 +75,18 @@ def check_model(model: Any, spec: DataSpec, root: str) -> None:
     _check_values(getattr(model, "data_preprocessor", None), spec, root)
 
 
+def check_labelled(model: Any, dataset: Any) -> None:
+    """Refuse training data that take cases without a label where nothing labels them."""
+    for each in getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]:
+        if each is not None:
+            check_labelled(model, each)
+    if getattr(dataset, "with_unlabelled", False) and not getattr(model, "teacher_labels", False):
+        raise UserError(
+            "train_dataloader.dataset.with_unlabelled is set, but nothing labels these cases: distil with "
+            "model.teacher_labels=True, or leave it out"
+        )
+
+
 def owner_of(dataset: Any, attribute: str) -> Any:
     """The data set that has an attribute: this one, or the first that it wraps; None where none has it."""
     while dataset is not None and not hasattr(dataset, attribute):

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.runner import BaseLoop, TestLoop
 
 from medseg_kd.datasets import DataSpec
-from medseg_kd.engine.agreement import check_model, check_tested, check_validation, owner_of
+from medseg_kd.engine.agreement import check_labelled, check_model, check_tested, check_validation, owner_of
 from medseg_kd.engine.device_runner import DeviceRunner
 from medseg_kd.engine.loading import check_shared_memory, first_batch_bytes, shared_bytes
 from medseg_kd.engine.mmseg_data import spec_of
@@ -23,7 +23,9 @@ class DataRunner(DeviceRunner):
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """Build the loop, and compare its data with the model."""
-        return self._with_data_checked(super().build_train_loop(loop))
+        built = super().build_train_loop(loop)
+        check_labelled(self.bare_model, built.dataloader.dataset)
+        return self._with_data_checked(built)
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
         """Build the loop, and compare its data with the model and with what is trained on."""

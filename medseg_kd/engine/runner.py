@@ -13,14 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.visualization import Visualizer
 from torch import nn
 
-from medseg_kd.configuration import (
-    complete_run,
-    find_teachers,
-    give_soft_labels,
-    give_unlabelled,
-    settle_imports,
-    type_errors_explained,
-)
+from medseg_kd.configuration import complete_run, find_teachers, give_soft_labels, settle_imports, type_errors_explained
 from medseg_kd.engine.agreement import check_checkpoint, check_data, complete_model
 from medseg_kd.engine.checkpoint_runner import CheckpointRunner
 from medseg_kd.engine.checkpoints import CheckpointHook
@@ -60,7 +53,6 @@ class Runner(CheckpointRunner):
         cfg = copy.deepcopy(cfg)
         complete_run(cfg)
         give_soft_labels(cfg)
-        give_unlabelled(cfg)
         find_teachers(cfg)
         with type_errors_explained(cfg):
             complete_model(cfg)

@@ -65,4 +65,4 @@ def test_nothing_labels_cases_without_a_label(phantom, tmp_path, teacher) -> Non
     wanted = {"train_dataloader.dataset.with_unlabelled": True}
     for cfg in (tiny_config(phantom, tmp_path / "plain", **wanted), distilled(phantom, tmp_path, teacher, **wanted)):
         with pytest.raises(UserError, match=r"with_unlabelled is set, but nothing labels .*model.teacher_labels=True"):
-            Runner.from_cfg(cfg)
+            Runner.from_cfg(cfg).train()
