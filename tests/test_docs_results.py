@@ -28,7 +28,8 @@ def test_pages_are_made_of_the_scores(file: Path) -> None:
 
 
 def test_there_are_pages() -> None:
-    assert {file.stem for file in PAGES} == {"results", "results_20cases", "results_8cases", "results_share"}
+    names = {"results", "results_20cases", "results_8cases", "results_share", "results_unlabelled"}
+    assert {file.stem for file in PAGES} == names
 
 
 @pytest.mark.parametrize("file", ["docs/choosing.md", "docs/choosing.zh.md"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import signal
 import time
@@ -152,7 +153,9 @@ def _check(each: _Active) -> None:
 
 def _report(run: Run, label: str) -> None:
     """Say what came out."""
-    means, took = run.scores(), "trained in {seconds:.0f} s, {seconds_per_iteration:.3f} s/iter".format(**run.facts)
+    means, facts = run.scores(), run.facts
+    took, each = f"trained in {facts['seconds']:.0f} s", facts["seconds_per_iteration"]
+    took += "" if math.isnan(each) else f", {each:.3f} s/iter"
     print(f"{label}: Dice {means['mDice']:.2f} %, HD95 {means['mHD95']:.2f} voxels; {took}", flush=True)
 
 

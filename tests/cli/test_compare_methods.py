@@ -159,10 +159,12 @@ def test_the_plain_student_for_as_long_as_the_dearest_method(made_up, phantom):
     assert rows(text, "trained as long as the dearest")["KD"][0] == "+3.00"
 
 
-def test_runs_too_short_to_be_timed_are_told_where_a_longer_one_goes_by_them(made_up, phantom, monkeypatch):
+def test_runs_too_short_to_be_timed_are_told_where_a_longer_one_goes_by_them(made_up, phantom, monkeypatch, capsys):
     monkeypatch.setattr("medseg_kd.experiments.job._seconds_per_iteration", lambda folder: float("nan"))
     with pytest.raises(UserError, match=r"teacher.seed0: its log tells no time of an iteration.*logger\.interval"):
         compare(phantom, "--methods", "KD", "--seeds", "0", "--longer-plain")
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[1/3]") and "Dice" in line]
+    assert "trained in" in told and "s/iter" not in told
 
 
 def test_the_page_comes_from_what_is_kept_beside_it(made_up, phantom, monkeypatch):

@@ -22,6 +22,10 @@ ORGANS = {
 PHRASES = [  # patterns, and what they become; the longer first where one holds another
     (r"Does distillation help\?", "蒸馏有用吗？"),
     (r"Does distillation help with twenty labelled patients\?", "只有二十名有标注的患者时，蒸馏有用吗？"),
+    (
+        r"Does distillation help with twenty labelled patients and sixty unlabelled ones\?",
+        "有二十名有标注、六十名无标注的患者时，蒸馏有用吗？",
+    ),
     (r"Does distillation help with eight labelled patients\?", "只有八名有标注的患者时，蒸馏有用吗？"),
     (r"Does a measured weight do as well as a searched one\?", "测量得到的权重与搜索得到的一样好吗？"),
     (
@@ -73,6 +77,11 @@ PHRASES = [  # patterns, and what they become; the longer first where one holds 
         r"，\1 次迭代，每次 \2 张切片，\3，学习率 \4",
     ),
     (r"- (teacher|plain student|plain student, longer): `", r"- \1：`"),
+    (
+        r"- distilled students: (\d+) further training cases without a label, which the teacher gives them; "
+        r"(\d+) slices in all",
+        r"- 蒸馏得到的学生：另有 \1 个没有标签的训练病例，由教师给出标签；共 \2 张切片",
+    ),
     (r"- options of the methods: (.*); where none is said, the defaults", r"- 各方法的选项：\1；未列出者用默认值"),
     (
         "Differences to the plain student that trained as long as the dearest method",
@@ -97,6 +106,7 @@ PHRASES = [  # patterns, and what they become; the longer first where one holds 
     ),
     (r"\bseed (\d)", r"随机种子 \1"),
     ("plain student, longer", "单独训练的学生，更久"),
+    ("teacher's labels alone", "仅用教师的标签"),
     ("plain student", "单独训练的学生"),
     (r"\bteacher\b(?=：| \|)", "教师"),
     (r"\bn/a\b", "无"),
