@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg_kd.experiments.methods import LONGER, PLAIN
+from medseg_kd.experiments.methods import LABELS, LONGER, PLAIN, TEACHER
 from medseg_kd.experiments.results import Results, kept
 from medseg_kd.report.methods_page import KEPT_BELOW, page
 from tests.pages import ROOT, tables
@@ -63,6 +63,27 @@ def test_what_is_said_of_twenty_patients_is_what_came_out(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8").replace("\n", " ")
     said = next(part for part in text.split("20cases")[1:] if "CWD" in part[:400])[:400]
     assert [each for each in re.findall(r"\d\.\d", said) if each in points] == points
+
+
+@pytest.mark.parametrize("ending", [".md", ".zh.md"])
+def test_what_is_said_of_the_teachers_labels_is_what_came_out(ending: str) -> None:
+    results = kept(ROOT / "docs/results_unlabelled")
+    assert len(results.facts["seeds"]) == 3 and results.methods[0] == LABELS
+    closed = {name: f"{100 * results.gain(name) / results.gain(TEACHER):.0f} %" for name in results.methods}
+    longer = results.to(LONGER, "dice")
+    assert all(p is not None and p < 1e-4 for _, p in (longer[name] for name in results.methods))
+    page, choosing, twenty = (
+        (ROOT / f"docs/{name}{ending}").read_text(encoding="utf-8").replace("\n", " ")
+        for name in ("results_unlabelled", "choosing", "results_20cases")
+    )
+    below, after = page.partition(KEPT_BELOW)[2], choosing.split("results_unlabelled")[-1]
+    share = re.compile(r"\d\d %")
+    assert share.findall(below) == [closed[name] for name in ("CWD", "ReviewKD", "AttnFD", LABELS)]
+    assert share.findall(after)[:2] == [closed[LABELS], closed["CWD"]]
+    assert share.findall(twenty.partition(KEPT_BELOW)[2]) == [closed["CWD"]]
+    assert re.findall(r"\d\.\d", after)[0] == f"{results.gain('CWD'):.1f}"
+    readme = (ROOT / ("README.md" if ending == ".md" else "README_zh-CN.md")).read_text(encoding="utf-8")
+    assert share.findall(readme.partition("results_unlabelled")[2])[0] == closed["CWD"]
 
 
 def _gains(results: Results, name: str) -> list[str]:
