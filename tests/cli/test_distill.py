@@ -104,7 +104,7 @@ def test_text_style(home):
         (("reviwkd", TEACHER, STUDENT), "no method 'reviwkd'; did you mean reviewkd"),
         (
             ("fitnets", TEACHER, STUDENT),
-            "there are at, attnfd, .*, kd, lskd, mgd, reviewkd",
+            "there are at, attnfd, .*, kd, labels, lskd, mgd, reviewkd",
         ),
         (("kd", TEACHER, "configs/demo/unet_r18_half_phanton.py"), "did you mean\n    .*unet_r18_half_phantom.py"),
         (("kd", TEACHER, STUDENT, "--out", "a-folder/pair.txt"), "ends with .py"),
