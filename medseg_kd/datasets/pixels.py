@@ -49,6 +49,11 @@ class Pixels:
     spacing: tuple[float, ...] | None = None
     geometry: dict[str, Any] | None = None
 
+    @property
+    def label_or_ignored(self) -> np.ndarray:
+        """The label; of a slice without one ``IGNORED`` everywhere."""
+        return np.full(self.image.shape[1:], IGNORED, np.uint8) if self.label is None else self.label
+
 
 def to_pixels(raw: Raw, spec: DataSpec, ndim: int, where: str | Path, prepared: bool = False) -> Pixels:
     """Check a slice or volume and bring it to the form that the spec says.

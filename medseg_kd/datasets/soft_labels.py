@@ -21,7 +21,6 @@ from medseg_kd.datasets.formats.base import visible
 from medseg_kd.datasets.integrity import paths_of, shown
 from medseg_kd.datasets.lying import check_lying, dice, overlaps
 from medseg_kd.datasets.pixels import Pixels
-from medseg_kd.datasets.spec import IGNORED
 from medseg_kd.datasets.stored_probabilities import StoredCase, check_folder, read_stored
 from medseg_kd.datasets.transforms import zoom_planes
 from medseg_kd.errors import UserError, WriteError, some
@@ -202,7 +201,7 @@ def _slices(data: Labelled, case: Case) -> Iterator[tuple[Pixels, np.ndarray]]:
     """What is read of each slice of a case, and its label at the size that slices are read in."""
     for position in range(case.size):
         pixels = data.part.reader.read_slice(case, position)
-        label = np.full(pixels.image.shape[1:], IGNORED, np.uint8) if pixels.label is None else pixels.label
+        label = pixels.label_or_ignored
         yield pixels, label if data.size is None else zoom_planes(label, data.size, 0)
 
 

@@ -49,9 +49,8 @@ def load_slice(info: dict[str, Any], neighbours: int = 0) -> tuple[np.ndarray, n
     """
     case, position, reader, size = info["case"], info["position"], info["format"], info["size"]
     pixels = reader.read_slice(case, position)
-    image = pixels.image
+    image, label = pixels.image, pixels.label_or_ignored
     shape = (image.shape[-2], image.shape[-1])
-    label = np.full(shape, IGNORED, np.uint8) if pixels.label is None else pixels.label
     if neighbours:
         places = np.clip(np.arange(position - neighbours, position + neighbours + 1), 0, case.size - 1)
         stack = [image if place == position else reader.read_slice(case, int(place)).image for place in places]

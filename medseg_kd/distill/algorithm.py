@@ -144,15 +144,13 @@ class Distillation(BaseModel):
         (where they are asked for) have their own names, the distiller's are ``distill.<name>``.
         """
         self.load_teachers()
-        given = labels
+        size = labels.shape[-2:]
         inputs, labels = self.student.pad(inputs, labels, self._divisor)
         shown = self._probabilities(soft, inputs) if self.teachers[0].is_stored else inputs
         losses: dict[str, Tensor] = {}
         try:
             with self.distiller.teacher_recorders.recording():
-                taught = [run(shown) for run in self.running]
-            if self.teacher_labels:
-                labels = self._with_teacher_labels(given, labels, taught)
+                labels = self._run_teachers(shown, labels, size)
             with self.distiller.student_recorders.recording():
                 if self.calculate_student_loss:
                     losses = self.student(inputs, labels, mode="loss")
@@ -165,17 +163,19 @@ class Distillation(BaseModel):
             self.distiller.clear()
         return {**losses, **{f"distill.{name}": value for name, value in distilled.items()}}
 
-    def _with_teacher_labels(self, given: Tensor, labels: Tensor, taught: Sequence[Tensor]) -> Tensor:
-        """Labels (N, H, W), padded as the inputs are, with the teachers' classes where a slice has no label.
+    def _run_teachers(self, shown: Tensor, labels: Tensor, size: Sequence[int]) -> Tensor:
+        """Run the teachers; the labels (N, H, W), with their classes where a slice has none and they are to label it.
 
-        ``given`` are those without the padding, which stays ignored; ``taught`` are logits (N, classes, h, w).
+        ``size`` is that before the padding, which stays ignored.
         """
-        ignored, (height, width) = self.student.ignore_index, given.shape[-2:]
-        model = self.teachers[0].model
-        logits = [resize(each.float(), labels.shape[-2:])[..., :height, :width] for each in taught]
+        outputs = [run(shown) for run in self.running]  # (N, classes, h, w)
+        if not self.teacher_labels:
+            return labels
+        ignored, model = self.student.ignore_index, self.teachers[0].model
+        logits = [resize(each.float(), labels.shape[-2:])[..., : size[0], : size[1]] for each in outputs]
         mean = torch.stack([model.probabilities(each) for each in logits]).mean(0).logit() if logits[1:] else logits[0]
         classes = model.decode(mean).to(labels.dtype)
-        is_unlabelled = (given == ignored).flatten(1).all(1)[:, None, None]
+        is_unlabelled = (labels == ignored).flatten(1).all(1)[:, None, None]
         return torch.where(is_unlabelled, pad_to(classes, (labels.shape[-2], labels.shape[-1]), ignored), labels)
 
     @staticmethod

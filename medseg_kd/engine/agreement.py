@@ -77,14 +77,20 @@ def check_model(model: Any, spec: DataSpec, root: str) -> None:
 
 def check_labelled(model: Any, dataset: Any) -> None:
     """Refuse training data that take cases without a label where nothing labels them."""
-    for each in getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]:
-        if each is not None:
-            check_labelled(model, each)
-    if getattr(dataset, "with_unlabelled", False) and not getattr(model, "teacher_labels", False):
+    takes = any(each.with_unlabelled for each in owners_of(dataset, "with_unlabelled"))
+    if takes and not getattr(model, "teacher_labels", False):
         raise UserError(
             "train_dataloader.dataset.with_unlabelled is set, but nothing labels these cases: distil with "
             "model.teacher_labels=True, or leave it out"
         )
+
+
+def owners_of(dataset: Any, attribute: str) -> list[Any]:
+    """The data sets that have an attribute: this one, or all such that it wraps."""
+    if dataset is None or hasattr(dataset, attribute):
+        return [] if dataset is None else [dataset]
+    inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    return [owner for each in inner for owner in owners_of(each, attribute)]
 
 
 def owner_of(dataset: Any, attribute: str) -> Any:

@@ -1,6 +1,5 @@
 """Whole runs whose teacher labels what has no label."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -9,40 +8,26 @@ from mmengine.config import Config
 
 from medseg_kd.engine import Runner
 from medseg_kd.errors import UserError
-from medseg_kd.registry import MODELS
-from tests.engine.tiny import TinyNet, tiny_config
+from tests.engine.test_stored_teacher import distilled
+from tests.engine.tiny import tiny_config
 
 LABELLED = ["case0001", "case0002"]
-
-
-@MODELS.register_module()
-class NamedNet(TinyNet):
-    """The tiny network by a name, so that a config that is written can be read."""
+SOME = {"train_dataloader.dataset.labelled": LABELLED}
 
 
 @pytest.fixture(scope="module")
 def teacher(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a teacher."""
     cfg = tiny_config(phantom, tmp_path_factory.mktemp("teacher") / "run", max_iters=2)
+    cfg.model.network = dict(type="FullNet")
     Runner.from_cfg(cfg).train()
     return Path(cfg.work_dir)
 
 
-def distilled(phantom: Path, folder: Path, teacher: Path, **changes) -> Config:
-    """A student of which some cases have their labels read."""
-    cfg = tiny_config(phantom, folder, max_iters=2)
-    cfg.model.network = dict(type="NamedNet")
-    cfg.train_dataloader.dataset.labelled = LABELLED
-    models = dict(architecture=cfg.model, teacher=copy.deepcopy(cfg.model), teacher_ckpt=str(teacher))
-    cfg.model = dict(type="SingleTeacherDistill", **models, distiller=dict(type="KD"))
-    cfg.merge_from_dict(changes)
-    return cfg
-
-
 def test_cases_without_a_label_are_trained_on_where_the_teacher_labels_them(phantom, tmp_path, teacher) -> None:
-    without = Runner.from_cfg(distilled(phantom, tmp_path / "without", teacher))
+    without = Runner.from_cfg(distilled(phantom, tmp_path / "without", teacher, **SOME))
     assert without.build_train_loop(without._train_loop).dataloader.dataset.case_names == LABELLED
-    cfg = distilled(phantom, tmp_path / "with", teacher, **{"model.teacher_labels": True})
+    cfg = distilled(phantom, tmp_path / "with", teacher, **SOME, **{"model.teacher_labels": True})
     runner = Runner.from_cfg(cfg)
     runner.train()
     dataset = runner.train_dataloader.dataset
@@ -63,6 +48,9 @@ def test_cases_without_a_label_are_trained_on_where_the_teacher_labels_them(phan
 
 def test_nothing_labels_cases_without_a_label(phantom, tmp_path, teacher) -> None:
     wanted = {"train_dataloader.dataset.with_unlabelled": True}
-    for cfg in (tiny_config(phantom, tmp_path / "plain", **wanted), distilled(phantom, tmp_path, teacher, **wanted)):
+    for cfg in (
+        tiny_config(phantom, tmp_path / "plain", **wanted),
+        distilled(phantom, tmp_path, teacher, **SOME, **wanted),
+    ):
         with pytest.raises(UserError, match=r"with_unlabelled is set, but nothing labels .*model.teacher_labels=True"):
             Runner.from_cfg(cfg).train()

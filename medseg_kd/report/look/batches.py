@@ -20,7 +20,7 @@ from medseg_kd.configuration.names import innermost
 from medseg_kd.datasets import DataSpec, collate_cases
 from medseg_kd.datasets.integrity import opened
 from medseg_kd.engine import IterationSeedHook, Runner
-from medseg_kd.engine.agreement import complete_model
+from medseg_kd.engine.agreement import complete_model, owners_of
 from medseg_kd.engine.mmseg_data import spec_of
 from medseg_kd.errors import UserError
 from medseg_kd.models import SlicePreprocessor
@@ -95,7 +95,7 @@ def browse(cfg: Config, split: str, batches: int) -> Browsed:
         alone = {key: value for key, value in settings.items() if key not in ("prefetch_factor", "timeout")}
         loader = Runner.build_dataloader({**alone, "num_workers": 0}, seed=seed)
         preprocessor = _preprocessor(segmentor_of(cfg["model"]))
-    owners = _owners(loader.dataset)
+    owners = owners_of(loader.dataset, "format")
     spec = owners[0].spec if owners else spec_of(loader.dataset, preprocessor)
     classes = spec.classes if spec else (getattr(loader.dataset, "metainfo", None) or {}).get("classes", ())
     slices: list[Slice] = []
@@ -153,14 +153,6 @@ def _pair(image: Tensor, labels: Tensor | None) -> tuple[np.ndarray, np.ndarray 
     if labels is not None and labels.shape != image.shape[-2:]:  # of a test, which scores on the file's own grid
         labels = F.interpolate(labels[None, None].to(torch.uint8), image.shape[-2:], mode="nearest-exact")[0, 0]
     return image.float().cpu().numpy(), None if labels is None else labels.to(torch.uint8).cpu().numpy()
-
-
-def _owners(dataset: Any) -> list[Any]:
-    """The data sets of this project that one is, or wraps."""
-    if dataset is None or hasattr(dataset, "format"):
-        return [] if dataset is None else [dataset]
-    inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
-    return [owner for each in inner for owner in _owners(each)]
 
 
 def _raw(owners: Sequence[Any], meta: Mapping[str, Any], volumes: dict[str, np.ndarray]) -> np.ndarray | None:
