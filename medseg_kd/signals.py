@@ -109,6 +109,37 @@ def end_with_parent(signum: int = getattr(signal, "SIGKILL", signal.SIGTERM)) ->
         end_at_once(signum)
 
 
+def raise_deaths_once() -> None:
+    """Let PyTorch raise that a loading process has died only where no error is being handled, such as that of its end.
+
+    Its handler of SIGCHLD raises for each child that ends after such a death, wherever the program is by then.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return
+    # Here, so that a command can tell that there is no PyTorch.
+    from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
+
+    _set_SIGCHLD_handler()  # once in a process
+    raising = signal.getsignal(signal.SIGCHLD)
+    if callable(raising) and not isinstance(raising, _Unhandled):
+        signal.signal(signal.SIGCHLD, _Unhandled(raising))
+
+
+class _Unhandled:
+    """A handler whose errors count only where none is being handled."""
+
+    def __init__(self, raising: _Handler) -> None:
+        self.raising = raising
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        handled = sys.exc_info()[1]
+        try:
+            self.raising(signum, frame)
+        except RuntimeError:
+            if handled is None:
+                raise
+
+
 class LoadingProcess:
     """Start of a loading process, which ends with its parent, and when that asks for it.
 

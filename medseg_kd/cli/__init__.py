@@ -97,8 +97,6 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except Exception as error:
-        if hasattr(signal, "SIGCHLD"):  # with which PyTorch raises anew for every loading process that ends
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if isinstance(error, BrokenPipeError) and _drop_unread():
             sys.exit(128 + NO_READER)
         if (message := explanation(error)) is None:

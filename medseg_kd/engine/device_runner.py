@@ -29,7 +29,7 @@ from medseg_kd.engine.stopping import StopHook
 from medseg_kd.engine.tuning import align_gradients, use_channels_last, with_fused_optimizer
 from medseg_kd.errors import UserError
 from medseg_kd.registry import OPTIM_WRAPPERS, found
-from medseg_kd.signals import LoadingProcess
+from medseg_kd.signals import LoadingProcess, raise_deaths_once
 
 
 class DeviceRunner(mmengine.runner.Runner):
@@ -139,6 +139,8 @@ class DeviceRunner(mmengine.runner.Runner):
             dataloader = {**dataloader, "pin_memory": pinned, "persistent_workers": stay}
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = LoadingProcess(loader.worker_init_fn)
+        if loader.num_workers:
+            raise_deaths_once()
         if isinstance(dataloader, dict) and "collate_fn" not in dataloader:
             loader.collate_fn = getattr(owner_of(loader.dataset, "collate"), "collate", loader.collate_fn)
             loader = cached_loader(loader, torch.device(get_device()))

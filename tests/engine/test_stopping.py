@@ -1,5 +1,6 @@
 """Runs that are asked to end, that lose a process, or that find their folder taken."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -152,6 +153,30 @@ def test_a_loading_process_that_dies_ends_the_training(phantom, tmp_path):
     assert "Traceback" not in out.read_text()
     assert re.search(rf"error: a loading process (\(pid {loading[0]}\) )?was killed", out.read_text())
     assert not (tmp_path / ".lock").exists()
+
+
+def _lose_two(phantom):
+    """Lose a loading process, and the other one while the error of the first is handled."""
+    cfg = tiny_config(phantom, phantom, LONG, **WORKERS).train_dataloader
+    batches = iter(Runner.build_dataloader(cfg))
+    next(batches)
+    first, second = (process.pid for process in multiprocessing.active_children())
+    try:
+        os.kill(first, signal.SIGKILL)
+        for _ in batches:
+            pass
+    except RuntimeError as error:
+        os.kill(second, signal.SIGKILL)
+        wait_until(lambda: are_gone([second]))
+        print("handled", error)
+
+
+def test_the_death_of_a_loading_process_is_raised_once(phantom, tmp_path):
+    out = tmp_path / "out.txt"
+    with started(_lose_two, phantom, out=out) as process:
+        process.join(120)
+        assert process.exitcode == 0
+    assert "handled" in out.read_text() and "Traceback" not in out.read_text()
 
 
 def test_a_validation_that_is_asked_to_end_leaves_what_was_trained(phantom, tmp_path):
