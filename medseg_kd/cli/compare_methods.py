@@ -12,6 +12,7 @@ from medseg_kd.cli.run_arguments import add_config
 from medseg_kd.errors import UserError
 
 _TEACHER, _STUDENT = "configs/compare/teacher_w16_headneck.py", "configs/compare/student_w8_headneck.py"
+_TITLE = "Does distillation help?"
 
 
 def parser() -> Parser:
@@ -50,7 +51,7 @@ def parser() -> Parser:
     add = made.add_argument_group("what is written").add_argument
     add("--work-dir", type=Path, metavar="DIR", help="folder of the runs (default: work_dirs/compare/<student>)")
     add("--out", type=Path, default=Path("docs/results.md"), metavar="FILE", help="the page (default: %(default)s)")
-    add("--title", default="Does distillation help?", help="heading of the page (default: %(default)s)")
+    add("--title", help=f"heading of the page (default: {_TITLE})")
     absent = "how absent organs count on the page, see docs/evaluation.md (default: %(default)s)"
     add("--protocol", choices=PROTOCOLS, default="strict", help=absent)
     add("--kept", action="store_true", help="run nothing: make the page from the scores that are kept beside it")
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from medseg_kd.report.methods_page import write_page
 
     if args.kept:
+        if args.title is not None:
+            raise UserError(f'--kept keeps the title: leave out --title, or change "title" in {scores}/facts.json')
         write_page(kept(scores), args.out)
         print(f"{args.out}, from {scores}")
         return
@@ -95,6 +98,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             execute([runs[LONGER] for runs in plan.values()], resources)
     command = shlex.join(["python", "tools/compare_methods.py", *(word for word in words if word != "--finished")])
-    keep(plan, options, args.protocol, {"title": args.title, "command": command}, scores)
+    keep(plan, options, args.protocol, {"title": args.title or _TITLE, "command": command}, scores)
     write_page(kept(scores), args.out)
     print(f"{args.out}, from {scores}: {len(plan)} seed(s) of {len(next(iter(plan.values())))} runs")

@@ -18,8 +18,9 @@ def parser() -> Parser:
             "      --student configs/fcn/fcn_r18_d8_40k_synapse.py"
         ],
     )
-    method = made.add_argument("--method", required=True, metavar="METHOD", help=f"in any case: {', '.join(METHODS)}")
-    method.completer = lambda **_: METHODS  # type: ignore[attr-defined]
+    named = f"in any case: {', '.join(METHODS)}; labels: no distillation loss, see model.teacher_labels"
+    method = made.add_argument("--method", required=True, metavar="METHOD", help=named)
+    method.completer = lambda **_: (*METHODS, "labels")  # type: ignore[attr-defined]
     add_config(made, "--teacher", required=True, help="config that trains the teacher")
     recipe = "config of the student; its recipe is kept"
     add_config(made, "--student", required=True, help=recipe)

@@ -66,6 +66,7 @@ def find_cases(images: Path, labels: Path, with_unlabelled: bool) -> dict[str, t
         raise UserError(
             f"images and labels do not pair: {'; '.join(found)}. Expected equal names, as in `case7` and `case7`, "
             "`img0001` and `label0001` or `case7_0000` and `case7`. Rename or move these files."
+            f"{' In training, a teacher may label images (model.teacher_labels=True).' * bool(alone)}"
         )
     return {case: (image_of[key], label_of.get(key)) for case, key in _named(image_of, images)}
 

@@ -171,6 +171,8 @@ def test_the_page_comes_from_what_is_kept_beside_it(made_up, phantom, monkeypatc
     text = compare(phantom, "--methods", "KD", "--seeds", "0", "1")
     shutil.rmtree("work_dirs")
     assert compare(phantom, "--kept") == text
+    with pytest.raises(UserError, match=r'leave out --title, or change "title" in page.facts\.json'):
+        compare(phantom, "--kept", "--title", "Another")
     scores = Path("page/per_case.csv")
     whole = scores.read_text(encoding="utf-8")
     scores.write_text("".join(line for line in whole.splitlines(keepends=True) if not line.startswith("KD,1,")))

@@ -103,7 +103,8 @@ def _label(stem: Path, image: Path, may_lack: bool) -> Path | None:
         return None
     if len(found) != 1:
         what = " and ".join(file.name for file in found) + ": keep one label" if found else "lacks the label"
-        raise UserError(f"{stem.parent} {what} of {image}; expected {stem.name}.png")
+        hint = "" if found else ". In training, a teacher may label images (model.teacher_labels=True)"
+        raise UserError(f"{stem.parent} {what} of {image}; expected {stem.name}.png{hint}")
     return found[0]
 
 
