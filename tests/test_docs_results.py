@@ -42,14 +42,21 @@ def test_what_is_chosen_by_is_what_came_out(file: str) -> None:
     }
     gains, _, rule = tables(file)
     assert {row[0]: row[1:6] for row in gains[1:]} == expected
+    assert {row[0]: row[1:] for row in rule[1:]} == {name: _by_rule(every, share, name) for name in every.methods}
+    differences = [float(row[3]) for row in rule[1:]]
+    counts = [sum(each >= -0.5 for each in differences), sum(abs(each) <= 0.5 for each in differences)]
+    said = re.findall(r"(\d+)/12", (ROOT / file).read_text(encoding="utf-8"))
+    assert [int(each) for each in said] == counts
+
+
+def _by_rule(every: Results, share: Results, name: str) -> list[str]:
+    """Mean Dice with the searched weight and with the rule's, the difference and its standard error over the seeds."""
     assert share.facts["seeds"] == every.facts["seeds"]
-    measured = {
-        name: [statistics.fmean(same.over_seeds(name, "dice")) for same in (every, share)] for name in every.methods
-    }
-    assert {row[0]: row[1:] for row in rule[1:]} == {
-        name: [f"{searched:.2f}", f"{by_rule:.2f}", f"{by_rule - searched:+.2f}"]
-        for name, (searched, by_rule) in measured.items()
-    }
+    searched, by_rule = (same.over_seeds(name, "dice") for same in (every, share))
+    differences = [theirs - ours for ours, theirs in zip(searched, by_rule, strict=True)]
+    means = [statistics.fmean(each) for each in (searched, by_rule, differences)]
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    return [f"{means[0]:.2f}", f"{means[1]:.2f}", f"{means[2]:+.2f}", f"{error:.2f}"]
 
 
 @pytest.mark.parametrize("file", ["docs/choosing.md", "docs/choosing.zh.md", "README.md", "README_zh-CN.md"])

@@ -66,7 +66,7 @@ class GradientShare(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, share: float = 0.1, every: int = 50) -> None:
+    def __init__(self, share: float = 0.3, every: int = 50) -> None:
         super().__init__()
         if not 0 < share < math.inf or not isinstance(every, int) or every < 1:
             raise UserError(f"share is {share} and every {every}: expected a number above 0, and iterations from 1 on")
